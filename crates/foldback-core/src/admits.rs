@@ -1,0 +1,177 @@
+//! The law book: which fact may stand where. Asked before an event is written and again after it
+//! is read. It changes nothing and never panics; a log that breaks it quarantines one workflow.
+
+use std::fmt;
+
+use crate::Version;
+use crate::event::{Event, Fact};
+use crate::key::Key;
+use crate::limits;
+use crate::state::{Entry, EntryBody, Step, StepStatus, WorkflowState};
+use crate::step::Effect;
+
+/// A fact that may not stand where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Illegal {
+    /// The version at which the law is broken.
+    pub version: Version,
+    /// The type of the offending event.
+    pub event_type: String,
+    /// Which law.
+    pub reason: String,
+}
+
+impl fmt::Display for Illegal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at version {} is against the law: {}", self.event_type, self.version, self.reason)
+    }
+}
+
+impl std::error::Error for Illegal {}
+
+impl WorkflowState {
+    /// Whether `event` may follow this state.
+    ///
+    /// # Errors
+    /// Which law it breaks.
+    pub fn admits(&self, event: &Event) -> Result<(), Illegal> {
+        self.in_order(event).and_then(|()| self.admits_fact(&event.fact)).map_err(|reason| Illegal {
+            version: event.version,
+            event_type: event.fact.event_type().to_owned(),
+            reason,
+        })
+    }
+
+    fn in_order(&self, event: &Event) -> Result<(), String> {
+        if event.version != self.version + 1 {
+            return Err(format!("versions have no gaps; {} was due", self.version + 1));
+        }
+        if event.timestamp < self.now {
+            return Err("times never go back within a workflow".into());
+        }
+        Ok(())
+    }
+
+    /// Whether a fact may follow this state, its envelope aside.
+    pub(crate) fn admits_fact(&self, fact: &Fact) -> Result<(), String> {
+        match fact {
+            Fact::WorkflowStarted(_) if self.version > 0 => Err("a workflow starts once, as its first event".into()),
+            // Domain events stand anywhere: in a running workflow, after its end, in a stream
+            // that is no workflow at all.
+            Fact::WorkflowStarted(_) | Fact::Recorded { .. } => Ok(()),
+            _ if !self.is_started() => Err("the workflow has not started".into()),
+            _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
+
+            Fact::StepAsked(asked) => {
+                if asked.key.as_str().len() > limits::KEY_MAX_BYTES {
+                    return Err(format!("a key has at most {} bytes", limits::KEY_MAX_BYTES));
+                }
+                if (asked.effect == Effect::Write) != asked.recovery.is_some() {
+                    return Err("a recovery belongs to a write, and each write has one".into());
+                }
+                self.is_free(&asked.key)
+            }
+            Fact::AttemptStarted { key, attempt } => {
+                let step = self.known_step(key)?;
+                match step.status {
+                    StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
+                        expect_attempt(*attempt, step.attempts + 1)
+                    }
+                    StepStatus::Completed | StepStatus::Failed | StepStatus::Unknown => {
+                        Err(format!("`{key}` is {:?}", step.status))
+                    }
+                }
+            }
+            Fact::AttemptFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
+            Fact::StepCompleted(e) => self.is_running(&e.key, e.attempt).map(drop),
+            Fact::StepFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
+            Fact::OutcomeUnknown { key, attempt, .. } => match self.is_running(key, *attempt)?.effect {
+                Effect::Write => Ok(()),
+                Effect::Pure | Effect::Read => Err("only the outcome of a write can be unknown".into()),
+            },
+            Fact::OutcomeResolved { key, .. } => match self.known_step(key)?.status {
+                StepStatus::Unknown => Ok(()),
+                _ => Err(format!("the outcome of `{key}` is not unknown")),
+            },
+            Fact::TimerSet { key, .. } => self.is_free(key),
+            Fact::TimerFired { key } => match self.entries.get(key) {
+                Some(Entry { body: EntryBody::Timer { fired: false, .. }, .. }) => Ok(()),
+                _ => Err(format!("no timer `{key}` is set")),
+            },
+            Fact::DecisionMade(made) => {
+                if !made.options.contains(&made.chosen) {
+                    return Err(format!("`{}` is not among the options", made.chosen));
+                }
+                self.is_free(&made.key)
+            }
+            Fact::TaskStarted { key, .. } => match self.entries.get(key).map(|e| &e.body) {
+                // A further try of a block begins where its delay ended.
+                None | Some(EntryBody::Timer { fired: true, .. }) => Ok(()),
+                Some(_) => Err(format!("`{key}` is known already")),
+            },
+            Fact::TaskFinished { key, .. } => self.may_finish(key),
+            Fact::UndoArmed { previous, .. } => match *previous == self.newest_undo {
+                true => Ok(()),
+                false => Err("an undo names the one armed before it".into()),
+            },
+            Fact::WorkflowCompleted { .. } => match self.open.first() {
+                Some(key) => Err(format!("`{key}` is still open")),
+                None => Ok(()),
+            },
+            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ok(()),
+        }
+    }
+
+    fn known_step(&self, key: &Key) -> Result<&Step, String> {
+        self.step(key).ok_or_else(|| format!("no step `{key}` was asked for"))
+    }
+
+    fn is_running(&self, key: &Key, attempt: u32) -> Result<&Step, String> {
+        let step = self.known_step(key)?;
+        if step.status != StepStatus::Running {
+            return Err(format!("`{key}` is {:?}, not running", step.status));
+        }
+        expect_attempt(attempt, step.attempts).map(|()| step)
+    }
+
+    /// A key may be asked for once; a task whose input was recorded counts as not yet asked for.
+    fn is_free(&self, key: &Key) -> Result<(), String> {
+        match self.entries.get(key).map(|e| &e.body) {
+            None | Some(EntryBody::Started { .. }) => Ok(()),
+            Some(_) => Err(format!("`{key}` is known already")),
+        }
+    }
+
+    fn may_finish(&self, key: &Key) -> Result<(), String> {
+        match self.entries.get(key).map(|e| &e.body) {
+            Some(EntryBody::Finished { .. }) => return Err(format!("`{key}` has finished already")),
+            Some(EntryBody::Step(step)) if !step.status.is_settled() => {
+                return Err(format!("the step `{key}` is {:?}", step.status));
+            }
+            Some(EntryBody::Timer { fired: false, .. }) => return Err(format!("the timer `{key}` has not fired")),
+            None
+            | Some(
+                EntryBody::Step(_) | EntryBody::Timer { .. } | EntryBody::Started { .. } | EntryBody::Decided { .. },
+            ) => {}
+        }
+        match self.open.iter().find(|open| open.is_inside(key)) {
+            Some(open) => Err(format!("`{open}` inside it is still open")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What may still be said of a workflow that ended: how its steps in flight came out.
+fn is_late_report(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::StepCompleted(_) | Fact::StepFailed(_) | Fact::OutcomeUnknown { .. } | Fact::OutcomeResolved { .. }
+    )
+}
+
+fn expect_attempt(attempt: u32, due: u32) -> Result<(), String> {
+    match attempt == due {
+        true => Ok(()),
+        false => Err(format!("attempt {due} was due, not {attempt}")),
+    }
+}

@@ -1,0 +1,293 @@
+//! How an event changes the state. `apply` copies: it computes nothing, compares nothing with the
+//! world, and has an answer for every fact. Whether a fact may stand where it stands is
+//! `admits`'s matter, asked before.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::event::{Event, Fact, StepAsked, TaskKind};
+use crate::key::Key;
+use crate::state::{Cursor, End, Entry, EntryBody, Step, StepStatus, WorkflowState};
+use crate::step::Usage;
+use crate::value::{Request, Slot};
+
+fn first_with_prefix<T>(map: &BTreeMap<Key, T>, prefix: &str) -> Option<Key> {
+    let (key, _) = map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
+    key.as_str().starts_with(prefix).then(|| key.clone())
+}
+
+impl WorkflowState {
+    /// Applies one event. Total: any event changes the state in its one way or not at all.
+    pub fn apply(&mut self, event: &Event) {
+        self.version = event.version;
+        self.now = self.now.max(event.timestamp);
+        match event.fact.class() {
+            crate::Class::Stimulus => {
+                self.stimulus = Some(event.id);
+                self.turn_events = 0;
+            }
+            crate::Class::Consequence => self.turn_events += 1,
+        }
+        match &event.fact {
+            Fact::WorkflowStarted(started) => {
+                self.started_at = event.timestamp;
+                self.correlation_id = event.correlation_id.or(Some(event.id));
+                self.definition = started.definition;
+                self.name = Arc::from(&*started.name);
+                self.input = started.input.clone();
+                self.lineage = started.lineage.clone();
+            }
+            Fact::StepAsked(asked) => self.step_asked(asked, event.version),
+            Fact::AttemptStarted { key, attempt } => self.with_step(key, |step| {
+                if step.status == StepStatus::Running {
+                    step.interruptions += 1;
+                }
+                step.status = StepStatus::Running;
+                step.attempts = *attempt;
+                step.due = None;
+            }),
+            Fact::AttemptFailed(failed) => {
+                self.spend(failed.usage.as_ref());
+                self.with_step(&failed.key, |step| {
+                    step.status = StepStatus::Backoff;
+                    step.due = Some(failed.due);
+                    step.error = Some(failed.error.clone());
+                    step.rejected = failed.rejected.clone();
+                    step.repairs += u32::from(failed.rejected.is_some());
+                    step.unknowns += u32::from(failed.unknown);
+                });
+            }
+            Fact::StepCompleted(done) => {
+                self.spend(done.usage.as_ref());
+                self.step_completed(&done.key, &done.output);
+            }
+            Fact::StepFailed(failed) => {
+                self.spend(failed.usage.as_ref());
+                self.with_step(&failed.key, |step| {
+                    step.status = StepStatus::Failed;
+                    step.error = Some(failed.error.clone());
+                    step.rejected = None;
+                    step.request = Request::default();
+                });
+            }
+            Fact::OutcomeUnknown { key, .. } => self.with_step(key, |step| step.status = StepStatus::Unknown),
+            Fact::OutcomeResolved { key, landed } => match landed {
+                Some(output) => self.step_completed(key, output),
+                None => self.with_step(key, |step| step.status = StepStatus::Pending),
+            },
+            Fact::TimerSet { key, due, finishes } => {
+                self.enter(key, event.version, EntryBody::Timer { due: *due, fired: false, finishes: *finishes });
+            }
+            Fact::TimerFired { key } => self.timer_fired(key),
+            Fact::DecisionMade(made) => {
+                let chosen = EntryBody::Decided { chosen: Arc::from(&*made.chosen) };
+                self.enter(&made.key, event.version, chosen.clone());
+                if made.finishes {
+                    let task = made.key.unmarked();
+                    if task != made.key {
+                        self.enter(&task, event.version, chosen);
+                    }
+                    self.advance_cursor(&task, None);
+                }
+            }
+            Fact::TaskStarted { key, kind, input } => {
+                self.supersede_earlier_try(key);
+                self.enter(key, event.version, EntryBody::Started { kind: *kind, iterations: 0, last: None });
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.input = Some(input.clone());
+                }
+            }
+            Fact::TaskFinished { key, kind, output, context } => {
+                self.task_finished(key, *kind, output, event.version);
+                if let Some(context) = context {
+                    self.context = context.clone();
+                }
+            }
+            Fact::UndoArmed { .. } => self.newest_undo = Some(event.version),
+            // A domain event is a fact for its readers; the workflow's own state does not need it.
+            Fact::Recorded { .. } => {}
+            Fact::WorkflowCompleted { output } => {
+                self.entries.clear();
+                self.cursors.clear();
+                self.open.clear();
+                self.end = Some(End::Completed { output: output.clone() });
+            }
+            Fact::WorkflowFailed { error } => self.end = Some(End::Failed { error: error.clone() }),
+            Fact::WorkflowParked { key, recorded, asked } => {
+                self.end =
+                    Some(End::Parked { key: key.clone(), recorded: recorded.clone(), asked: asked.clone() });
+            }
+        }
+    }
+
+    fn step_asked(&mut self, asked: &StepAsked, version: u64) {
+        let step = Step {
+            kind: asked.kind.clone(),
+            request: asked.request.clone(),
+            request_hash: asked.request_hash,
+            effect: asked.effect,
+            recovery: asked.recovery,
+            timeout_ms: asked.timeout_ms,
+            retry: asked.retry.clone(),
+            secrets: asked.secrets.clone(),
+            instance: asked.instance.clone(),
+            finishes: asked.finishes,
+            status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
+            attempts: u32::from(asked.starts),
+            interruptions: 0,
+            repairs: 0,
+            unknowns: 0,
+            due: None,
+            output: None,
+            rejected: None,
+            error: None,
+        };
+        self.enter(&asked.key, version, EntryBody::Step(Box::new(step)));
+    }
+
+    fn step_completed(&mut self, key: &Key, output: &Slot) {
+        self.spent.steps += 1;
+        let mut finishes = false;
+        self.with_step(key, |step| {
+            step.status = StepStatus::Completed;
+            step.output = Some(output.clone());
+            step.rejected = None;
+            step.request = Request::default();
+            finishes = step.finishes;
+        });
+        if finishes {
+            self.advance_cursor(key, Some(output));
+        }
+    }
+
+    fn timer_fired(&mut self, timer: &Key) {
+        if let Some(Entry { body: EntryBody::Timer { fired, finishes, .. }, .. }) = self.entries.get_mut(timer) {
+            *fired = true;
+            let finishes = *finishes;
+            self.open.remove(timer);
+            if finishes {
+                self.advance_cursor(timer, None);
+            }
+        }
+    }
+
+    fn task_finished(&mut self, key: &Key, kind: TaskKind, output: &Slot, version: u64) {
+        match kind {
+            TaskKind::Iteration => {
+                self.supersede_inside(key);
+                self.forget(key);
+                if let Some((scope, index)) = key.itemed()
+                    && let Some(Entry { body: EntryBody::Started { iterations, last, .. }, .. }) =
+                        self.entries.get_mut(&scope)
+                {
+                    *iterations = index + 1;
+                    *last = Some(output.clone());
+                }
+                return;
+            }
+            TaskKind::Do | TaskKind::For | TaskKind::Fork | TaskKind::Branch | TaskKind::Try => {
+                self.supersede_inside(key);
+            }
+            TaskKind::Set | TaskKind::Compute | TaskKind::Shape => {}
+        }
+        self.enter(key, version, EntryBody::Finished { kind, output: output.clone() });
+        if kind != TaskKind::Branch {
+            self.advance_cursor(key, Some(output));
+        }
+    }
+
+    /// Makes or changes the entry of a key. A later visit supersedes the earlier one.
+    fn enter(&mut self, key: &Key, since: u64, body: EntryBody) {
+        let is_open = match &body {
+            EntryBody::Step(_) => true,
+            EntryBody::Timer { fired, .. } => !fired,
+            EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. } => false,
+        };
+        if is_open {
+            self.open.insert(key.clone());
+        }
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.body = body;
+            return;
+        }
+        let (base, visit) = key.unmarked().visited();
+        if visit > 1 {
+            let before = base.visit(visit - 1);
+            self.supersede_inside(&before);
+            self.forget(&before);
+        }
+        self.entries.insert(key.clone(), Entry { input: None, since, body });
+    }
+
+    /// A later try of a block supersedes the tries before it.
+    fn supersede_earlier_try(&mut self, key: &Key) {
+        let block = key.unmarked();
+        let Some(n) = key.as_str()[block.as_str().len()..].strip_prefix('!').and_then(|n| n.parse::<u64>().ok())
+        else {
+            return;
+        };
+        if n == 2 {
+            self.remove_below(&format!("{block}/"));
+            self.cursors.remove(&block);
+        } else {
+            let before = block.mark(n - 1);
+            self.supersede_inside(&before);
+            self.forget(&before);
+        }
+    }
+
+    /// Removes all that is known inside a key: below it, its items, its tries and marks. What
+    /// begins with `#` is another visit, not inside.
+    fn supersede_inside(&mut self, scope: &Key) {
+        self.cursors.remove(scope);
+        for delimiter in ['!', '/', '['] {
+            self.remove_below(&format!("{scope}{delimiter}"));
+        }
+    }
+
+    fn remove_below(&mut self, prefix: &str) {
+        while let Some(key) = first_with_prefix(&self.entries, prefix) {
+            self.forget(&key);
+        }
+        while let Some(key) = first_with_prefix(&self.cursors, prefix) {
+            self.cursors.remove(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.entries.remove(key);
+        self.open.remove(key);
+    }
+
+    fn advance_cursor(&mut self, finished: &Key, data: Option<&Slot>) {
+        if finished.is_root() {
+            return;
+        }
+        let cursor = self
+            .cursors
+            .entry(finished.parent())
+            .or_insert_with(|| Cursor { last: finished.clone(), data: None });
+        cursor.last = finished.clone();
+        if let Some(data) = data {
+            cursor.data = Some(data.clone());
+        }
+    }
+
+    fn with_step(&mut self, key: &Key, change: impl FnOnce(&mut Step)) {
+        if let Some(Entry { body: EntryBody::Step(step), .. }) = self.entries.get_mut(key) {
+            change(step);
+            if step.status.is_settled() {
+                self.open.remove(key);
+            }
+        }
+    }
+
+    fn spend(&mut self, usage: Option<&Usage>) {
+        if let Some(usage) = usage {
+            self.spent.input_tokens = self.spent.input_tokens.saturating_add(usage.input_tokens);
+            self.spent.output_tokens = self.spent.output_tokens.saturating_add(usage.output_tokens);
+            self.spent.micro_usd = self.spent.micro_usd.saturating_add(usage.micro_usd.unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Who judges. [`advance`] takes one stimulus, writes what it means, lets the program answer, and
+//! writes what it asks: one stimulus, one turn, one batch.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::event::{
+    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepCompleted, StepFailed,
+    WorkflowStarted,
+};
+use crate::hash::Hash;
+use crate::key::Key;
+use crate::limits;
+use crate::program::{Ask, Run, StepAsk, Turn};
+use crate::state::{Step, StepStatus, WorkflowState};
+use crate::step::{Effect, Failure, Outcome, Recovery, Usage, backoff_ms, chance, error_type};
+use crate::value::{Request, Slot};
+use crate::{Illegal, Micros};
+
+/// What the world says to a workflow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stimulus {
+    /// It begins.
+    Start {
+        /// The hash of its definition.
+        definition: Hash,
+        /// What a person calls the definition.
+        name: String,
+        /// Its input.
+        input: Value,
+        /// Where it comes from, for a fork.
+        lineage: Option<Lineage>,
+    },
+    /// An attempt reports.
+    Report {
+        /// The step.
+        key: Key,
+        /// Which attempt.
+        attempt: u32,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long it took, in ms.
+        latency_ms: u64,
+    },
+    /// An attempt begins: a first one that did not begin at once, or one after a delay.
+    Begin {
+        /// The step.
+        key: Key,
+    },
+    /// An attempt has begun and nobody performs it: its process died.
+    Lost {
+        /// The step.
+        key: Key,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// A moment came.
+    TimerDue {
+        /// The timer.
+        key: Key,
+    },
+    /// A person settles an unknown outcome.
+    Resolve {
+        /// The step.
+        key: Key,
+        /// Its output if it landed, `None` if it did not happen.
+        landed: Option<Value>,
+    },
+    /// A caller records a domain event.
+    Record {
+        /// Its type.
+        event_type: Arc<str>,
+        /// Its data.
+        data: Value,
+    },
+    /// Nothing new: the program is owed a turn. Said to every workflow that was just folded.
+    Continue,
+}
+
+/// When it is said, by whom, and what the engine can do now.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The clock. Times that lie before the workflow's last fact are lifted to it.
+    pub now: Micros,
+    /// Who speaks.
+    pub actor: Arc<str>,
+    /// Whether steps that are asked for may start at once.
+    pub may_start: bool,
+}
+
+/// Where event ids come from: the edge, since a core has no dice.
+pub type Ids<'a> = &'a mut dyn FnMut() -> EventId;
+
+/// What one stimulus led to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The events, in order; already applied to the state.
+    pub events: Vec<Event>,
+    /// Whether the turn was cut by [`limits::BATCH_MAX_EVENTS`]: say [`Stimulus::Continue`] next.
+    pub is_cut: bool,
+}
+
+/// Judges a stimulus, applies what it means, lets the program answer until it waits or ends.
+///
+/// # Errors
+/// The stimulus may not stand here (the state is then untouched), or the program asks for what
+/// the law forbids (the state is then to be dropped and folded anew).
+pub fn advance(
+    state: &mut WorkflowState,
+    run: &mut dyn Run,
+    stimulus: Stimulus,
+    timing: &Timing,
+    ids: Ids<'_>,
+) -> Result<Batch, Illegal> {
+    let mut batch = Batch::default();
+    let now = timing.now.max(state.now);
+    if let Some(fact) = judge(state, stimulus, now, timing.may_start) {
+        write(state, &mut batch, fact, now, &timing.actor, ids)?;
+    }
+    if !state.is_started() {
+        return Ok(batch);
+    }
+    while state.end.is_none() {
+        if batch.events.len() >= limits::BATCH_MAX_EVENTS {
+            batch.is_cut = true;
+            break;
+        }
+        let facts = match run.turn(state) {
+            Turn::Waits => break,
+            _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
+            Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, timing.may_start)).collect(),
+            Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
+            Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
+            Turn::Diverged(at) => {
+                vec![Fact::WorkflowParked { key: at.key, recorded: at.recorded, asked: at.asked }]
+            }
+        };
+        for fact in facts {
+            write(state, &mut batch, fact, now, &Arc::from("engine"), ids)?;
+        }
+    }
+    Ok(batch)
+}
+
+fn endless() -> Fact {
+    Fact::WorkflowFailed {
+        error: Failure::new(
+            error_type::RUNTIME,
+            500,
+            "The program never waits",
+            format!(
+                "more than {} facts followed one stimulus; give the loop a step, a wait or an end",
+                limits::TURN_MAX_EVENTS
+            ),
+        ),
+    }
+}
+
+fn write(
+    state: &mut WorkflowState,
+    batch: &mut Batch,
+    fact: Fact,
+    now: Micros,
+    actor: &Arc<str>,
+    ids: Ids<'_>,
+) -> Result<(), Illegal> {
+    let is_stimulus = fact.class() == crate::Class::Stimulus || state.stimulus.is_none();
+    let event = Event {
+        id: ids(),
+        version: state.version + 1,
+        timestamp: now,
+        causation_id: if is_stimulus { None } else { state.stimulus },
+        correlation_id: state.correlation_id,
+        actor: actor.clone(),
+        fact,
+    };
+    state.admits(&event)?;
+    state.apply(&event);
+    batch.events.push(event);
+    Ok(())
+}
+
+/// What a stimulus means here; `None` where it means nothing (a late or doubled word).
+fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool) -> Option<Fact> {
+    match stimulus {
+        Stimulus::Start { definition, name, input, lineage } => {
+            Some(Fact::WorkflowStarted(WorkflowStarted { definition, name, input: Slot::of(input), lineage }))
+        }
+        Stimulus::Report { key, attempt, outcome, latency_ms } => {
+            let step = state.step(&key)?;
+            if step.status != StepStatus::Running || step.attempts != attempt {
+                return None;
+            }
+            Some(Verdict { state, key, step, now }.of(outcome, latency_ms))
+        }
+        Stimulus::Begin { key } => {
+            let step = state.step(&key)?;
+            let is_due = matches!(step.status, StepStatus::Pending | StepStatus::Backoff);
+            (is_due && may_start && state.end.is_none())
+                .then(|| Fact::AttemptStarted { attempt: step.attempts + 1, key })
+        }
+        Stimulus::Lost { key, attempt } => {
+            let step = state.step(&key)?;
+            if step.status != StepStatus::Running || step.attempts != attempt {
+                return None;
+            }
+            Verdict { state, key, step, now }.lost(may_start)
+        }
+        Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),
+        Stimulus::Resolve { key, landed } => Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) }),
+        Stimulus::Record { event_type, data } => Some(Fact::Recorded { event_type, data: Slot::of(data) }),
+        Stimulus::Continue => None,
+    }
+}
+
+/// The judgement over one attempt.
+struct Verdict<'a> {
+    state: &'a WorkflowState,
+    key: Key,
+    step: &'a Step,
+    now: Micros,
+}
+
+impl Verdict<'_> {
+    fn of(self, outcome: Outcome, latency_ms: u64) -> Fact {
+        let attempt = self.step.attempts;
+        match outcome {
+            Outcome::Completed { output, usage } => Fact::StepCompleted(Box::new(StepCompleted {
+                key: self.key,
+                attempt,
+                output: Slot::of(output),
+                latency_ms,
+                usage,
+            })),
+            Outcome::Failed { error, retry_after_ms, usage } => self.failed(error, retry_after_ms, usage),
+            Outcome::Rejected { output, error, usage } => self.rejected(output, error, usage),
+            Outcome::Unknown { reason } if self.step.effect != Effect::Write => {
+                let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
+                self.failed(error, None, None)
+            }
+            Outcome::Unknown { reason } => self.unknown(reason),
+        }
+    }
+
+    fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
+        let again = self.step.retry.as_ref().filter(|policy| {
+            let own_attempts = self.step.attempts.saturating_sub(self.step.interruptions + self.step.repairs);
+            own_attempts < policy.attempts
+                && (policy.statuses.is_empty() || policy.statuses.contains(&error.status))
+                && self.state.end.is_none()
+        });
+        let Some(policy) = again else { return self.step_failed(error, None, usage) };
+        let delay = policy.delay_after(self.step.attempts, self.chance());
+        let delay_ms = delay.max(retry_after_ms.unwrap_or(0)).min(limits::RETRY_DELAY_MAX_MS);
+        self.again(error, delay_ms, None, usage, false)
+    }
+
+    fn rejected(self, output: Value, error: Failure, usage: Option<Usage>) -> Fact {
+        let repairs = self.step.retry.as_ref().map_or(0, |policy| policy.repairs);
+        if self.step.repairs < repairs && self.state.end.is_none() {
+            return self.again(error, 0, Some(Slot::of(output)), usage, false);
+        }
+        self.step_failed(error, Some(Slot::of(output)), usage)
+    }
+
+    fn unknown(self, reason: String) -> Fact {
+        let may_retry = self.step.recovery == Some(Recovery::Retry)
+            && self.step.unknowns < limits::UNKNOWN_ATTEMPTS_MAX
+            && self.state.end.is_none();
+        if !may_retry {
+            return Fact::OutcomeUnknown { key: self.key, attempt: self.step.attempts, reason };
+        }
+        let (base_ms, max_ms) = limits::UNKNOWN_BACKOFF_MS;
+        let delay_ms = backoff_ms(base_ms, max_ms, self.step.unknowns + 1, self.chance());
+        let error = Failure::new(error_type::COMMUNICATION, 503, "Outcome unknown, sent again", reason);
+        self.again(error, delay_ms, None, None, true)
+    }
+
+    /// The process of an attempt died under it.
+    fn lost(self, may_start: bool) -> Option<Fact> {
+        let key = self.key.clone();
+        let attempt = self.step.attempts;
+        let spent = self.step.interruptions >= limits::INTERRUPTIONS_MAX;
+        let reason = format!("the process ended while attempt {attempt} was under way");
+        let may_repeat = match (self.step.effect, self.step.recovery) {
+            (Effect::Pure | Effect::Read, _) | (Effect::Write, Some(Recovery::Retry)) => !spent,
+            (Effect::Write, _) => false,
+        };
+        if may_repeat && self.state.end.is_none() {
+            return may_start.then_some(Fact::AttemptStarted { key, attempt: attempt + 1 });
+        }
+        if self.step.effect == Effect::Write {
+            return Some(Fact::OutcomeUnknown { key, attempt, reason });
+        }
+        let detail = format!("{reason}; it was interrupted {} times and is not started again", self.step.interruptions + 1);
+        Some(self.step_failed(Failure::new(error_type::RUNTIME, 500, "Interrupted", detail), None, None))
+    }
+
+    fn again(
+        self,
+        error: Failure,
+        delay_ms: u64,
+        rejected: Option<Slot>,
+        usage: Option<Usage>,
+        unknown: bool,
+    ) -> Fact {
+        let due = self.now.saturating_add(delay_ms as i64 * 1_000);
+        let (error, attempt) = (self.located(error), self.step.attempts);
+        let key = self.key;
+        Fact::AttemptFailed(Box::new(AttemptFailed { key, attempt, error, delay_ms, due, rejected, usage, unknown }))
+    }
+
+    fn step_failed(self, error: Failure, rejected: Option<Slot>, usage: Option<Usage>) -> Fact {
+        let (error, attempt) = (self.located(error), self.step.attempts);
+        Fact::StepFailed(Box::new(StepFailed { key: self.key, attempt, error, rejected, usage }))
+    }
+
+    fn located(&self, mut error: Failure) -> Failure {
+        error.key = Some(self.key.clone());
+        error.instance = error.instance.or_else(|| self.step.instance.as_deref().map(str::to_owned));
+        error
+    }
+
+    fn chance(&self) -> u64 {
+        chance(&self.state.workflow_id, &self.key, self.step.attempts)
+    }
+}
+
+/// The fact that an ask becomes.
+fn consequence(state: &WorkflowState, ask: Ask, now: Micros, may_start: bool) -> Fact {
+    match ask {
+        Ask::Step(ask) => Fact::StepAsked(Box::new(step_asked(*ask, may_start))),
+        Ask::Timer { key, delay_ms, finishes } => {
+            let delay_us = i64::try_from(delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+            Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes }
+        }
+        Ask::Decide { key, chosen, options, because, finishes } => {
+            Fact::DecisionMade(Box::new(DecisionMade { key, chosen, options, because: Slot::of(because), finishes }))
+        }
+        Ask::Start { key, kind, input } => Fact::TaskStarted { key, kind, input: Slot::of(input) },
+        Ask::Finish { key, kind, output, context } => {
+            Fact::TaskFinished { key, kind, output: Slot::of(output), context: context.map(Slot::of) }
+        }
+        Ask::Record { event_type, data } => Fact::Recorded { event_type, data: Slot::of(data) },
+        Ask::ArmUndo { key, undo } => Fact::UndoArmed { key, undo: Slot::of(undo), previous: state.newest_undo },
+    }
+}
+
+fn step_asked(ask: StepAsk, starts: bool) -> StepAsked {
+    StepAsked {
+        request_hash: ask.request_hash(),
+        key: ask.key,
+        kind: ask.kind,
+        request: Request::from_json(ask.request, ask.lists),
+        effect: ask.effect,
+        recovery: (ask.effect == Effect::Write).then_some(ask.recovery),
+        timeout_ms: ask.timeout_ms,
+        retry: ask.retry,
+        secrets: ask.secrets,
+        instance: ask.instance,
+        finishes: ask.finishes,
+        starts,
+    }
+}

@@ -1,0 +1,636 @@
+//! Events: the facts of a workflow, and the envelope around each.
+//!
+//! Every fact is by its type a *stimulus* (the world spoke) or a *consequence* (the program
+//! answered). A consequence's causation is its stimulus. The list below is closed but for
+//! [`Fact::Recorded`], a domain event under its own type name. A shape, once written, is read
+//! forever: see `tests/golden`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::hash::Hash;
+use crate::key::Key;
+use crate::step::{Effect, Failure, Recovery, RetryPolicy, Usage};
+use crate::value::{Request, Slot};
+use crate::{Micros, Version};
+
+/// The id of an event: a UUIDv7 when we make it, any UUID when a caller supplies it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub [u8; 16]);
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One fact in a workflow's log, with the envelope that the fold needs. The parts that only the
+/// store knows (position, hashes) are the store's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its id.
+    pub id: EventId,
+    /// Its place in its workflow's log, from 1.
+    pub version: Version,
+    /// When it was written. Never before the event that stands before it.
+    pub timestamp: Micros,
+    /// The stimulus that caused it; `None` for a stimulus.
+    pub causation_id: Option<EventId>,
+    /// What ties events of one affair together: the id of the first workflow's first event.
+    pub correlation_id: Option<EventId>,
+    /// Who wrote it: `engine`, or who sent the command.
+    pub actor: Arc<str>,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// Whether the world spoke or the program answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The world spoke: started, a step reported, a timer fired, a command.
+    Stimulus,
+    /// The program answered: asked, decided, ended.
+    Consequence,
+}
+
+/// What kind of task a [`Fact::TaskStarted`] or [`Fact::TaskFinished`] speaks of. It settles what
+/// finishing supersedes in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// A list of tasks.
+    Do,
+    /// A loop; its iterations come one after the other.
+    For,
+    /// One iteration of a loop; finishing it leaves only its output, in the loop.
+    Iteration,
+    /// Branches side by side.
+    Fork,
+    /// One branch; its output stays until the branches join.
+    Branch,
+    /// A block whose failures may be caught.
+    Try,
+    /// A computed value.
+    Set,
+    /// A computation in Rust.
+    Compute,
+    /// A step, a decision or a wait whose output was shaped after it ended.
+    Shape,
+}
+
+/// Where a fork comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The parent's id.
+    pub parent: String,
+    /// The last version that both share.
+    pub cut: Version,
+    /// The parent's hash there.
+    pub cut_hash: Hash,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+fn no_secrets(map: &std::collections::BTreeMap<String, String>) -> bool {
+    map.is_empty()
+}
+
+/// What happened. Each variant's doc says who writes it; `docs/events.md` says what it changes and
+/// which states refuse it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)] // the type stands in the envelope, the payload holds the fields alone
+#[allow(missing_docs)] // the fields of each variant are named by the table in docs/events.md
+pub enum Fact {
+    /// Stimulus, version 1: a workflow began.
+    WorkflowStarted(WorkflowStarted),
+    /// Consequence: the program asks for a step.
+    StepAsked(Box<StepAsked>),
+    /// Stimulus, the engine's own: an attempt after the first begins (or a first one that did
+    /// not begin at once).
+    AttemptStarted { key: Key, attempt: u32 },
+    /// Stimulus: an attempt failed and the step's policy grants another.
+    AttemptFailed(Box<AttemptFailed>),
+    /// Stimulus: the step did what was asked.
+    StepCompleted(Box<StepCompleted>),
+    /// Stimulus: the step failed for good.
+    StepFailed(Box<StepFailed>),
+    /// Stimulus: nobody knows whether a `write` happened.
+    OutcomeUnknown { key: Key, attempt: u32, reason: String },
+    /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not.
+    OutcomeResolved {
+        key: Key,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        landed: Option<Slot>,
+    },
+    /// Consequence: the program waits for a moment.
+    TimerSet {
+        key: Key,
+        due: Micros,
+        #[serde(skip_serializing_if = "is_false")]
+        finishes: bool,
+    },
+    /// Stimulus: the moment came.
+    TimerFired { key: Key },
+    /// Consequence: a choice.
+    DecisionMade(Box<DecisionMade>),
+    /// Consequence: a scope was entered, or a task's input was computed.
+    TaskStarted { key: Key, kind: TaskKind, input: Slot },
+    /// Consequence: a task ended with an output; what lies inside it is superseded.
+    TaskFinished {
+        key: Key,
+        kind: TaskKind,
+        output: Slot,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context: Option<Slot>,
+    },
+    /// Consequence: a completed `write` armed its undo; `previous` is the one armed before.
+    UndoArmed {
+        key: Key,
+        undo: Slot,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        previous: Option<Version>,
+    },
+    /// Consequence (or a caller's append): a domain event under its own type.
+    Recorded {
+        #[serde(skip)]
+        event_type: Arc<str>,
+        data: Slot,
+    },
+    /// Consequence: the program ended well.
+    WorkflowCompleted { output: Slot },
+    /// Consequence: the program ended badly.
+    WorkflowFailed { error: Failure },
+    /// Consequence: the program asks for something else than the log says it asked for.
+    WorkflowParked { key: Key, recorded: String, asked: String },
+}
+
+/// See [`Fact::WorkflowStarted`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowStarted {
+    /// The hash of the definition it follows.
+    pub definition: Hash,
+    /// What a person calls the definition.
+    pub name: String,
+    /// Its input.
+    pub input: Slot,
+    /// Where it comes from, for a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
+}
+
+/// See [`Fact::StepAsked`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepAsked {
+    /// The step's name.
+    pub key: Key,
+    /// Which step kind performs it: `http`, `llm`, `shell`, …
+    pub kind: Arc<str>,
+    /// What it asks, as data.
+    pub request: Request,
+    /// The hash of kind and request, by meaning.
+    pub request_hash: Hash,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// What happens when its outcome is unknown. Only a `write` has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// How long one attempt may take, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    /// Where in the request (JSON pointer) which secret is put by the performer, by name.
+    #[serde(default, skip_serializing_if = "no_secrets")]
+    pub secrets: std::collections::BTreeMap<String, String>,
+    /// Where the task stands in its definition (JSON pointer), for errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Arc<str>>,
+    /// Whether its completion finishes the task of this key, or a `TaskFinished` follows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub finishes: bool,
+    /// Whether the first attempt starts with this fact.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub starts: bool,
+}
+
+/// See [`Fact::AttemptFailed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptFailed {
+    /// The step.
+    pub key: Key,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// Why.
+    pub error: Failure,
+    /// The delay until the next attempt, in ms: decided here, once.
+    pub delay_ms: u64,
+    /// When the next attempt is due.
+    pub due: Micros,
+    /// The answer that was rejected, where the next attempt is a repair round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Slot>,
+    /// What the attempt used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Whether it is only believed to have failed: a `write` with an unknown outcome that its
+    /// recovery sends again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unknown: bool,
+}
+
+/// See [`Fact::StepCompleted`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepCompleted {
+    /// The step.
+    pub key: Key,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// What it answered.
+    pub output: Slot,
+    /// How long the attempt took, in ms, as its performer saw it.
+    pub latency_ms: u64,
+    /// What a model call used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// See [`Fact::StepFailed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepFailed {
+    /// The step.
+    pub key: Key,
+    /// Which attempt was the last, from 1.
+    pub attempt: u32,
+    /// Why.
+    pub error: Failure,
+    /// The answer that was rejected, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Slot>,
+    /// What the attempt used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// See [`Fact::DecisionMade`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionMade {
+    /// The decision's name: a task's key, or one with a mark such as `!if`.
+    pub key: Key,
+    /// What was chosen, one of `options`.
+    pub chosen: String,
+    /// Out of what.
+    pub options: Vec<String>,
+    /// The values that decided it.
+    pub because: Slot,
+    /// Whether the decision finishes the task of its (unmarked) key.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub finishes: bool,
+}
+
+impl Fact {
+    /// Whether the world spoke or the program answered.
+    pub fn class(&self) -> Class {
+        match self {
+            Fact::WorkflowStarted(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::AttemptFailed(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerFired { .. } => Class::Stimulus,
+            Fact::StepAsked(_)
+            | Fact::TimerSet { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => Class::Consequence,
+        }
+    }
+
+    /// The type under which the event is stored.
+    pub fn event_type(&self) -> &str {
+        match self {
+            Fact::WorkflowStarted(_) => "WorkflowStarted",
+            Fact::StepAsked(_) => "StepAsked",
+            Fact::AttemptStarted { .. } => "AttemptStarted",
+            Fact::AttemptFailed(_) => "AttemptFailed",
+            Fact::StepCompleted(_) => "StepCompleted",
+            Fact::StepFailed(_) => "StepFailed",
+            Fact::OutcomeUnknown { .. } => "OutcomeUnknown",
+            Fact::OutcomeResolved { .. } => "OutcomeResolved",
+            Fact::TimerSet { .. } => "TimerSet",
+            Fact::TimerFired { .. } => "TimerFired",
+            Fact::DecisionMade(_) => "DecisionMade",
+            Fact::TaskStarted { .. } => "TaskStarted",
+            Fact::TaskFinished { .. } => "TaskFinished",
+            Fact::UndoArmed { .. } => "UndoArmed",
+            Fact::Recorded { event_type, .. } => event_type,
+            Fact::WorkflowCompleted { .. } => "WorkflowCompleted",
+            Fact::WorkflowFailed { .. } => "WorkflowFailed",
+            Fact::WorkflowParked { .. } => "WorkflowParked",
+        }
+    }
+
+    /// The key the fact speaks of, where it speaks of one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Fact::StepAsked(e) => Some(&e.key),
+            Fact::AttemptFailed(e) => Some(&e.key),
+            Fact::StepCompleted(e) => Some(&e.key),
+            Fact::StepFailed(e) => Some(&e.key),
+            Fact::DecisionMade(e) => Some(&e.key),
+            Fact::AttemptStarted { key, .. }
+            | Fact::OutcomeUnknown { key, .. }
+            | Fact::OutcomeResolved { key, .. }
+            | Fact::TimerSet { key, .. }
+            | Fact::TimerFired { key }
+            | Fact::TaskStarted { key, .. }
+            | Fact::TaskFinished { key, .. }
+            | Fact::UndoArmed { key, .. }
+            | Fact::WorkflowParked { key, .. } => Some(key),
+            Fact::WorkflowStarted(_)
+            | Fact::Recorded { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. } => None,
+        }
+    }
+
+    /// Every slot of the fact.
+    pub fn slots(&self) -> Vec<&Slot> {
+        match self {
+            Fact::WorkflowStarted(e) => vec![&e.input],
+            Fact::StepAsked(e) => e.request.slots().collect(),
+            Fact::AttemptFailed(e) => e.rejected.iter().collect(),
+            Fact::StepCompleted(e) => vec![&e.output],
+            Fact::StepFailed(e) => e.rejected.iter().collect(),
+            Fact::OutcomeResolved { landed, .. } => landed.iter().collect(),
+            Fact::DecisionMade(e) => vec![&e.because],
+            Fact::TaskStarted { input, .. } => vec![input],
+            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
+            Fact::UndoArmed { undo, .. } => vec![undo],
+            Fact::Recorded { data, .. } => vec![data],
+            Fact::WorkflowCompleted { output } => vec![output],
+            Fact::AttemptStarted { .. }
+            | Fact::OutcomeUnknown { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => Vec::new(),
+        }
+    }
+
+    /// Every slot of the fact, to be filled.
+    pub fn slots_mut(&mut self) -> Vec<&mut Slot> {
+        match self {
+            Fact::WorkflowStarted(e) => vec![&mut e.input],
+            Fact::StepAsked(e) => e.request.slots_mut().collect(),
+            Fact::AttemptFailed(e) => e.rejected.iter_mut().collect(),
+            Fact::StepCompleted(e) => vec![&mut e.output],
+            Fact::StepFailed(e) => e.rejected.iter_mut().collect(),
+            Fact::OutcomeResolved { landed, .. } => landed.iter_mut().collect(),
+            Fact::DecisionMade(e) => vec![&mut e.because],
+            Fact::TaskStarted { input, .. } => vec![input],
+            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
+            Fact::UndoArmed { undo, .. } => vec![undo],
+            Fact::Recorded { data, .. } => vec![data],
+            Fact::WorkflowCompleted { output } => vec![output],
+            Fact::AttemptStarted { .. }
+            | Fact::OutcomeUnknown { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => Vec::new(),
+        }
+    }
+
+    /// The version of the fact's shape as it is written today.
+    pub fn schema_version(&self) -> u32 {
+        1
+    }
+}
+
+/// The fields of the variants that are written inline in the enum, for reading.
+mod shape {
+    use super::*;
+
+    #[derive(Deserialize)]
+    pub struct AttemptStarted {
+        pub key: Key,
+        pub attempt: u32,
+    }
+    #[derive(Deserialize)]
+    pub struct OutcomeUnknown {
+        pub key: Key,
+        pub attempt: u32,
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
+    pub struct OutcomeResolved {
+        pub key: Key,
+        #[serde(default)]
+        pub landed: Option<Slot>,
+    }
+    #[derive(Deserialize)]
+    pub struct TimerSet {
+        pub key: Key,
+        pub due: Micros,
+        #[serde(default)]
+        pub finishes: bool,
+    }
+    #[derive(Deserialize)]
+    pub struct TimerFired {
+        pub key: Key,
+    }
+    #[derive(Deserialize)]
+    pub struct TaskStarted {
+        pub key: Key,
+        pub kind: TaskKind,
+        pub input: Slot,
+    }
+    #[derive(Deserialize)]
+    pub struct TaskFinished {
+        pub key: Key,
+        pub kind: TaskKind,
+        pub output: Slot,
+        #[serde(default)]
+        pub context: Option<Slot>,
+    }
+    #[derive(Deserialize)]
+    pub struct UndoArmed {
+        pub key: Key,
+        pub undo: Slot,
+        #[serde(default)]
+        pub previous: Option<Version>,
+    }
+    #[derive(Deserialize)]
+    pub struct Recorded {
+        pub data: Slot,
+    }
+    #[derive(Deserialize)]
+    pub struct WorkflowCompleted {
+        pub output: Slot,
+    }
+    #[derive(Deserialize)]
+    pub struct WorkflowFailed {
+        pub error: Failure,
+    }
+    #[derive(Deserialize)]
+    pub struct WorkflowParked {
+        pub key: Key,
+        pub recorded: String,
+        pub asked: String,
+    }
+}
+
+/// An event that this build cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// The event's type.
+    pub event_type: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "event of type {}: {}", self.event_type, self.reason)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// The types that are the engine's own: a domain event may not take one of these names.
+pub const ENGINE_TYPES: [&str; 17] = [
+    "WorkflowStarted",
+    "StepAsked",
+    "AttemptStarted",
+    "AttemptFailed",
+    "StepCompleted",
+    "StepFailed",
+    "OutcomeUnknown",
+    "OutcomeResolved",
+    "TimerSet",
+    "TimerFired",
+    "DecisionMade",
+    "TaskStarted",
+    "TaskFinished",
+    "UndoArmed",
+    "WorkflowCompleted",
+    "WorkflowFailed",
+    "WorkflowParked",
+];
+
+impl Fact {
+    /// The payload of the event as JSON text.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("a fact has a JSON text")
+    }
+
+    /// Reads a fact from its type, the version of its shape and its payload.
+    ///
+    /// Every type but the engine's own is a domain event. A shape that is newer than this build
+    /// is refused: guessing at a fact is worse than stopping.
+    pub fn decode(event_type: &str, schema_version: u32, payload: &str) -> Result<Fact, DecodeError> {
+        fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, String> {
+            serde_json::from_str(payload).map_err(|e| e.to_string())
+        }
+        let fail = |reason: String| DecodeError { event_type: event_type.to_owned(), reason };
+        if schema_version != 1 {
+            return Err(fail(format!("shape {schema_version} is not known to this build of Foldback")));
+        }
+        let fact = match event_type {
+            "WorkflowStarted" => read(payload).map(Fact::WorkflowStarted),
+            "StepAsked" => read(payload).map(Fact::StepAsked),
+            "AttemptFailed" => read(payload).map(Fact::AttemptFailed),
+            "StepCompleted" => read(payload).map(Fact::StepCompleted),
+            "StepFailed" => read(payload).map(Fact::StepFailed),
+            "DecisionMade" => read(payload).map(Fact::DecisionMade),
+            "AttemptStarted" => read(payload)
+                .map(|shape::AttemptStarted { key, attempt }| Fact::AttemptStarted { key, attempt }),
+            "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
+                Fact::OutcomeUnknown { key, attempt, reason }
+            }),
+            "OutcomeResolved" => read(payload)
+                .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
+            "TimerSet" => read(payload)
+                .map(|shape::TimerSet { key, due, finishes }| Fact::TimerSet { key, due, finishes }),
+            "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
+            "TaskStarted" => read(payload)
+                .map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted { key, kind, input }),
+            "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
+                Fact::TaskFinished { key, kind, output, context }
+            }),
+            "UndoArmed" => read(payload)
+                .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
+            "WorkflowCompleted" => {
+                read(payload).map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output })
+            }
+            "WorkflowFailed" => {
+                read(payload).map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error })
+            }
+            "WorkflowParked" => read(payload).map(|shape::WorkflowParked { key, recorded, asked }| {
+                Fact::WorkflowParked { key, recorded, asked }
+            }),
+            domain => read(payload)
+                .map(|shape::Recorded { data }| Fact::Recorded { event_type: Arc::from(domain), data }),
+        };
+        fact.map_err(fail)
+    }
+}
+
+/// The payload with every slot replaced by its value: what `events --json` and people read. Slots
+/// that are not at hand read `null`.
+impl Fact {
+    /// See the impl's documentation.
+    pub fn plain(&self) -> Value {
+        let mut value: Value = serde_json::from_str(&self.encode()).expect("what we encode is JSON");
+        let open = |slot: &Slot| (*slot.get()).clone();
+        match self {
+            Fact::WorkflowStarted(e) => value["input"] = open(&e.input),
+            Fact::StepAsked(e) => value["request"] = e.request.to_json(),
+            Fact::AttemptFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
+            Fact::StepCompleted(e) => value["output"] = open(&e.output),
+            Fact::StepFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
+            Fact::OutcomeResolved { landed, .. } => landed.iter().for_each(|s| value["landed"] = open(s)),
+            Fact::DecisionMade(e) => value["because"] = open(&e.because),
+            Fact::TaskStarted { input, .. } => value["input"] = open(input),
+            Fact::TaskFinished { output, context, .. } => {
+                value["output"] = open(output);
+                context.iter().for_each(|s| value["context"] = open(s));
+            }
+            Fact::UndoArmed { undo, .. } => value["undo"] = open(undo),
+            Fact::Recorded { data, .. } => value = open(data),
+            Fact::WorkflowCompleted { output } => value["output"] = open(output),
+            Fact::AttemptStarted { .. }
+            | Fact::OutcomeUnknown { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => {}
+        }
+        value
+    }
+}

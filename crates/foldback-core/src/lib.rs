@@ -1,0 +1,42 @@
+//! The pure core of Foldback.
+//!
+//! A workflow is an append-only log of [`Event`]s. Its [`WorkflowState`] is a fold over them. A
+//! [`Program`] looks at the state and *asks*; [`advance`] judges and writes facts; the engine,
+//! which lives in another crate, does what is owed and reports back as a [`Stimulus`].
+//!
+//! What this crate never does: read a clock, draw a random number, touch a file or a socket, or
+//! start a task. Time and ids come in as arguments. `scripts/check-pure.sh` fails the build if
+//! that changes.
+//!
+//! The rooms, in reading order: [`event`] (the facts), [`state`] (what they add up to), `apply`
+//! (how), `admits` (the law book), [`program`] (who asks), [`decide`] (who judges).
+
+pub mod decide;
+pub mod event;
+pub mod hash;
+pub mod key;
+pub mod limits;
+pub mod program;
+pub mod rehearse;
+pub mod state;
+pub mod step;
+pub mod text;
+pub mod value;
+
+mod admits;
+mod apply;
+
+pub use admits::Illegal;
+pub use decide::{Batch, Ids, Stimulus, Timing, advance};
+pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, TaskKind};
+pub use hash::Hash;
+pub use key::Key;
+pub use program::{Ask, Divergence, Program, Run, Turn};
+pub use state::{Entry, EntryBody, Owed, Status, Step, StepStatus, WorkflowState};
+pub use step::{Effect, Failure, Outcome, Recovery, RetryPolicy, Usage};
+pub use value::{Part, Request, Slot, StoredRef};
+
+/// A moment: microseconds since 1970-01-01T00:00:00Z.
+pub type Micros = i64;
+/// The place of an event in its workflow's log: 1, 2, 3 … without gaps.
+pub type Version = u64;

@@ -1,0 +1,62 @@
+//! Every bound of Foldback, in one file. A bound is part of the contract: the same everywhere,
+//! counted and never timed, and past it there is an error that names it.
+
+/// A value whose JSON is longer than this many bytes is stored once, by its hash, beside the log.
+/// Measured in BENCHMARKS.md (`inline bound`): below it a reference costs more than it saves.
+pub const INLINE_MAX_BYTES: usize = 1_024;
+
+/// The longest JSON value (bytes) that an event may carry or refer to.
+pub const VALUE_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes in a workflow id. Ids are file names, URL segments and terminal columns.
+pub const WORKFLOW_ID_MAX_BYTES: usize = 200;
+
+/// Bytes in a key. A key grows with nesting, not with iterations.
+pub const KEY_MAX_BYTES: usize = 1_024;
+
+/// Consequences in one batch. A turn that asks for more is cut here and goes on in the next
+/// batch, so that a loop of a million `set`s neither fills the memory nor one transaction.
+pub const BATCH_MAX_EVENTS: usize = 4_096;
+
+/// Consequences that one stimulus may have over all its batches. Past it the workflow fails: a
+/// loop without a step or a wait never lets the world speak again.
+pub const TURN_MAX_EVENTS: u64 = 5_000_000;
+
+/// How often a step may be interrupted (its process died under it) before it is not started
+/// again: a step that kills the process on each start must not do so for ever.
+pub const INTERRUPTIONS_MAX: u32 = 25;
+
+/// Attempts of a `write` whose outcome is unknown under `recovery: retry`, before a person is
+/// asked.
+pub const UNKNOWN_ATTEMPTS_MAX: u32 = 10;
+
+/// The first and the longest delay between two attempts of a step whose connection broke, in ms.
+pub const UNKNOWN_BACKOFF_MS: (u64, u64) = (100, 10_000);
+
+/// The longest delay between two attempts, in ms (one day), whatever a policy computes.
+pub const RETRY_DELAY_MAX_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Commits that may be under way when a model call starts: a crash repeats at most this many.
+pub const RUN_AHEAD_MODEL: u32 = 1;
+
+/// Commits that may be under way when another `read` or `pure` step starts.
+pub const RUN_AHEAD_OTHER: u32 = 4;
+
+/// Steps in flight in one process. More are owed and start as others end.
+pub const IN_FLIGHT_MAX: usize = 4_096;
+
+/// A snapshot is taken when the tail has this many events, and as many bytes as the last
+/// snapshot.
+pub const SNAPSHOT_MIN_EVENTS: u64 = 1_000;
+
+/// The time a step may take unless it says otherwise, in ms (ten minutes).
+pub const STEP_TIMEOUT_MS: u64 = 600_000;
+
+/// Bytes of an HTTP answer, a model answer, or a process's output that a step keeps.
+pub const STEP_OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of a definition file.
+pub const DEFINITION_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Nesting of a definition, a JSON value from outside, or a key.
+pub const DEPTH_MAX: usize = 128;

@@ -1,0 +1,168 @@
+//! Programs: who asks. A program looks at a state and answers with what it wants next. It does no
+//! I/O, reads no clock and holds nothing that the state does not: a kept [`Run`] and one started
+//! afresh agree at every version.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::event::TaskKind;
+use crate::key::Key;
+use crate::state::WorkflowState;
+use crate::step::{Effect, Failure, Recovery, RetryPolicy};
+
+/// A recipe that a workflow follows. Two exist: the OWS interpreter and Rust code.
+pub trait Program: Send + Sync {
+    /// A run of this program for a workflow in this state.
+    fn start(&self, state: &WorkflowState) -> Box<dyn Run>;
+}
+
+/// One workflow's program under way. Lives on its engine's loop thread.
+pub trait Run {
+    /// What the program wants next, given this state. Called again after its asks were recorded,
+    /// until it waits, ends or diverges; so it may ask for one thing at a time or for many.
+    fn turn(&mut self, state: &WorkflowState) -> Turn;
+}
+
+/// The answer of a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Turn {
+    /// Record these, then ask again. Never empty.
+    Asks(Vec<Ask>),
+    /// Nothing to ask until the world speaks.
+    Waits,
+    /// The program is done.
+    Ends(Result<Value, Failure>),
+    /// The log says something else than the program asks for.
+    Diverged(Divergence),
+}
+
+/// Where a program and its log part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The key at which they part.
+    pub key: Key,
+    /// What the log says.
+    pub recorded: String,
+    /// What the program asks.
+    pub asked: String,
+}
+
+/// One thing a program asks for. Each becomes one consequence in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Work done outside the fold.
+    Step(Box<StepAsk>),
+    /// To be woken `delay_ms` after the last fact.
+    Timer {
+        /// Names the wait.
+        key: Key,
+        /// How long, in ms.
+        delay_ms: u64,
+        /// Whether firing finishes the task `key`.
+        finishes: bool,
+    },
+    /// A choice to be recorded.
+    Decide {
+        /// Names the decision.
+        key: Key,
+        /// What was chosen.
+        chosen: String,
+        /// Out of what.
+        options: Vec<String>,
+        /// The values that decided it.
+        because: Value,
+        /// Whether it finishes the task of its unmarked key.
+        finishes: bool,
+    },
+    /// A scope is entered, or a task's input was computed.
+    Start {
+        /// The task.
+        key: Key,
+        /// What kind of task.
+        kind: TaskKind,
+        /// Its input; for a loop `{"input": …, "items": […]}` is the program's own matter.
+        input: Arc<Value>,
+    },
+    /// A task ended.
+    Finish {
+        /// The task.
+        key: Key,
+        /// What kind of task.
+        kind: TaskKind,
+        /// Its output.
+        output: Arc<Value>,
+        /// The new `$context`, where the task exports one.
+        context: Option<Arc<Value>>,
+    },
+    /// A domain event.
+    Record {
+        /// Its type, such as `CONTENT_GENERATED`.
+        event_type: Arc<str>,
+        /// Its data.
+        data: Value,
+    },
+    /// A completed `write` arms its undo.
+    ArmUndo {
+        /// The step.
+        key: Key,
+        /// What undoes it, with its arguments.
+        undo: Value,
+    },
+}
+
+/// The ask for a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepAsk {
+    /// Names the step.
+    pub key: Key,
+    /// Which step kind performs it.
+    pub kind: Arc<str>,
+    /// What it asks: a JSON object, each member a part.
+    pub request: Value,
+    /// Members of `request` that are lists of values stored on their own (a chat's messages).
+    pub lists: &'static [&'static str],
+    /// What it does to the world.
+    pub effect: Effect,
+    /// What happens when its outcome is unknown; ignored unless it is a `write`.
+    pub recovery: Recovery,
+    /// How long one attempt may take, in ms; the default of [`crate::limits`] when `None`.
+    pub timeout_ms: Option<u64>,
+    /// When it is tried again.
+    pub retry: Option<RetryPolicy>,
+    /// JSON pointers in `request` that the performer fills with a secret, by its name.
+    pub secrets: std::collections::BTreeMap<String, String>,
+    /// Where the task stands in its definition (JSON pointer).
+    pub instance: Option<Arc<str>>,
+    /// Whether its completion finishes the task `key`.
+    pub finishes: bool,
+}
+
+impl StepAsk {
+    /// A step without retries, timeout or secrets whose completion finishes its task.
+    pub fn new(key: Key, kind: &str, effect: Effect, request: Value) -> StepAsk {
+        StepAsk {
+            key,
+            kind: Arc::from(kind),
+            request,
+            lists: &[],
+            effect,
+            recovery: Recovery::Operator,
+            timeout_ms: None,
+            retry: None,
+            secrets: Default::default(),
+            instance: None,
+            finishes: true,
+        }
+    }
+
+    /// The hash by which two asks are the same: kind, request and the names of secrets, by meaning.
+    pub fn request_hash(&self) -> crate::Hash {
+        let secrets: Vec<u8> = self.secrets.iter().flat_map(|(at, name)| format!("{at}={name}\n").into_bytes()).collect();
+        crate::Hash::of_parts(&[
+            self.kind.as_bytes(),
+            crate::hash::canonical_json(&self.request).as_bytes(),
+            &secrets,
+        ])
+    }
+}

@@ -1,0 +1,476 @@
+//! The state of a workflow: what its events add up to. It is made by folding and by nothing else.
+//!
+//! What it holds is bounded by the shape of the program, not by the length of the log: a finished
+//! scope supersedes the facts inside it, a visit the visits before it, an iteration the
+//! iterations before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventId, Lineage, TaskKind};
+use crate::hash::Hash;
+use crate::key::Key;
+use crate::step::{Effect, Failure, Recovery, RetryPolicy};
+use crate::value::{Request, Slot};
+use crate::{Illegal, Micros, Version};
+
+/// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
+/// of another shape are dropped and the log is folded instead.
+pub const STATE_SCHEMA: u32 = 1;
+
+/// The state of one workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowState {
+    /// The workflow's id.
+    pub workflow_id: Arc<str>,
+    /// The version of the last event folded; 0 before the first.
+    pub version: Version,
+    /// The time of the last event folded: the only `now` a program sees.
+    pub now: Micros,
+    /// When it began.
+    pub started_at: Micros,
+    /// The id of the last stimulus: the causation of the consequences that follow.
+    pub stimulus: Option<EventId>,
+    /// Consequences since the last stimulus.
+    pub turn_events: u64,
+    /// What ties its events to those of its relatives.
+    pub correlation_id: Option<EventId>,
+    /// The definition it follows.
+    pub definition: Hash,
+    /// What a person calls the definition.
+    pub name: Arc<str>,
+    /// Its input.
+    pub input: Slot,
+    /// Where it comes from, for a fork.
+    pub lineage: Option<Lineage>,
+    /// `$context`, as the last `export` left it.
+    pub context: Slot,
+    /// What is known, by key.
+    pub entries: BTreeMap<Key, Entry>,
+    /// Keys in `entries` that something is owed for: steps not settled, timers not fired.
+    pub open: BTreeSet<Key>,
+    /// For each open scope: what finished last in it, and the data that goes on from there.
+    pub cursors: BTreeMap<Key, Cursor>,
+    /// How it ended, if it did.
+    pub end: Option<End>,
+    /// The version of the undo armed last; each names the one before it.
+    pub newest_undo: Option<Version>,
+    /// What it has used so far.
+    pub spent: Spent,
+}
+
+/// What is known about one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The task's input, where it was recorded.
+    pub input: Option<Slot>,
+    /// The version of the fact that made this entry.
+    pub since: Version,
+    /// What is known.
+    pub body: EntryBody,
+}
+
+/// See [`Entry`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EntryBody {
+    /// An open scope, or a task whose input was computed.
+    Started {
+        /// What kind of task.
+        kind: TaskKind,
+        /// Iterations finished, for a loop.
+        iterations: u64,
+        /// The output of the last iteration.
+        last: Option<Slot>,
+    },
+    /// A step.
+    Step(Box<Step>),
+    /// A wait for a moment.
+    Timer {
+        /// When it is due.
+        due: Micros,
+        /// Whether it has fired.
+        fired: bool,
+        /// Whether firing finishes the task.
+        finishes: bool,
+    },
+    /// A decision.
+    Decided {
+        /// What was chosen.
+        chosen: Arc<str>,
+    },
+    /// A task that ended.
+    Finished {
+        /// What kind of task.
+        kind: TaskKind,
+        /// Its output.
+        output: Slot,
+    },
+}
+
+/// What finished last in a scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The key that finished.
+    pub last: Key,
+    /// The data that goes on from there; `None` when nothing in this scope has given any yet.
+    pub data: Option<Slot>,
+}
+
+/// A step as the state knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which step kind performs it.
+    pub kind: Arc<str>,
+    /// What it asks. Emptied when the step has ended: the log keeps it, the state need not.
+    pub request: Request,
+    /// The hash of kind and request.
+    pub request_hash: Hash,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// What happens when its outcome is unknown.
+    pub recovery: Option<Recovery>,
+    /// How long one attempt may take, in ms.
+    pub timeout_ms: Option<u64>,
+    /// When it is tried again.
+    pub retry: Option<RetryPolicy>,
+    /// Where in the request which secret is put.
+    pub secrets: BTreeMap<String, String>,
+    /// Where the task stands in its definition.
+    pub instance: Option<Arc<str>>,
+    /// Whether its completion finishes its task.
+    pub finishes: bool,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts that began without the last one having reported: its process died.
+    pub interruptions: u32,
+    /// Repair rounds used.
+    pub repairs: u32,
+    /// Attempts whose outcome was unknown and which were sent again.
+    pub unknowns: u32,
+    /// When the next attempt is due, while it backs off.
+    pub due: Option<Micros>,
+    /// What it answered.
+    pub output: Option<Slot>,
+    /// The answer that was rejected, for a repair round.
+    pub rejected: Option<Slot>,
+    /// Why it failed, or failed last.
+    pub error: Option<Failure>,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepStatus {
+    /// Asked for; no attempt has begun.
+    Pending,
+    /// An attempt has begun.
+    Running,
+    /// Waits for its next attempt.
+    Backoff,
+    /// Did what was asked.
+    Completed,
+    /// Failed for good.
+    Failed,
+    /// Nobody knows whether it happened.
+    Unknown,
+}
+
+impl StepStatus {
+    /// Whether the step will not change any more by itself or by a person.
+    pub fn is_settled(self) -> bool {
+        matches!(self, StepStatus::Completed | StepStatus::Failed)
+    }
+}
+
+/// How a workflow ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum End {
+    /// Well.
+    Completed {
+        /// What it gave.
+        output: Slot,
+    },
+    /// Badly.
+    Failed {
+        /// Why.
+        error: Failure,
+    },
+    /// Its program and its log parted.
+    Parked {
+        /// At which key.
+        key: Key,
+        /// What the log says.
+        recorded: String,
+        /// What the program asked.
+        asked: String,
+    },
+}
+
+/// What a workflow has used so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Steps completed.
+    pub steps: u64,
+    /// Tokens read by models.
+    pub input_tokens: u64,
+    /// Tokens written by models.
+    pub output_tokens: u64,
+    /// Cost in millionths of a US dollar, as far as prices are known.
+    pub micro_usd: u64,
+}
+
+/// Where a workflow stands, as people and scripts read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Something is owed: a step, a retry, a turn.
+    Running,
+    /// Only a moment or a person can move it.
+    Waiting,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+    /// A step's outcome has to be settled by a person.
+    Unknown,
+    /// Its program and its log parted.
+    Parked,
+    /// Its log breaks the law.
+    Quarantined,
+}
+
+impl Status {
+    /// The word that scripts rely on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Waiting => "waiting",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Unknown => "unknown",
+            Status::Parked => "parked",
+            Status::Quarantined => "quarantined",
+        }
+    }
+
+    /// Whether a workflow in this state will never move again unless it is reopened.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Parked | Status::Quarantined)
+    }
+}
+
+/// One thing that a state owes: what the engine derives its work from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Owed {
+    /// A step whose first attempt has not begun.
+    Start(Key),
+    /// A step whose attempt has begun. If nobody here performs it, its process died.
+    Attempt(Key, u32),
+    /// A step that backs off until `due`.
+    Retry(Key, Micros),
+    /// A timer that is due.
+    Timer(Key, Micros),
+}
+
+impl WorkflowState {
+    /// The state of a workflow without events.
+    pub fn empty(workflow_id: &str) -> WorkflowState {
+        WorkflowState {
+            workflow_id: Arc::from(workflow_id),
+            version: 0,
+            now: 0,
+            started_at: 0,
+            stimulus: None,
+            turn_events: 0,
+            correlation_id: None,
+            definition: Hash::ZERO,
+            name: Arc::from(""),
+            input: Slot::null(),
+            lineage: None,
+            context: Slot::null(),
+            entries: BTreeMap::new(),
+            open: BTreeSet::new(),
+            cursors: BTreeMap::new(),
+            end: None,
+            newest_undo: None,
+            spent: Spent::default(),
+        }
+    }
+
+    /// Folds events onto nothing. Each is judged before it is applied.
+    ///
+    /// # Errors
+    /// The first event that breaks the law: the workflow is then to be quarantined.
+    pub fn fold<'a>(
+        workflow_id: &str,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<WorkflowState, Illegal> {
+        let mut state = WorkflowState::empty(workflow_id);
+        for event in events {
+            state.admits(event)?;
+            state.apply(event);
+        }
+        Ok(state)
+    }
+
+    /// The step of this key.
+    pub fn step(&self, key: &Key) -> Option<&Step> {
+        match self.entries.get(key) {
+            Some(Entry { body: EntryBody::Step(step), .. }) => Some(step),
+            _ => None,
+        }
+    }
+
+    /// Where the workflow stands.
+    pub fn status(&self) -> Status {
+        match &self.end {
+            Some(End::Completed { .. }) => Status::Completed,
+            Some(End::Failed { .. }) => Status::Failed,
+            Some(End::Parked { .. }) => Status::Parked,
+            None => self.open_status(),
+        }
+    }
+
+    fn open_status(&self) -> Status {
+        let (mut unknown, mut timer) = (false, false);
+        for key in &self.open {
+            let Some(entry) = self.entries.get(key) else { continue };
+            match &entry.body {
+                EntryBody::Step(step) => match step.status {
+                    StepStatus::Unknown => unknown = true,
+                    StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => return Status::Running,
+                    StepStatus::Completed | StepStatus::Failed => {}
+                },
+                EntryBody::Timer { fired: false, .. } => timer = true,
+                EntryBody::Timer { .. }
+                | EntryBody::Started { .. }
+                | EntryBody::Decided { .. }
+                | EntryBody::Finished { .. } => {}
+            }
+        }
+        match (unknown, timer) {
+            (true, _) => Status::Unknown,
+            (_, true) => Status::Waiting,
+            _ => Status::Running,
+        }
+    }
+
+    /// What is owed to this workflow: its steps and timers. Everything that the engine does is
+    /// derived from here; there is no second list of work.
+    pub fn owes(&self) -> Vec<Owed> {
+        let mut owed = Vec::new();
+        for key in &self.open {
+            let Some(entry) = self.entries.get(key) else { continue };
+            match &entry.body {
+                EntryBody::Step(step) => match step.status {
+                    // An ended workflow starts nothing, but what is in flight may still report.
+                    StepStatus::Running => owed.push(Owed::Attempt(key.clone(), step.attempts)),
+                    StepStatus::Pending if self.end.is_none() => owed.push(Owed::Start(key.clone())),
+                    StepStatus::Backoff if self.end.is_none() => {
+                        owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.now)));
+                    }
+                    StepStatus::Pending
+                    | StepStatus::Backoff
+                    | StepStatus::Completed
+                    | StepStatus::Failed
+                    | StepStatus::Unknown => {}
+                },
+                EntryBody::Timer { due, fired: false, .. } if self.end.is_none() => {
+                    owed.push(Owed::Timer(key.clone(), *due));
+                }
+                EntryBody::Timer { .. }
+                | EntryBody::Started { .. }
+                | EntryBody::Decided { .. }
+                | EntryBody::Finished { .. } => {}
+            }
+        }
+        owed
+    }
+
+    /// Whether its first event was folded. A stream of domain events alone never starts.
+    pub fn is_started(&self) -> bool {
+        self.correlation_id.is_some()
+    }
+
+    /// The newest visit of a task, as the state knows it: its key and which visit it is. Earlier
+    /// visits are superseded, so there is one at the most.
+    pub fn newest_visit(&self, task: &Key) -> Option<(Key, u64)> {
+        if self.entries.contains_key(task) || self.first_after(&format!("{task}!")).is_some() {
+            return Some((task.clone(), 1));
+        }
+        let key = self.first_after(&format!("{task}#"))?.as_str();
+        let digits = key[task.as_str().len() + 1..].split(|c: char| !c.is_ascii_digit()).next()?;
+        let visit = digits.parse().ok()?;
+        Some((task.visit(visit), visit))
+    }
+
+    fn first_after(&self, prefix: &str) -> Option<&Key> {
+        let (key, _) = self.entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
+        key.as_str().starts_with(prefix).then_some(key)
+    }
+
+    /// Hashes of values that the state refers to and does not have at hand.
+    pub fn missing(&mut self) -> Vec<Hash> {
+        let mut missing = Vec::new();
+        self.visit_slots(&mut |slot| {
+            if let Slot::Stored(stored) = slot
+                && stored.value.is_none()
+            {
+                missing.push(stored.hash);
+            }
+        });
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Calls `visit` with every slot of the state, so that the engine can fill them.
+    pub fn visit_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        visit(&mut self.input);
+        visit(&mut self.context);
+        for cursor in self.cursors.values_mut() {
+            cursor.data.iter_mut().for_each(&mut *visit);
+        }
+        for entry in self.entries.values_mut() {
+            entry.input.iter_mut().for_each(&mut *visit);
+            match &mut entry.body {
+                EntryBody::Started { last, .. } => last.iter_mut().for_each(&mut *visit),
+                EntryBody::Step(step) => {
+                    step.request.slots_mut().for_each(&mut *visit);
+                    step.output.iter_mut().for_each(&mut *visit);
+                    step.rejected.iter_mut().for_each(&mut *visit);
+                }
+                EntryBody::Finished { output, .. } => visit(output),
+                EntryBody::Timer { .. } | EntryBody::Decided { .. } => {}
+            }
+        }
+        if let Some(End::Completed { output }) = &mut self.end {
+            visit(output);
+        }
+    }
+
+    /// A hash of all that the state says: two folds that agree have the same.
+    pub fn fingerprint(&self) -> Hash {
+        Hash::of_bytes(&serde_json::to_vec(self).expect("a state has a JSON text"))
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<EventId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        let number = u128::from_str_radix(&digits, 16).map_err(serde::de::Error::custom)?;
+        Ok(EventId(number.to_be_bytes()))
+    }
+}

@@ -1,0 +1,333 @@
+//! Values in events: typed slots, never markers inside a person's JSON.
+//!
+//! A [`Slot`] holds a value inline or by the hash of its stored bytes. Which of the two is
+//! settled once, when the fact is made, by the length of its JSON ([`limits::INLINE_MAX_BYTES`]).
+//! A slot that is stored may have its value at hand or not; both are the same slot. Pure code
+//! never fetches: the engine fills what is missing ([`crate::WorkflowState::missing`]) before a
+//! program sees the state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::hash::Hash;
+use crate::limits;
+
+/// The media type of a value that is JSON.
+pub const JSON: &str = "application/json";
+
+/// A value in an event.
+#[derive(Clone, Debug)]
+pub enum Slot {
+    /// The value itself.
+    Inline(Arc<Value>),
+    /// The hash of its bytes, which lie in `payloads`.
+    Stored(StoredRef),
+}
+
+/// A value that lies beside the log.
+#[derive(Clone, Debug)]
+pub struct StoredRef {
+    /// The hash of the stored bytes: the payload's address.
+    pub hash: Hash,
+    /// How many bytes are stored.
+    pub bytes: u64,
+    /// What the bytes are; [`JSON`] unless said otherwise.
+    pub media_type: Option<Arc<str>>,
+    /// The value, where it is at hand. Not part of the slot's identity, and never written.
+    pub value: Option<Arc<Value>>,
+}
+
+/// A payload to be stored beside the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The hash of `bytes`.
+    pub hash: Hash,
+    /// What the bytes are.
+    pub media_type: String,
+    /// The bytes as stored.
+    pub bytes: Vec<u8>,
+}
+
+impl Slot {
+    /// The slot of a value: inline when its JSON is short, else by its hash.
+    pub fn of(value: impl Into<Arc<Value>>) -> Slot {
+        Slot::bounded(value.into(), limits::INLINE_MAX_BYTES)
+    }
+
+    /// The slot of a value with another bound than the usual, in bytes of its JSON.
+    pub fn bounded(value: Arc<Value>, inline_max_bytes: usize) -> Slot {
+        if is_surely_short(&value) {
+            return Slot::Inline(value);
+        }
+        let bytes = serde_json::to_vec(&*value).expect("a JSON value has a text");
+        if bytes.len() <= inline_max_bytes {
+            return Slot::Inline(value);
+        }
+        Slot::Stored(StoredRef {
+            hash: Hash::of_bytes(&bytes),
+            bytes: bytes.len() as u64,
+            media_type: None,
+            value: Some(value),
+        })
+    }
+
+    /// The slot of `null`.
+    pub fn null() -> Slot {
+        Slot::Inline(Arc::new(Value::Null))
+    }
+
+    /// The value, where it is at hand.
+    pub fn value(&self) -> Option<&Arc<Value>> {
+        match self {
+            Slot::Inline(value) => Some(value),
+            Slot::Stored(stored) => stored.value.as_ref(),
+        }
+    }
+
+    /// The value; `null` where it is not at hand. Use it only on a hydrated state.
+    pub fn get(&self) -> Arc<Value> {
+        self.value().cloned().unwrap_or_default()
+    }
+
+    /// The payload that this slot needs beside the log, when it is stored and at hand.
+    pub fn payload(&self) -> Option<Payload> {
+        match self {
+            Slot::Stored(StoredRef { hash, media_type, value: Some(value), .. }) => Some(Payload {
+                hash: *hash,
+                media_type: media_type.as_deref().unwrap_or(JSON).to_owned(),
+                bytes: serde_json::to_vec(&**value).expect("a JSON value has a text"),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Scalars and empty containers need no measuring.
+fn is_surely_short(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => text.len() < limits::INLINE_MAX_BYTES / 8,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Slot) -> bool {
+        match (self, other) {
+            (Slot::Inline(a), Slot::Inline(b)) => a == b,
+            (Slot::Stored(a), Slot::Stored(b)) => {
+                a.hash == b.hash && a.bytes == b.bytes && a.media_type == b.media_type
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Value> for Slot {
+    fn from(value: Value) -> Slot {
+        Slot::of(value)
+    }
+}
+
+/// One part of a request: a value, or a list of values each stored on its own (the messages of a
+/// chat, the schemas of its tools), so that what two requests share is stored once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// One value.
+    One(Slot),
+    /// A list of values, each a slot of its own.
+    Many(Vec<Slot>),
+}
+
+/// What a step asks of the world, as data: named parts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Request {
+    /// The parts by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+impl Request {
+    /// A request from a JSON object, each member one part; `lists` names the members that are
+    /// lists of values stored on their own.
+    ///
+    /// A value that is no object becomes the single part `value`.
+    pub fn from_json(value: Value, lists: &[&str]) -> Request {
+        let Value::Object(map) = value else {
+            return Request { parts: BTreeMap::from([("value".into(), Part::One(Slot::of(value)))]) };
+        };
+        let part = |(name, value): (String, Value)| match value {
+            Value::Array(items) if lists.contains(&name.as_str()) => {
+                (name, Part::Many(items.into_iter().map(|v| Slot::bounded(Arc::new(v), 64)).collect()))
+            }
+            value => (name, Part::One(Slot::of(value))),
+        };
+        Request { parts: map.into_iter().map(part).collect() }
+    }
+
+    /// The request as one JSON object. Parts that are not at hand read `null`.
+    pub fn to_json(&self) -> Value {
+        let value = |part: &Part| match part {
+            Part::One(slot) => (*slot.get()).clone(),
+            Part::Many(slots) => Value::Array(slots.iter().map(|s| (*s.get()).clone()).collect()),
+        };
+        Value::Object(self.parts.iter().map(|(name, part)| (name.clone(), value(part))).collect())
+    }
+
+    /// Every slot of the request.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.parts.values().flat_map(|part| match part {
+            Part::One(slot) => std::slice::from_ref(slot),
+            Part::Many(slots) => slots.as_slice(),
+        })
+    }
+
+    /// Every slot of the request, to be filled.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.parts.values_mut().flat_map(|part| match part {
+            Part::One(slot) => std::slice::from_mut(slot),
+            Part::Many(slots) => slots.as_mut_slice(),
+        })
+    }
+}
+
+/// Written as `{"inline": VALUE}` or `{"ref": HASH, "bytes": N}`, with `media_type` where it is
+/// not JSON.
+impl Serialize for Slot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        match self {
+            Slot::Inline(value) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("inline", &**value)?;
+                map.end()
+            }
+            Slot::Stored(stored) => {
+                let mut map = serializer.serialize_map(None)?;
+                map.serialize_entry("ref", &stored.hash)?;
+                map.serialize_entry("bytes", &stored.bytes)?;
+                if let Some(media_type) = &stored.media_type {
+                    map.serialize_entry("media_type", &**media_type)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+struct SlotVisitor;
+
+impl<'de> Visitor<'de> for SlotVisitor {
+    type Value = Slot;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a slot: {\"inline\": …} or {\"ref\": …, \"bytes\": …}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
+        let (mut hash, mut bytes, mut media_type) = (None, 0, None);
+        while let Some(name) = map.next_key::<&str>()? {
+            match name {
+                "inline" => {
+                    let value = Slot::Inline(map.next_value()?);
+                    return match map.next_key::<&str>()? {
+                        None => Ok(value),
+                        Some(other) => Err(de::Error::unknown_field(other, &["inline"])),
+                    };
+                }
+                "ref" => hash = Some(map.next_value()?),
+                "bytes" => bytes = map.next_value()?,
+                "media_type" => media_type = Some(map.next_value()?),
+                other => return Err(de::Error::unknown_field(other, &["inline", "ref", "bytes", "media_type"])),
+            }
+        }
+        let hash = hash.ok_or_else(|| de::Error::missing_field("ref"))?;
+        Ok(Slot::Stored(StoredRef { hash, bytes, media_type, value: None }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Slot {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Slot, D::Error> {
+        deserializer.deserialize_map(SlotVisitor)
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Part::One(slot) => slot.serialize(serializer),
+            Part::Many(slots) => slots.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
+        struct PartVisitor;
+        impl<'de> Visitor<'de> for PartVisitor {
+            type Value = Part;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a slot or a list of slots")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part, A::Error> {
+                SlotVisitor.visit_map(map).map(Part::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part, A::Error> {
+                let mut slots = Vec::new();
+                while let Some(slot) = seq.next_element()? {
+                    slots.push(slot);
+                }
+                Ok(Part::Many(slots))
+            }
+        }
+        deserializer.deserialize_any(PartVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_slot_is_never_confused_with_what_a_person_wrote() {
+        // A person's value that looks like a reference stays a value.
+        let slot = Slot::of(json!({"ref": "x", "bytes": 1}));
+        let text = serde_json::to_string(&slot).unwrap();
+        assert_eq!(text, r#"{"inline":{"ref":"x","bytes":1}}"#);
+        assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
+        assert!(serde_json::from_str::<Slot>(r#"{"inline":1,"ref":"x"}"#).is_err());
+        assert!(serde_json::from_str::<Slot>(r#"{"bytes":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_long_value_is_stored_once_by_its_hash() {
+        let value = json!("x".repeat(limits::INLINE_MAX_BYTES + 1));
+        let slot = Slot::of(value.clone());
+        let payload = slot.payload().expect("stored");
+        assert_eq!(payload.hash, Hash::of_bytes(&payload.bytes));
+        let text = serde_json::to_string(&slot).unwrap();
+        assert!(text.len() < 120, "{text}");
+        let back: Slot = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, slot, "a slot without its value at hand is the same slot");
+        assert_eq!(back.value(), None);
+        assert_eq!(*slot.get(), value);
+    }
+
+    #[test]
+    fn messages_of_a_chat_are_slots_of_their_own() {
+        let long = "m".repeat(100);
+        let request = json!({"model": "a/b", "messages": [{"role": "user", "content": long}, "hi"]});
+        let typed = Request::from_json(request.clone(), &["messages"]);
+        assert_eq!(typed.slots().filter_map(Slot::payload).count(), 1);
+        let text = serde_json::to_string(&typed).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), typed);
+        assert_eq!(Hash::of_json(&typed.to_json()), Hash::of_json(&request));
+    }
+}

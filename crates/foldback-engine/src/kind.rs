@@ -1,0 +1,112 @@
+//! Step kinds: the edge at which the engine's work is done. The engine never learns what a model
+//! or a socket is; it takes kinds by name from a [`Registry`].
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use foldback_core::{Effect, Failure, Key, Outcome};
+use serde_json::Value;
+
+/// A future that a step kind returns.
+pub type Performing = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// One kind of step: `http`, `llm`, `shell`, …
+pub trait StepKind: Send + Sync {
+    /// Performs one attempt. Runs on a thread pool; must not block.
+    ///
+    /// The engine bounds it by the step's timeout. A kind that knows a `write` did not land says
+    /// [`Outcome::Failed`]; one that does not know says [`Outcome::Unknown`], never a guess.
+    fn perform(&self, call: Call) -> Performing;
+
+    /// How many commits may be under way when an attempt starts (only for `read` and `pure`).
+    fn run_ahead(&self) -> u32 {
+        foldback_core::limits::RUN_AHEAD_OTHER
+    }
+}
+
+/// One attempt to be performed.
+#[derive(Clone)]
+pub struct Call {
+    /// The workflow.
+    pub workflow_id: Arc<str>,
+    /// The step.
+    pub key: Key,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// What it asks: a JSON object. Where `secrets` points, the value is `null` until
+    /// [`Call::reveal`].
+    pub request: Value,
+    /// JSON pointers in `request` that are filled with a secret, by its name.
+    pub secrets: BTreeMap<String, String>,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// For a `write`: the same for all attempts of this step, and for nothing else.
+    pub idempotency_key: Option<String>,
+    /// How long the attempt may take, in ms. The engine ends it then; a kind may use it too.
+    pub timeout_ms: u64,
+    /// The answer that was rejected, and why, where this attempt is a repair round.
+    pub rejected: Option<(Value, Failure)>,
+    /// Where progress goes as it comes: a model's tokens, a process's lines. Never durable.
+    pub progress: Progress,
+}
+
+/// Takes progress as it comes.
+pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl Call {
+    /// The request with secrets filled in from the environment: the secret `x` is the variable
+    /// `FOLDBACK_SECRET_X`, or `X`. Never log what this returns.
+    ///
+    /// # Errors
+    /// A secret that is not set.
+    pub fn reveal(&self) -> Result<Value, Failure> {
+        let mut request = self.request.clone();
+        for (pointer, name) in &self.secrets {
+            let value = secret(name).ok_or_else(|| {
+                let variable = variable_of(name);
+                Failure::new(
+                    foldback_core::step::error_type::CONFIGURATION,
+                    400,
+                    "A secret is not set",
+                    format!("secret `{name}`: set {variable} in the environment of the engine"),
+                )
+            })?;
+            if let Some(place) = request.pointer_mut(pointer) {
+                *place = Value::String(value);
+            }
+        }
+        Ok(request)
+    }
+}
+
+fn variable_of(name: &str) -> String {
+    let upper: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    format!("FOLDBACK_SECRET_{upper}")
+}
+
+fn secret(name: &str) -> Option<String> {
+    let variable = variable_of(name);
+    let short = variable.trim_start_matches("FOLDBACK_SECRET_").to_owned();
+    std::env::var(variable).or_else(|_| std::env::var(short)).ok()
+}
+
+/// The kinds of steps an engine can perform, by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    kinds: BTreeMap<String, Arc<dyn StepKind>>,
+}
+
+impl Registry {
+    /// Adds a kind under a name; a later one of the same name replaces it.
+    pub fn with(mut self, name: &str, kind: impl StepKind + 'static) -> Registry {
+        self.kinds.insert(name.to_owned(), Arc::new(kind));
+        self
+    }
+
+    /// The kind of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn StepKind>> {
+        self.kinds.get(name)
+    }
+}
