@@ -58,7 +58,7 @@ impl WorkflowState {
             Fact::WorkflowStarted(_) if self.version > 0 => Err("a workflow starts once, as its first event".into()),
             // Domain events stand anywhere: in a running workflow, after its end, in a stream
             // that is no workflow at all.
-            Fact::WorkflowStarted(_) | Fact::Recorded { .. } => Ok(()),
+            Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
             _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
 
@@ -110,6 +110,7 @@ impl WorkflowState {
                 Some(_) => Err(format!("`{key}` is known already")),
             },
             Fact::TaskFinished { key, .. } => self.may_finish(key),
+            Fact::Recorded { key: Some(key), .. } => self.is_free(key),
             Fact::UndoArmed { previous, .. } => match *previous == self.newest_undo {
                 true => Ok(()),
                 false => Err("an undo names the one armed before it".into()),

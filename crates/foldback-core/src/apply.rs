@@ -105,8 +105,11 @@ impl WorkflowState {
                 }
             }
             Fact::UndoArmed { .. } => self.newest_undo = Some(event.version),
-            // A domain event is a fact for its readers; the workflow's own state does not need it.
-            Fact::Recorded { .. } => {}
+            // A domain event is a fact for its readers; the state keeps only that it was recorded.
+            Fact::Recorded { key: None, .. } => {}
+            Fact::Recorded { key: Some(key), .. } => {
+                self.task_finished(key, TaskKind::Record, &Slot::null(), event.version);
+            }
             Fact::WorkflowCompleted { output } => {
                 self.entries.clear();
                 self.cursors.clear();
@@ -189,10 +192,10 @@ impl WorkflowState {
             TaskKind::Do | TaskKind::For | TaskKind::Fork | TaskKind::Branch | TaskKind::Try => {
                 self.supersede_inside(key);
             }
-            TaskKind::Set | TaskKind::Compute | TaskKind::Shape => {}
+            TaskKind::Set | TaskKind::Compute | TaskKind::Record | TaskKind::Shape => {}
         }
         self.enter(key, version, EntryBody::Finished { kind, output: output.clone() });
-        if kind != TaskKind::Branch {
+        if !matches!(kind, TaskKind::Branch | TaskKind::Record) {
             self.advance_cursor(key, Some(output));
         }
     }

@@ -114,9 +114,10 @@ pub fn advance(
     ids: Ids<'_>,
 ) -> Result<Batch, Illegal> {
     let mut batch = Batch::default();
+    let engine = Arc::from("engine");
     let now = timing.now.max(state.now);
     if let Some(fact) = judge(state, stimulus, now, timing.may_start) {
-        write(state, &mut batch, fact, now, &timing.actor, ids)?;
+        write(state, &mut batch, fact, None, now, &timing.actor, ids)?;
     }
     if !state.is_started() {
         return Ok(batch);
@@ -137,7 +138,7 @@ pub fn advance(
             }
         };
         for fact in facts {
-            write(state, &mut batch, fact, now, &Arc::from("engine"), ids)?;
+            write(state, &mut batch, fact, state.stimulus, now, &engine, ids)?;
         }
     }
     Ok(batch)
@@ -161,16 +162,16 @@ fn write(
     state: &mut WorkflowState,
     batch: &mut Batch,
     fact: Fact,
+    causation_id: Option<EventId>,
     now: Micros,
     actor: &Arc<str>,
     ids: Ids<'_>,
 ) -> Result<(), Illegal> {
-    let is_stimulus = fact.class() == crate::Class::Stimulus || state.stimulus.is_none();
     let event = Event {
         id: ids(),
         version: state.version + 1,
         timestamp: now,
-        causation_id: if is_stimulus { None } else { state.stimulus },
+        causation_id,
         correlation_id: state.correlation_id,
         actor: actor.clone(),
         fact,
@@ -209,7 +210,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),
         Stimulus::Resolve { key, landed } => Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) }),
-        Stimulus::Record { event_type, data } => Some(Fact::Recorded { event_type, data: Slot::of(data) }),
+        Stimulus::Record { event_type, data } => Some(Fact::Recorded { event_type, key: None, data: Slot::of(data) }),
         Stimulus::Continue => None,
     }
 }
@@ -293,6 +294,9 @@ impl Verdict<'_> {
         if self.step.effect == Effect::Write {
             return Some(Fact::OutcomeUnknown { key, attempt, reason });
         }
+        if self.state.end.is_some() {
+            return None;
+        }
         let detail = format!("{reason}; it was interrupted {} times and is not started again", self.step.interruptions + 1);
         Some(self.step_failed(Failure::new(error_type::RUNTIME, 500, "Interrupted", detail), None, None))
     }
@@ -342,7 +346,7 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, may_start: bool) ->
         Ask::Finish { key, kind, output, context } => {
             Fact::TaskFinished { key, kind, output: Slot::of(output), context: context.map(Slot::of) }
         }
-        Ask::Record { event_type, data } => Fact::Recorded { event_type, data: Slot::of(data) },
+        Ask::Record { key, event_type, data } => Fact::Recorded { event_type, key: Some(key), data: Slot::of(data) },
         Ask::ArmUndo { key, undo } => Fact::UndoArmed { key, undo: Slot::of(undo), previous: state.newest_undo },
     }
 }

@@ -89,6 +89,8 @@ pub enum TaskKind {
     Set,
     /// A computation in Rust.
     Compute,
+    /// A domain event that the program recorded.
+    Record,
     /// A step, a decision or a wait whose output was shaped after it ended.
     Shape,
 }
@@ -167,10 +169,12 @@ pub enum Fact {
         #[serde(skip_serializing_if = "Option::is_none")]
         previous: Option<Version>,
     },
-    /// Consequence (or a caller's append): a domain event under its own type.
+    /// Consequence (or a caller's append, then without a key): a domain event under its own type.
     Recorded {
         #[serde(skip)]
         event_type: Arc<str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<Key>,
         data: Slot,
     },
     /// Consequence: the program ended well.
@@ -371,8 +375,8 @@ impl Fact {
             | Fact::TaskFinished { key, .. }
             | Fact::UndoArmed { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
+            Fact::Recorded { key, .. } => key.as_ref(),
             Fact::WorkflowStarted(_)
-            | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. } => None,
         }
@@ -487,6 +491,8 @@ mod shape {
     }
     #[derive(Deserialize)]
     pub struct Recorded {
+        #[serde(default)]
+        pub key: Option<Key>,
         pub data: Slot,
     }
     #[derive(Deserialize)]
@@ -595,7 +601,7 @@ impl Fact {
                 Fact::WorkflowParked { key, recorded, asked }
             }),
             domain => read(payload)
-                .map(|shape::Recorded { data }| Fact::Recorded { event_type: Arc::from(domain), data }),
+                .map(|shape::Recorded { key, data }| Fact::Recorded { event_type: Arc::from(domain), key, data }),
         };
         fact.map_err(fail)
     }

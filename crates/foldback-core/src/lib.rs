@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod program;
 pub mod rehearse;
+pub mod report;
 pub mod state;
 pub mod step;
 pub mod text;

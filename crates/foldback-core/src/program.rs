@@ -97,6 +97,8 @@ pub enum Ask {
     },
     /// A domain event.
     Record {
+        /// Names the place that records it, so that it is recorded once.
+        key: Key,
         /// Its type, such as `CONTENT_GENERATED`.
         event_type: Arc<str>,
         /// Its data.

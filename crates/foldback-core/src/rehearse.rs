@@ -137,7 +137,7 @@ fn meaning(rehearsal: &Rehearsal) -> (Vec<String>, Option<End>) {
             Fact::StepFailed(e) => Some(format!("failed {} {}", e.key, e.error.title)),
             Fact::DecisionMade(e) => Some(format!("decided {} {}", e.key, e.chosen)),
             Fact::TaskFinished { key, output, .. } => Some(format!("finished {key} {}", output.get())),
-            Fact::Recorded { event_type, data } => Some(format!("recorded {event_type} {}", data.get())),
+            Fact::Recorded { event_type, data, .. } => Some(format!("recorded {event_type} {}", data.get())),
             _ => None,
         })
         .collect();

@@ -368,13 +368,15 @@ impl WorkflowState {
             let Some(entry) = self.entries.get(key) else { continue };
             match &entry.body {
                 EntryBody::Step(step) => match step.status {
-                    // An ended workflow starts nothing, but what is in flight may still report.
-                    StepStatus::Running => owed.push(Owed::Attempt(key.clone(), step.attempts)),
+                    // An ended workflow starts nothing; that a write of it has no known outcome must
+                    // not be lost.
+                    StepStatus::Running if self.end.is_none() || step.effect == Effect::Write => owed.push(Owed::Attempt(key.clone(), step.attempts)),
                     StepStatus::Pending if self.end.is_none() => owed.push(Owed::Start(key.clone())),
                     StepStatus::Backoff if self.end.is_none() => {
                         owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.now)));
                     }
                     StepStatus::Pending
+                    | StepStatus::Running
                     | StepStatus::Backoff
                     | StepStatus::Completed
                     | StepStatus::Failed

@@ -1,5 +1,38 @@
 //! Foldback's engine: one loop that does what states owe.
+//!
+//! A [`Session`] is what a process has: it owns the shard and drives workflows with an
+//! [`engine::Engine`], or it is a client of the process that does, and takes over when that one
+//! is gone. The engine knows programs and step kinds by registries alone; it never learns what a
+//! model, a socket or a definition file is.
+//!
+//! Invariants: nothing leaves before its commit; a `write` starts after its start is on disk;
+//! all work is derived from states, so there is no second path for recovery.
 
+pub mod command;
+pub mod engine;
 pub mod kind;
+pub mod load;
+pub mod session;
 
+mod ids;
+mod live;
+mod perform;
+
+pub use command::{Answer, Command, Refusal, Start};
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
+pub use load::{LoadError, events_of, hydrate, state_at};
+pub use session::{Observer, Rest, Session, SessionError};
+
+use std::sync::Arc;
+
+use foldback_core::Program;
+use foldback_store::Definition;
+
+/// Makes programs of definitions.
+pub trait Programs: Send + Sync {
+    /// The program of a stored definition.
+    ///
+    /// # Errors
+    /// Why it cannot be run here, for a person.
+    fn program(&self, definition: &Definition) -> Result<Arc<dyn Program>, String>;
+}

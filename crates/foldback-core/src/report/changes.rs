@@ -1,0 +1,163 @@
+//! What one event changed in the state, in short lines: the right-hand side of `replay`.
+
+use std::fmt::Write;
+
+use super::{brief, dollars, iso};
+use crate::state::{End, Entry, EntryBody, Spent, WorkflowState};
+use crate::value::Slot;
+
+/// Keys that are named when many are superseded at once.
+const NAMED_MAX: usize = 6;
+/// Characters of a value that are shown.
+const VALUE_MAX: usize = 60;
+
+/// What differs between two states of one workflow, one line each: `+` is new, `~` is changed,
+/// `-` is superseded.
+pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
+    let mut lines = Vec::new();
+    if before.input != after.input {
+        lines.push(format!("~ input = {}", shown(&after.input)));
+    }
+    if before.context != after.context {
+        lines.push(format!("~ $context = {}", shown(&after.context)));
+    }
+    entries(before, after, &mut lines);
+    for (scope, cursor) in &after.cursors {
+        if before.cursors.get(scope) != Some(cursor) {
+            let place = if scope.is_root() {
+                String::new()
+            } else {
+                format!(" in {scope}")
+            };
+            let data = cursor
+                .data
+                .as_ref()
+                .map(|data| format!(" with {}", shown(data)))
+                .unwrap_or_default();
+            lines.push(format!("~ goes on after {}{place}{data}", cursor.last));
+        }
+    }
+    if before.newest_undo != after.newest_undo
+        && let Some(version) = after.newest_undo
+    {
+        lines.push(format!("~ newest undo: version {version}"));
+    }
+    if let Some(line) = spent(&before.spent, &after.spent) {
+        lines.push(line);
+    }
+    if before.end != after.end
+        && let Some(end) = &after.end
+    {
+        lines.push(match end {
+            End::Completed { output } => format!("= completed with {}", shown(output)),
+            End::Failed { error } => format!("= failed: {} {}", error.status, error.title),
+            End::Parked { key, .. } => format!("= parked at {key}"),
+        });
+    } else if before.status() != after.status() {
+        lines.push(format!(
+            "= {} (was {})",
+            after.status().as_str(),
+            before.status().as_str()
+        ));
+    }
+    lines
+}
+
+fn entries(before: &WorkflowState, after: &WorkflowState, lines: &mut Vec<String>) {
+    for (key, entry) in &after.entries {
+        match before.entries.get(key) {
+            None => lines.push(format!("+ {key}: {}", told(entry))),
+            Some(old) if old != entry => {
+                let (was, is) = (told(old), told(entry));
+                lines.push(if was == is {
+                    let input = entry.input.as_ref().map(shown).unwrap_or_default();
+                    format!("~ {key}: input {input}")
+                } else {
+                    format!("~ {key}: {was} → {is}")
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    let gone: Vec<&str> = before
+        .entries
+        .keys()
+        .filter(|k| !after.entries.contains_key(*k))
+        .map(|k| k.as_str())
+        .collect();
+    match gone.len() {
+        0 => {}
+        n if n <= NAMED_MAX => lines.push(format!("- superseded: {}", gone.join(", "))),
+        n => lines.push(format!(
+            "- superseded: {} and {} more",
+            gone[..NAMED_MAX].join(", "),
+            n - NAMED_MAX
+        )),
+    }
+}
+
+/// An entry in a few words.
+fn told(entry: &Entry) -> String {
+    match &entry.body {
+        EntryBody::Started {
+            kind, iterations, ..
+        } => {
+            let turns = if *iterations > 0 {
+                format!(", {iterations} done")
+            } else {
+                String::new()
+            };
+            format!("{} open{turns}", format!("{kind:?}").to_lowercase())
+        }
+        EntryBody::Step(step) => {
+            let mut text = format!(
+                "{} {}",
+                step.kind,
+                format!("{:?}", step.status).to_lowercase()
+            );
+            if step.attempts > 1 {
+                let _ = write!(text, ", attempt {}", step.attempts);
+            }
+            if let Some(due) = step.due {
+                let _ = write!(text, " until {}", iso(due));
+            }
+            text
+        }
+        EntryBody::Timer {
+            due, fired: false, ..
+        } => format!("timer until {}", iso(*due)),
+        EntryBody::Timer { .. } => "timer fired".to_owned(),
+        EntryBody::Decided { chosen } => format!("decided {chosen}"),
+        EntryBody::Finished { kind, output } => {
+            format!(
+                "{} finished with {}",
+                format!("{kind:?}").to_lowercase(),
+                shown(output)
+            )
+        }
+    }
+}
+
+fn spent(before: &Spent, after: &Spent) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut more = |was: u64, is: u64, unit: &str| {
+        if is > was {
+            parts.push(format!("+{} {unit}", is - was));
+        }
+    };
+    more(before.steps, after.steps, "step");
+    more(before.input_tokens, after.input_tokens, "tokens in");
+    more(before.output_tokens, after.output_tokens, "tokens out");
+    if after.micro_usd > before.micro_usd {
+        parts.push(format!("+{}", dollars(after.micro_usd - before.micro_usd)));
+    }
+    (!parts.is_empty()).then(|| format!("~ spent {}", parts.join(", ")))
+}
+
+fn shown(slot: &Slot) -> String {
+    match (slot.value(), slot) {
+        (Some(value), _) => brief(value, VALUE_MAX),
+        (None, Slot::Stored(stored)) => format!("<{} bytes>", stored.bytes),
+        (None, Slot::Inline(_)) => String::new(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The state as people and scripts read it: where a workflow stands, what it holds and what it
+//! waits for. The state itself is the program's; this is its outside.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Moment, null};
+use crate::event::{Event, Fact};
+use crate::state::{End, EntryBody, Spent, StepStatus, WorkflowState};
+use crate::step::{Effect, Failure};
+use crate::{Key, Status, Version};
+
+/// A workflow's state, from outside.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StateView {
+    /// Its id.
+    pub workflow_id: Arc<str>,
+    /// The version of the last event folded.
+    pub version: Version,
+    /// Where it stands.
+    pub status: Status,
+    /// Its input.
+    pub input: Arc<Value>,
+    /// `$context`.
+    pub context: Arc<Value>,
+    /// What it gave; `null` until it completed.
+    pub output: Arc<Value>,
+    /// Steps that are not settled and will go on by themselves.
+    pub pending: Vec<PendingView>,
+    /// What it waits for: moments, and people.
+    pub waits: Vec<WaitView>,
+    /// Undos that are armed, newest first.
+    pub undos: Vec<UndoView>,
+    /// What it has used.
+    pub spent: Spent,
+    /// What a person calls its definition.
+    pub definition: Arc<str>,
+    /// The time of the last event folded.
+    pub at: Moment,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// A step that is not settled.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PendingView {
+    /// Its name.
+    pub key: Key,
+    /// Which step kind performs it.
+    pub kind: Arc<str>,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// `pending`, `running` or `backoff`.
+    pub status: StepStatus,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When its next attempt is due, while it backs off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Moment>,
+}
+
+/// Something that only a moment or a person can move.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WaitView {
+    /// The timer or the step.
+    pub key: Key,
+    /// `timer`, or `outcome` (a person has to say what happened).
+    #[serde(rename = "for")]
+    pub wants: &'static str,
+    /// When the moment comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Moment>,
+}
+
+/// An undo that is armed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UndoView {
+    /// The version that armed it.
+    pub version: Version,
+    /// The step that it undoes; `None` where only the state is known.
+    pub key: Option<Key>,
+    /// What it does, with its arguments.
+    pub undo: Arc<Value>,
+}
+
+/// The state as people read it. Of the undos it knows the newest only; see [`undos`].
+pub fn state_view(state: &WorkflowState) -> StateView {
+    let (mut pending, mut waits) = (Vec::new(), Vec::new());
+    let is_ended = state.end.is_some();
+    for key in &state.open {
+        let Some(entry) = state.entries.get(key) else {
+            continue;
+        };
+        match &entry.body {
+            EntryBody::Step(step) => match step.status {
+                // An ended workflow starts nothing more.
+                StepStatus::Pending | StepStatus::Backoff if is_ended => {}
+                StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
+                    pending.push(PendingView {
+                        key: key.clone(),
+                        kind: step.kind.clone(),
+                        effect: step.effect,
+                        status: step.status,
+                        attempts: step.attempts,
+                        due: step.due.map(Moment),
+                    })
+                }
+                StepStatus::Unknown => waits.push(WaitView {
+                    key: key.clone(),
+                    wants: "outcome",
+                    due: None,
+                }),
+                StepStatus::Completed | StepStatus::Failed => {}
+            },
+            EntryBody::Timer {
+                due, fired: false, ..
+            } if !is_ended => {
+                waits.push(WaitView {
+                    key: key.clone(),
+                    wants: "timer",
+                    due: Some(Moment(*due)),
+                });
+            }
+            EntryBody::Timer { .. }
+            | EntryBody::Started { .. }
+            | EntryBody::Decided { .. }
+            | EntryBody::Finished { .. } => {}
+        }
+    }
+    let (output, error) = match &state.end {
+        Some(End::Completed { output }) => (output.get(), None),
+        Some(End::Failed { error }) => (null(), Some(error.clone())),
+        Some(End::Parked { .. }) | None => (null(), None),
+    };
+    StateView {
+        workflow_id: state.workflow_id.clone(),
+        version: state.version,
+        status: state.status(),
+        input: state.input.get(),
+        context: state.context.get(),
+        output,
+        pending,
+        waits,
+        undos: state
+            .newest_undo
+            .map(|version| UndoView {
+                version,
+                key: None,
+                undo: null(),
+            })
+            .into_iter()
+            .collect(),
+        spent: state.spent.clone(),
+        definition: state.name.clone(),
+        at: Moment(state.now),
+        error,
+    }
+}
+
+/// The undos that a log armed, newest first.
+pub fn undos<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<UndoView> {
+    let armed = |event: &Event| match &event.fact {
+        Fact::UndoArmed { key, undo, .. } => Some(UndoView {
+            version: event.version,
+            key: Some(key.clone()),
+            undo: undo.get(),
+        }),
+        _ => None,
+    };
+    let mut undos: Vec<UndoView> = events.into_iter().filter_map(armed).collect();
+    undos.reverse();
+    undos
+}

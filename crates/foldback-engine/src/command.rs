@@ -1,0 +1,137 @@
+//! Commands: what one says to an owner, the same from the next function and from another
+//! process's inbox; and the answers.
+
+use std::sync::Arc;
+
+use foldback_core::{Hash, Key, Status, limits};
+use foldback_store::Definition;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A command to the owner of a shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Command {
+    /// Start a workflow, or attach to the one that was started alike.
+    Start(Start),
+    /// Go on with an unfinished workflow.
+    Resume {
+        /// The workflow.
+        workflow_id: Arc<str>,
+    },
+    /// Settle an unknown outcome.
+    Resolve {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// The step.
+        key: Key,
+        /// Its output if it landed; `None` if it did not happen.
+        landed: Option<Value>,
+    },
+    /// Record a domain event.
+    Record {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// The event's type.
+        event_type: Arc<str>,
+        /// Its data.
+        data: Value,
+    },
+}
+
+/// See [`Command::Start`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The workflow's id.
+    pub workflow_id: Arc<str>,
+    /// The hash of the definition.
+    pub definition: Hash,
+    /// `ows` or `rust`.
+    pub kind: String,
+    /// What a person calls the definition.
+    pub name: String,
+    /// The definition's canonical JSON.
+    pub canonical: String,
+    /// Its source as given.
+    pub source: String,
+    /// The workflow's input.
+    pub input: Value,
+}
+
+impl Start {
+    /// The definition as the store keeps it.
+    pub fn stored_definition(&self) -> Definition {
+        Definition {
+            hash: self.definition,
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            canonical: self.canonical.clone(),
+            source: self.source.clone(),
+        }
+    }
+
+    /// Whether the id can be a workflow's: 1 to 200 bytes, no control characters, no white space
+    /// at its ends, no `~` (forks are named with it).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_id(id: &str) -> Result<(), Refusal> {
+        let wrong = if id.is_empty() {
+            "is empty"
+        } else if id.len() > limits::WORKFLOW_ID_MAX_BYTES {
+            "is longer than 200 bytes"
+        } else if id.chars().any(char::is_control) || id.trim() != id {
+            "holds control characters, or white space at its ends"
+        } else if id.contains('~') {
+            "holds `~`, which names forks"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(format!("workflow id {id:?} {wrong}"), "use letters, digits, `-`, `_` and `.`"))
+    }
+}
+
+impl Command {
+    /// The workflow it speaks of.
+    pub fn workflow_id(&self) -> &Arc<str> {
+        match self {
+            Command::Start(start) => &start.workflow_id,
+            Command::Resume { workflow_id }
+            | Command::Resolve { workflow_id, .. }
+            | Command::Record { workflow_id, .. } => workflow_id,
+        }
+    }
+}
+
+/// The answer to a command.
+pub type Answer = Result<Accepted, Refusal>;
+
+/// A command that was carried out, durably.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The workflow's status.
+    pub status: Status,
+    /// Whether the workflow was there already.
+    pub attached: bool,
+}
+
+/// A command that was refused: the caller's mistake, told to a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { message: message.into(), hint: hint.into() }
+    }
+
+    /// The refusal of a command to a workflow that is not there.
+    pub fn unknown_workflow(id: &str) -> Refusal {
+        Refusal::new(format!("no workflow {id:?} in this store"), "`foldback list` shows what is there; is --store right?")
+    }
+}

@@ -1,0 +1,280 @@
+//! One workflow in memory: its state, its run, and what waits for its commits.
+//!
+//! The state may be ahead of the disk by the commits under way; nothing of that leaves before its
+//! commit. When a commit is refused, all of this is dropped and folded anew.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use foldback_core::decide::Ids;
+use foldback_core::{
+    Batch, Effect, Event, Fact, Illegal, Key, Micros, Owed, Run, Status, Stimulus, Timing, WorkflowState, advance,
+    Hash, limits,
+};
+use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot};
+
+use crate::kind::Registry;
+
+/// An attempt whose start is in the log or on its way there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// The step.
+    pub key: Key,
+    /// Which attempt.
+    pub attempt: u32,
+}
+
+/// One workflow in memory.
+pub struct Live {
+    /// Which memory of the workflow this is; acknowledgements for an earlier one mean nothing.
+    pub incarnation: u64,
+    /// The fold.
+    pub state: WorkflowState,
+    run: Box<dyn Run>,
+    /// Commits queued so far, and how many of them are on disk.
+    queued: u64,
+    durable: u64,
+    /// Attempts that wait for a commit: the number of the commit, and the attempt.
+    waiting: VecDeque<(u64, Dispatch)>,
+    /// Whether nothing may run ahead of the disk: until the first commit after a fold.
+    is_careful: bool,
+    /// The status as the store knows it.
+    told_status: Status,
+    /// Events of commits under way, for observers, oldest first.
+    unseen: VecDeque<Vec<Event>>,
+    /// The hash of the last durable event, and its version: for snapshots.
+    pub head: Option<(foldback_core::Version, foldback_core::Hash)>,
+    /// The version from which on a snapshot is worth its bytes.
+    next_snapshot: foldback_core::Version,
+}
+
+/// What a stimulus led to, for the engine to carry out.
+pub struct Advanced {
+    /// To be queued in the store, unless nothing happened.
+    pub commit: Option<Commit>,
+    /// Attempts that may begin now.
+    pub ready: Vec<Dispatch>,
+    /// Moments to be woken at.
+    pub alarms: Vec<(Micros, Key)>,
+    /// Steps that were asked for and could not start at once.
+    pub pending: Vec<Key>,
+    /// Whether the turn goes on in a further batch.
+    pub is_cut: bool,
+}
+
+/// Event types by name, so that an append shares their text.
+fn type_text(fact: &Fact) -> Arc<str> {
+    thread_local! {
+        static TEXTS: std::cell::RefCell<std::collections::HashMap<String, Arc<str>>> = Default::default();
+    }
+    let name = fact.event_type();
+    TEXTS.with_borrow_mut(|texts| match texts.get(name) {
+        Some(text) => text.clone(),
+        None => texts.entry(name.to_owned()).or_insert_with(|| Arc::from(name)).clone(),
+    })
+}
+
+impl Live {
+    /// A workflow in memory, whose status in the store is `told_status`.
+    pub fn new(incarnation: u64, state: WorkflowState, run: Box<dyn Run>, told_status: Status) -> Live {
+        Live {
+            incarnation,
+            next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
+            state,
+            run,
+            queued: 0,
+            durable: 0,
+            waiting: VecDeque::new(),
+            is_careful: true,
+            told_status,
+            unseen: VecDeque::new(),
+            head: None,
+        }
+    }
+
+    /// Says a stimulus to the workflow.
+    ///
+    /// # Errors
+    /// The law forbids it, or what the program answered: the caller drops this workflow.
+    pub fn say(
+        &mut self,
+        stimulus: Stimulus,
+        timing: &Timing,
+        ids: Ids<'_>,
+        kinds: &Registry,
+        is_observed: bool,
+    ) -> Result<Advanced, Illegal> {
+        let before = self.state.version;
+        let Batch { events, is_cut } = advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?;
+        let mut advanced = Advanced { commit: None, ready: Vec::new(), alarms: Vec::new(), pending: Vec::new(), is_cut };
+        if events.is_empty() {
+            return Ok(advanced);
+        }
+        self.queued += 1;
+        let mut wakes = false;
+        for event in &events {
+            wakes |= self.take_up(&event.fact, kinds, &mut advanced);
+        }
+        advanced.commit = Some(self.commit_of(&events, before, wakes));
+        if is_observed {
+            self.unseen.push_back(events);
+        }
+        advanced.ready.extend(self.release());
+        Ok(advanced)
+    }
+
+    /// What one fact means for the engine. True where it changes when to wake.
+    fn take_up(&mut self, fact: &Fact, kinds: &Registry, advanced: &mut Advanced) -> bool {
+        match fact {
+            Fact::StepAsked(asked) if asked.starts => {
+                let ahead = match asked.effect {
+                    // The output-commit rule: all before a write, and its own start, are on disk.
+                    Effect::Write => 0,
+                    Effect::Pure | Effect::Read if self.is_careful => 0,
+                    Effect::Pure | Effect::Read => kinds.get(&asked.kind).map_or(0, |k| u64::from(k.run_ahead())),
+                };
+                let dispatch = Dispatch { key: asked.key.clone(), attempt: 1 };
+                self.waiting.push_back((self.queued.saturating_sub(ahead), dispatch));
+                false
+            }
+            Fact::StepAsked(asked) => {
+                advanced.pending.push(asked.key.clone());
+                false
+            }
+            // A further attempt is counted on disk before it runs: a step that kills the process
+            // must not do so for ever.
+            Fact::AttemptStarted { key, attempt } => {
+                self.waiting.push_back((self.queued, Dispatch { key: key.clone(), attempt: *attempt }));
+                true
+            }
+            Fact::AttemptFailed(failed) => {
+                advanced.alarms.push((failed.due, failed.key.clone()));
+                true
+            }
+            Fact::TimerSet { key, due, .. } => {
+                advanced.alarms.push((*due, key.clone()));
+                true
+            }
+            Fact::OutcomeResolved { key, landed: None } => {
+                advanced.pending.push(key.clone());
+                false
+            }
+            Fact::TimerFired { .. } => true,
+            Fact::WorkflowStarted(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => false,
+        }
+    }
+
+    fn commit_of(&mut self, events: &[Event], before: u64, wakes: bool) -> Commit {
+        let status = self.state.status();
+        let changed = (status != self.told_status).then(|| status.as_str());
+        self.told_status = status;
+        let payloads = events.iter().flat_map(|e| e.fact.slots()).filter_map(|slot| slot.payload()).collect();
+        let append = Append {
+            workflow_id: self.state.workflow_id.clone(),
+            expected: if before == 0 { Expected::NoStream } else { Expected::Exact(before) },
+            events: events.iter().map(new_event).collect(),
+            begins: events.iter().find_map(begins),
+            status: changed,
+        };
+        let wakeups = if wakes || (status.is_ended() && changed.is_some()) {
+            vec![(self.state.workflow_id.clone(), self.wake_at())]
+        } else {
+            Vec::new()
+        };
+        Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
+    }
+
+    fn wake_at(&self) -> Option<Micros> {
+        let due = |owed: Owed| match owed {
+            Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
+            Owed::Start(_) | Owed::Attempt(..) => None,
+        };
+        self.state.owes().into_iter().filter_map(due).min()
+    }
+
+    /// One more commit is on disk. Returns what may begin now, and the events that may be shown.
+    pub fn committed(&mut self) -> (Vec<Dispatch>, Vec<Event>) {
+        self.durable += 1;
+        self.is_careful = false;
+        (self.release(), self.unseen.pop_front().unwrap_or_default())
+    }
+
+    fn release(&mut self) -> Vec<Dispatch> {
+        let mut ready = Vec::new();
+        // Not a queue to be stopped at its head: a read behind a write may begin before it.
+        self.waiting.retain(|(commit, dispatch)| {
+            let is_ready = *commit <= self.durable;
+            if is_ready {
+                ready.push(dispatch.clone());
+            }
+            !is_ready
+        });
+        ready
+    }
+
+    /// A snapshot, when enough was written since the last and the disk has caught up.
+    pub fn snapshot_if_due(&mut self) -> Option<Snapshot> {
+        let (version, event_hash) = self.head?;
+        if version != self.state.version || version < self.next_snapshot {
+            return None;
+        }
+        let state = serde_json::to_vec(&self.state).ok()?;
+        // As many events as would weigh as much as this snapshot, at some 300 bytes an event.
+        self.next_snapshot = version + limits::SNAPSHOT_MIN_EVENTS.max(state.len() as u64 / 300);
+        Some(Snapshot {
+            workflow_id: self.state.workflow_id.clone(),
+            version,
+            event_hash,
+            state_schema: foldback_core::state::STATE_SCHEMA,
+            fingerprint: Hash::of_bytes(&state),
+            state,
+        })
+    }
+
+    /// Whether all commits are on disk.
+    pub fn is_settled(&self) -> bool {
+        self.queued == self.durable
+    }
+}
+
+fn new_event(event: &Event) -> NewEvent {
+    thread_local! {
+        static JSON: Arc<str> = Arc::from("json");
+    }
+    NewEvent {
+        id: event.id,
+        is_id_supplied: false,
+        event_type: type_text(&event.fact),
+        schema_version: event.fact.schema_version(),
+        payload: event.fact.encode(),
+        timestamp: event.timestamp,
+        causation_id: event.causation_id,
+        correlation_id: event.correlation_id,
+        actor: event.actor.clone(),
+        codec: JSON.with(Arc::clone),
+        key_id: None,
+    }
+}
+
+fn begins(event: &Event) -> Option<NewWorkflow> {
+    let Fact::WorkflowStarted(started) = &event.fact else { return None };
+    Some(NewWorkflow {
+        tenant: String::new(),
+        definition: Some(started.definition),
+        name: started.name.clone(),
+        input_hash: Some(foldback_core::Hash::of_json(&started.input.get())),
+        parent: started.lineage.as_ref().map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
+    })
+}

@@ -1,0 +1,80 @@
+//! Performers: where attempts run. Each reports exactly once, whatever happens to it.
+
+use std::sync::mpsc::Sender;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldback_core::step::error_type;
+use foldback_core::{Effect, Failure, Key, Outcome};
+
+use crate::engine::Message;
+use crate::kind::{Call, StepKind};
+
+/// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
+pub fn perform(pool: &tokio::runtime::Handle, kind: Option<Arc<dyn StepKind>>, call: Call, kind_name: &str, to: Sender<Message>) {
+    let mut report = Reporting { to: Some(to), workflow_id: call.workflow_id.clone(), key: call.key.clone(), attempt: call.attempt, effect: call.effect, began: Instant::now() };
+    let Some(kind) = kind else {
+        let detail = format!("no step kind `{kind_name}` is registered in this process");
+        report.send(failed(Failure::new(error_type::CONFIGURATION, 400, "Unknown step kind", detail)));
+        return;
+    };
+    pool.spawn(async move {
+        let limit = Duration::from_millis(call.timeout_ms);
+        let (timeout_ms, effect) = (call.timeout_ms, call.effect);
+        let outcome = match tokio::time::timeout(limit, kind.perform(call)).await {
+            Ok(outcome) => outcome,
+            Err(_) => out_of_time(effect, timeout_ms),
+        };
+        report.send(outcome);
+    });
+}
+
+fn out_of_time(effect: Effect, timeout_ms: u64) -> Outcome {
+    let detail = format!("no answer within {timeout_ms} ms");
+    match effect {
+        Effect::Write => Outcome::Unknown { reason: detail },
+        Effect::Pure | Effect::Read => failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail)),
+    }
+}
+
+fn failed(error: Failure) -> Outcome {
+    Outcome::Failed { error, retry_after_ms: None, usage: None }
+}
+
+/// Owed from the moment an attempt starts: dropped without having been sent (the kind panicked,
+/// the pool shut down), it says so.
+struct Reporting {
+    to: Option<Sender<Message>>,
+    workflow_id: Arc<str>,
+    key: Key,
+    attempt: u32,
+    effect: Effect,
+    began: Instant,
+}
+
+impl Reporting {
+    fn send(&mut self, outcome: Outcome) {
+        let Some(to) = self.to.take() else { return };
+        let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // The loop may be gone; then nobody is owed a report, and the next owner finds the
+        // attempt under way in the log.
+        let _gone = to.send(Message::Report {
+            workflow_id: self.workflow_id.clone(),
+            key: self.key.clone(),
+            attempt: self.attempt,
+            outcome,
+            latency_ms,
+        });
+    }
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        let reason = "the step's code panicked, or its process is ending".to_owned();
+        let outcome = match self.effect {
+            Effect::Write => Outcome::Unknown { reason },
+            Effect::Pure | Effect::Read => failed(Failure::new(error_type::RUNTIME, 500, "The step broke off", reason)),
+        };
+        self.send(outcome);
+    }
+}

@@ -1,0 +1,316 @@
+//! A session: what one process does with a store until its own work rests.
+//!
+//! Each shard has one owner. A session that gets the lock runs the engine; one that does not
+//! hands its commands to the inbox, follows the log, and takes over when the lock falls free. So
+//! two terminals on one file just work.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Duration;
+
+use foldback_core::{Event, Key, Status};
+use foldback_store::{Commit, InboxCommand, Ownership, Store, StoreError};
+use serde_json::Value;
+
+use crate::Programs;
+use crate::command::{Answer, Command, Refusal};
+use crate::engine::{Engine, ReplyTo, Message, Surroundings, from_inbox};
+use crate::ids;
+use crate::kind::Registry;
+use crate::load;
+
+/// How often a client looks at the log and the lock, and an owner at its inbox.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Sees what happens: durable events, and progress as it comes.
+pub trait Observer: Send + Sync {
+    /// These events are on disk.
+    fn committed(&self, workflow_id: &str, events: &[Event]);
+    /// A piece of progress of a step under way. Never durable.
+    fn progress(&self, workflow_id: &str, key: &Key, text: &str);
+}
+
+/// A workflow that nothing moves any more but a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// The workflow.
+    pub workflow_id: Arc<str>,
+    /// Where it stands.
+    pub status: Status,
+    /// Why, where the log does not say.
+    pub reason: Option<String>,
+}
+
+/// What can go wrong with a session as a whole.
+#[derive(Debug)]
+pub enum SessionError {
+    /// The store failed.
+    Store(StoreError),
+    /// A command was refused.
+    Refused(Refusal),
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SessionError::Store(error) => error.fmt(f),
+            SessionError::Refused(refusal) => f.write_str(&refusal.message),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl std::convert::From<StoreError> for SessionError {
+    fn from(error: StoreError) -> SessionError {
+        SessionError::Store(error)
+    }
+}
+
+impl std::convert::From<Refusal> for SessionError {
+    fn from(refusal: Refusal) -> SessionError {
+        SessionError::Refused(refusal)
+    }
+}
+
+/// What one process has on a store.
+pub struct Session {
+    /// The log.
+    pub store: Arc<dyn Store>,
+    /// Performs steps.
+    pub kinds: Registry,
+    /// Makes programs.
+    pub programs: Arc<dyn Programs>,
+    /// Where performers run.
+    pub pool: tokio::runtime::Handle,
+    /// Sees what happens.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Who speaks, for the envelope's `actor`.
+    pub actor: Arc<str>,
+    /// Set from outside to stop early: steps in flight report, nothing new starts.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// One command of this session and what has become of it.
+struct Own {
+    command: Command,
+    inbox_id: String,
+    is_sent: bool,
+    answer: Option<Answer>,
+    rest: Option<Rest>,
+    seen: u64,
+}
+
+impl Session {
+    /// Says these commands and stays until each of their workflows rests.
+    ///
+    /// # Errors
+    /// The store failed, or a command was refused (the others are still driven to their rest).
+    pub fn drive(&self, commands: Vec<Command>) -> Result<Vec<Rest>, SessionError> {
+        let mut own: Vec<Own> = commands
+            .into_iter()
+            .map(|command| Own {
+                command,
+                inbox_id: ids::text_id().to_string(),
+                is_sent: false,
+                answer: None,
+                rest: None,
+                seen: 0,
+            })
+            .collect();
+        while !own.iter().all(Own::is_done) && !self.is_stopping() {
+            match self.store.acquire(0, &self.actor)? {
+                Some(ownership) => self.own(ownership, &mut own)?,
+                None => self.be_client(&mut own)?,
+            }
+        }
+        let mut rests = Vec::new();
+        for own in own {
+            if let Some(Err(refusal)) = own.answer {
+                return Err(refusal.into());
+            }
+            let id = own.command.workflow_id().clone();
+            rests.push(own.rest.unwrap_or(Rest { workflow_id: id, status: Status::Running, reason: Some("stopped".into()) }));
+        }
+        Ok(rests)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    // ---- as the owner ---------------------------------------------------------------------
+
+    fn own(&self, ownership: Ownership, own: &mut [Own]) -> Result<(), SessionError> {
+        let around = Surroundings {
+            store: self.store.clone(),
+            kinds: self.kinds.clone(),
+            programs: self.programs.clone(),
+            pool: self.pool.clone(),
+            observer: self.observer.clone(),
+        };
+        let epoch = ownership.epoch;
+        // Programs live on the loop's thread and need not be `Send`, so the engine is made there.
+        let (hand_over, take) = channel();
+        let thread = std::thread::Builder::new()
+            .name("foldback-loop".into())
+            .spawn(move || {
+                let (engine, to_loop) = Engine::new(around, 0, ownership);
+                let _gone = hand_over.send(to_loop);
+                engine.run()
+            })
+            .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
+        let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
+        let steered = self.steer(&to_loop, epoch, own);
+        let _gone = to_loop.send(Message::WindDown);
+        let ended = thread.join().map_err(|_| machine("the loop panicked; the log is as of its last commit".into()))?;
+        // The loop's own word comes first: it says why the steering lost it.
+        ended.map_err(SessionError::Store)?;
+        steered
+    }
+
+    fn steer(&self, to_loop: &Sender<Message>, epoch: u64, own: &mut [Own]) -> Result<(), SessionError> {
+        let mut waits: Vec<Waiting<'_>> = Vec::new();
+        for one in own.iter_mut().filter(|one| !one.is_done()) {
+            let workflow_id = one.command.workflow_id().clone();
+            let (reply, rest) = channel();
+            let _gone = to_loop.send(Message::Watch { workflow_id: workflow_id.clone(), reply });
+            // What was sent to the inbox and not answered yet, the loop takes from there. What was
+            // answered by an owner that is gone, is gone on with.
+            let command = match (&one.answer, one.is_sent) {
+                (None, true) => None,
+                (None, false) => Some(one.command.clone()),
+                (Some(_), _) => Some(Command::Resume { workflow_id }),
+            };
+            let answer = command.map(|command| {
+                one.answer = None;
+                let (reply, answer) = channel();
+                let from = ReplyTo::Caller(reply);
+                let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
+                answer
+            });
+            waits.push(Waiting { one, answer, rest });
+        }
+        let mut seen_changes = None;
+        while !waits.iter().all(|wait| wait.one.is_done()) && !self.is_stopping() {
+            self.pass_on_inbox(to_loop, epoch, &mut seen_changes)?;
+            for wait in &mut waits {
+                self.look_at(wait)?;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Moves one of our commands along: its answer, then its rest.
+    fn look_at(&self, wait: &mut Waiting<'_>) -> Result<(), SessionError> {
+        if wait.one.answer.is_none() {
+            wait.one.answer = match &wait.answer {
+                Some(answer) => received(answer)?,
+                None => self.answer_of(wait.one)?,
+            };
+        }
+        if wait.one.rest.is_none() {
+            wait.one.rest = received(&wait.rest)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on_inbox(&self, to_loop: &Sender<Message>, epoch: u64, seen: &mut Option<u64>) -> Result<(), SessionError> {
+        let changes = self.store.change_counter()?;
+        if *seen == Some(changes) {
+            return Ok(());
+        }
+        *seen = Some(changes);
+        from_inbox(self.store.commands(0)?, to_loop, &mut |row: InboxCommand, reason| {
+            let refusal = Refusal::new(format!("the owner of this store cannot read the command: {reason}"), "are both processes of the same version?");
+            let answer = serde_json::to_value(Answer::Err(refusal)).unwrap_or_default();
+            let commit = Commit { shard: 0, epoch, consumed: vec![(row.id, answer)], ..Commit::default() };
+            self.store.commit(commit, Box::new(|_| {}));
+        });
+        Ok(())
+    }
+
+    // ---- as a client ----------------------------------------------------------------------
+
+    fn be_client(&self, own: &mut [Own]) -> Result<(), SessionError> {
+        let waiting_for: HashSet<Arc<str>> = own.iter().filter(|o| !o.is_done()).map(|o| o.command.workflow_id().clone()).collect();
+        for one in own.iter_mut().filter(|one| !one.is_sent) {
+            let body = serde_json::to_value(&one.command).map_err(|e| machine(e.to_string()))?;
+            self.store.send(InboxCommand { id: one.inbox_id.clone(), shard: 0, actor: self.actor.to_string(), body })?;
+            one.is_sent = true;
+        }
+        if waiting_for.is_empty() {
+            return Ok(());
+        }
+        for one in own.iter_mut().filter(|one| !one.is_done()) {
+            if one.answer.is_none() {
+                one.answer = self.answer_of(one)?;
+            }
+            self.follow(one)?;
+        }
+        std::thread::sleep(LOOK_EVERY);
+        Ok(())
+    }
+
+    fn answer_of(&self, one: &Own) -> Result<Option<Answer>, SessionError> {
+        match self.store.answer(&one.inbox_id)? {
+            Some(answer) => Ok(Some(serde_json::from_value(answer).map_err(|e| machine(format!("an answer that cannot be read: {e}")))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Shows what was written since the last look, and sees whether the workflow rests.
+    fn follow(&self, one: &mut Own) -> Result<(), SessionError> {
+        if !matches!(one.answer, Some(Ok(_))) {
+            return Ok(());
+        }
+        let id = one.command.workflow_id().clone();
+        if let Some(observer) = &self.observer {
+            let events = load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
+            if let Some(last) = events.last() {
+                one.seen = last.version;
+                observer.committed(&id, &events);
+            }
+        }
+        let Some(row) = self.store.workflow(&id)? else { return Ok(()) };
+        let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
+        if !matches!(status, Status::Running | Status::Waiting) {
+            one.rest = Some(Rest { workflow_id: id, status, reason: None });
+        }
+        Ok(())
+    }
+}
+
+impl Own {
+    fn is_done(&self) -> bool {
+        self.rest.is_some() || matches!(self.answer, Some(Err(_)))
+    }
+}
+
+/// One of our commands in the hands of the loop.
+struct Waiting<'a> {
+    one: &'a mut Own,
+    /// Where its answer comes from; the inbox's row when `None`.
+    answer: Option<Receiver<Answer>>,
+    rest: Receiver<Rest>,
+}
+
+fn received<T>(from: &Receiver<T>) -> Result<Option<T>, SessionError> {
+    match from.try_recv() {
+        Ok(found) => Ok(Some(found)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::Disconnected) => Err(lost_loop()),
+    }
+}
+
+fn machine(message: String) -> SessionError {
+    SessionError::Store(StoreError { message, hint: None, is_input: false })
+}
+
+fn lost_loop() -> SessionError {
+    machine("the loop ended early".into())
+}
