@@ -1,1 +1,40 @@
-//! See Cargo.toml.
+//! Foldback's step kinds: `http`, `llm`, `shell`, `script`, and `noop`.
+//!
+//! This is where the engine's work touches the world. A kind takes a [`Call`](foldback_engine::kind::Call),
+//! does one attempt, and says what is known of it: done, failed, rejected, or unknown, and never a
+//! guess. It never retries (the engine's, by policy, and a fact in the log), never writes to the
+//! log, and never lets a secret or a key into what it gives back (`veil`).
+//!
+//! The rooms: `config` (whom can be asked, and where), `veil` (secrets in, never out), `web` (the
+//! clients of all), `http`, `llm`, `process` (the kinds).
+
+mod config;
+mod http;
+mod llm;
+mod noop;
+mod probe;
+mod process;
+mod request;
+mod veil;
+mod web;
+
+use std::sync::Arc;
+
+use foldback_engine::Registry;
+
+pub use config::{Config, ConfigError, ModelProblem, check_model};
+pub use llm::{Answer, Asking, ChatRequest, Message, Model, ModelError, Role};
+pub use probe::{ProviderStatus, probe, providers};
+
+use veil::Veiled;
+
+/// The kinds of this crate by their names: `http`, `llm`, `shell`, `script`, `noop`.
+pub fn registry(config: &Config) -> Registry {
+    web::install_cryptography();
+    Registry::default()
+        .with("http", Veiled(Arc::new(http::Http)))
+        .with("llm", Veiled(Arc::new(llm::Llm::new(config))))
+        .with("shell", Veiled(Arc::new(process::Shell)))
+        .with("script", Veiled(Arc::new(process::Script)))
+        .with("noop", Veiled(Arc::new(noop::Noop)))
+}

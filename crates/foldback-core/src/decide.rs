@@ -20,6 +20,7 @@ use crate::{Illegal, Micros};
 
 /// What the world says to a workflow.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one is made for each word and moved once; a box would cost more
 pub enum Stimulus {
     /// It begins.
     Start {

@@ -228,6 +228,7 @@ impl Engine {
             }
             Err(refusal) => self.reply(&id, from, Err(refusal)),
         }
+        self.rest_if_done(&id);
     }
 
     fn stored_status(&self, id: &str) -> Option<Status> {
@@ -336,7 +337,6 @@ impl Engine {
                 Owed::Retry(key, due) | Owed::Timer(key, due) => self.alarms.push(Reverse((due, id.clone(), key))),
             }
         }
-        self.rest_if_done(id);
         Ok(())
     }
 
@@ -482,7 +482,10 @@ impl Engine {
                     is_input: false,
                 });
             }
-            CommitError::Conflict { .. } | CommitError::IdTaken { .. } | CommitError::CheckpointMoved { .. } => {
+            CommitError::Conflict { .. }
+            | CommitError::IdTaken { .. }
+            | CommitError::CommandAnswered { .. }
+            | CommitError::CheckpointMoved { .. } => {
                 // What was queued behind the first refusal is refused too: by then the workflow
                 // has been folded anew, and that memory stays.
                 if self.live.get(id).is_some_and(|live| live.incarnation == incarnation) {
@@ -490,6 +493,7 @@ impl Engine {
                     if let Err(refusal) = self.take_up(id) {
                         self.tell_watchers(id, Status::Quarantined, Some(refusal.message));
                     }
+                    self.rest_if_done(id);
                 }
             }
         }

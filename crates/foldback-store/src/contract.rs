@@ -204,6 +204,11 @@ pub enum CommitError {
         /// Where it is.
         actual: u64,
     },
+    /// A command that this commit answers was answered before, or is not there.
+    CommandAnswered {
+        /// The command's id.
+        id: String,
+    },
     /// The store failed. After this nothing is written any more: the process must end.
     Failed(StoreError),
 }
@@ -246,7 +251,7 @@ pub struct Filter {
     /// Only ones that have not ended (not completed, failed, cancelled, compensated, parked or
     /// quarantined).
     pub only_unfinished: bool,
-    /// Only of this definition: its name, or the beginning of its hash.
+    /// Only of this definition: its name, or the beginning of its hash (at least four digits).
     pub definition: Option<String>,
     /// At most this many; 0 for all.
     pub limit: usize,

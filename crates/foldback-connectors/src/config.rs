@@ -1,0 +1,189 @@
+//! Whom can be asked, where, and by which key: the built-in providers, and those of
+//! `foldback.toml`.
+//!
+//! Invariants: a key is looked up in the environment when it is used, and is never part of the
+//! configuration; only its variable's name is told. A provider of a new name and with an address of
+//! its own gets no key that the file does not name, so that a key never goes to a stranger.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+mod provider;
+
+use provider::{Entry, provider};
+pub(crate) use provider::{Kind, Provider, under, variable};
+
+/// The file that is read where none is named.
+const FILE: &str = "foldback.toml";
+
+/// Who can be asked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) providers: BTreeMap<String, Arc<Provider>>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong, with the file and the line.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A model that cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelProblem {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl fmt::Display for ModelProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.hint)
+    }
+}
+
+impl std::error::Error for ModelProblem {}
+
+impl Default for Config {
+    /// The built-in providers, from their usual environment variables.
+    fn default() -> Config {
+        let kinds = [Kind::Openai, Kind::Anthropic, Kind::Gemini, Kind::Ollama];
+        let entry = |kind: Kind| (kind.name().to_owned(), Arc::new(Provider::built_in(kind)));
+        Config {
+            providers: kinds.into_iter().map(entry).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    providers: BTreeMap<String, Spanned<Entry>>,
+}
+
+impl Config {
+    /// The built-in providers and those of a file. Without a path `./foldback.toml` is read where
+    /// it exists; a path that is named must exist.
+    ///
+    /// ```toml
+    /// [providers.local]
+    /// kind = "openai"                          # openai, anthropic, gemini, ollama or scripted
+    /// base_url = "http://127.0.0.1:8080/v1"
+    /// api_key_env = "LOCAL_KEY"                # the variable's name; "" where no key is needed
+    /// stream = true                            # false for a server that cannot stream
+    /// ```
+    ///
+    /// # Errors
+    /// A file that cannot be read, a member that is not known, a provider that makes no sense:
+    /// with the file and the line, and never with a value that may be a key.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let path = match path {
+            Some(path) => path,
+            None if Path::new(FILE).is_file() => Path::new(FILE),
+            None => return Ok(Config::default()),
+        };
+        let text = std::fs::read_to_string(path).map_err(|why| ConfigError {
+            message: format!("{}: {why}", path.display()),
+            hint: "name an existing file with --config, or leave it out".to_owned(),
+        })?;
+        Config::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+        let error = |at: usize, what: String, hint: &str| ConfigError {
+            message: format!("{}:{}: {what}", path.display(), line(at)),
+            hint: hint.to_owned(),
+        };
+        let file: File = toml::from_str(text).map_err(|why| {
+            let at = why.span().map_or(0, |span| span.start);
+            let hint = "members are kind, base_url, api_key_env, stream and file, under [providers.NAME]; \
+                        a key itself never stands in the file, only its variable's name (api_key_env)";
+            error(at, without_values(why.message()), hint)
+        })?;
+        let mut config = Config::default();
+        for (name, entry) in file.providers {
+            let at = entry.span().start;
+            let provider = provider(&name, entry.into_inner(), path)
+                .map_err(|(what, hint)| error(at, format!("[providers.{name}]: {what}"), &hint))?;
+            config.providers.insert(name, Arc::new(provider));
+        }
+        Ok(config)
+    }
+}
+
+/// A parser's message without the value that it complains about.
+fn without_values(message: &str) -> String {
+    let is_about_a_value =
+        message.starts_with("invalid type") || message.starts_with("invalid value");
+    match (is_about_a_value, message.split_once(", expected")) {
+        (true, Some((_, expected))) => format!("a value is not as expected: expected{expected}"),
+        (true, None) => "a value is not as expected".to_owned(),
+        (false, _) => message.to_owned(),
+    }
+}
+
+/// The provider and the name of a model that is written `provider/model`.
+pub(crate) fn resolve<'a>(
+    config: &'a Config,
+    model: &'a str,
+) -> Result<(&'a Provider, &'a str), ModelProblem> {
+    let known = || {
+        config
+            .providers
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let Some((provider, name)) = model
+        .split_once('/')
+        .filter(|(provider, name)| !provider.is_empty() && !name.is_empty())
+    else {
+        return Err(ModelProblem {
+            message: format!("the model `{model}` is not written provider/model"),
+            hint: format!("as in openai/gpt-5-mini; providers: {}", known()),
+        });
+    };
+    match config.providers.get(provider) {
+        Some(provider) => Ok((provider, name)),
+        None => Err(ModelProblem {
+            message: format!("the model `{model}` names an unknown provider `{provider}`"),
+            hint: format!(
+                "providers: {}; add [providers.{provider}] to {FILE} for another",
+                known()
+            ),
+        }),
+    }
+}
+
+/// Whether a model that is written `provider/model` can be asked: its provider is known, and its
+/// key is set where it needs one. Asks nobody.
+///
+/// # Errors
+/// What is missing, by name.
+pub fn check_model(config: &Config, model: &str) -> Result<(), ModelProblem> {
+    let (provider, _) = resolve(config, model)?;
+    provider.key().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests;

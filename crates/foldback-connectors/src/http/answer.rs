@@ -1,0 +1,190 @@
+//! An HTTP answer, read to its end and told as an outcome.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use foldback_core::step::error_type;
+use foldback_core::{Effect, Failure, Outcome, limits};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::plan::{Output, Plan, is_json_type};
+use crate::veil::failed;
+use crate::web;
+
+/// Characters of an error's body that become its detail.
+const DETAIL_MAX_CHARS: usize = 500;
+
+/// Bytes of an error's body that are read at all.
+const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// Reads the answer. Its status alone decides whether the request failed; where a success cannot
+/// be read to its end, a `write` has an unknown outcome: it may well have landed.
+pub(super) async fn read(plan: &Plan, mut response: Response, effect: Effect) -> Outcome {
+    let status = response.status();
+    let is_error = status.as_u16() >= 400 || (status.is_redirection() && !plan.redirect);
+    if is_error {
+        return refused(plan, response).await;
+    }
+    let bytes = match body(&mut response, limits::STEP_OUTPUT_MAX_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(problem) => return half_answer(plan, status, effect, problem),
+    };
+    match output(plan, &response, &bytes) {
+        Ok(output) => Outcome::Completed {
+            output,
+            usage: None,
+        },
+        Err(why) => half_answer(plan, status, effect, Problem::Unreadable(why)),
+    }
+}
+
+/// Why an answer could not be taken over.
+enum Problem {
+    TooLong,
+    Cut(String),
+    Unreadable(String),
+}
+
+fn half_answer(plan: &Plan, status: StatusCode, effect: Effect, problem: Problem) -> Outcome {
+    let what = match &problem {
+        Problem::TooLong => format!("is longer than {} bytes", limits::STEP_OUTPUT_MAX_BYTES),
+        Problem::Cut(why) => format!("broke off: {why}"),
+        Problem::Unreadable(why) => format!("says it is JSON and is none: {why}"),
+    };
+    let place = format!("{} {}", plan.method, web::origin(&plan.url));
+    let reason = format!("{place}: the answer ({}) {what}", status.as_u16());
+    match problem {
+        Problem::Cut(_) => Outcome::Unknown { reason },
+        _ if effect == Effect::Write => Outcome::Unknown { reason },
+        Problem::TooLong => failed(Failure::new(
+            error_type::RUNTIME,
+            500,
+            "Answer too long",
+            reason,
+        )),
+        Problem::Unreadable(_) => failed(Failure::new(
+            error_type::COMMUNICATION,
+            502,
+            "Unreadable answer",
+            reason,
+        )),
+    }
+}
+
+/// At most `max` bytes of the body, streamed, so that a longer one never fills the memory.
+async fn body(response: &mut Response, max: usize) -> Result<Vec<u8>, Problem> {
+    if response
+        .content_length()
+        .is_some_and(|length| length > max as u64)
+    {
+        return Err(Problem::TooLong);
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > max => return Err(Problem::TooLong),
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => return Ok(bytes),
+            Err(error) => return Err(Problem::Cut(web::cause(&error))),
+        }
+    }
+}
+
+/// A complete answer that says no: a known outcome, even where its body is cut or endless.
+async fn refused(plan: &Plan, mut response: Response) -> Outcome {
+    let status = response.status();
+    let retry_after_ms = web::retry_after_ms(response.headers());
+    let mut bytes = Vec::new();
+    while bytes.len() < ERROR_BODY_MAX_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let mut detail = web::first_chars(String::from_utf8_lossy(&bytes).trim(), DETAIL_MAX_CHARS);
+    if status.is_redirection() {
+        let location = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("nowhere");
+        detail = format!("the server points to {location}; `redirect: true` follows it");
+    } else if detail.is_empty() {
+        detail = format!(
+            "{} {}: the answer has no body",
+            plan.method,
+            web::origin(&plan.url)
+        );
+    }
+    let title = status.canonical_reason().unwrap_or("HTTP error");
+    let error = Failure::new(error_type::COMMUNICATION, status.as_u16(), title, detail);
+    Outcome::Failed {
+        error,
+        retry_after_ms,
+        usage: None,
+    }
+}
+
+fn output(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, String> {
+    if plan.output == Output::Raw {
+        return Ok(Value::String(STANDARD.encode(bytes)));
+    }
+    let content = content(plan, response, bytes)?;
+    if plan.output == Output::Content {
+        return Ok(content);
+    }
+    Ok(json!({
+        "request": plan.shown,
+        "statusCode": response.status().as_u16(),
+        "headers": headers(response.headers()),
+        "content": content,
+    }))
+}
+
+fn content(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, String> {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    // Some servers put a byte order mark before their JSON.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.is_empty() {
+        let is_text = content_type.is_some_and(|content_type| !is_json_type(content_type));
+        let has_body = plan.method != Method::HEAD && response.status() != StatusCode::NO_CONTENT;
+        return Ok(if is_text && has_body {
+            Value::String(String::new())
+        } else {
+            Value::Null
+        });
+    }
+    match content_type {
+        Some(content_type) if is_json_type(content_type) => {
+            serde_json::from_slice(bytes).map_err(|why| why.to_string())
+        }
+        Some(_) => Ok(text(bytes)),
+        None => Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| text(bytes))),
+    }
+}
+
+/// UTF-8 as text, other bytes as base64.
+fn text(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::String(text.to_owned()),
+        Err(_) => Value::String(STANDARD.encode(bytes)),
+    }
+}
+
+/// Headers by name, those given several times joined by commas.
+fn headers(headers: &HeaderMap) -> Value {
+    let mut map = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(|v| String::from_utf8_lossy(v.as_bytes()))
+            .collect();
+        map.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
+    }
+    Value::Object(map)
+}

@@ -1,0 +1,169 @@
+//! `llm`: one question to one model, one answer.
+//!
+//! The request is data, so that a fork can change it: `{model: "provider/model", system?,
+//! template? + vars?, messages?: [{role, content}], temperature?, seed?, max_tokens?, schema?}`.
+//! `template` is filled ([`prompt`]) and becomes the last message of the user.
+//!
+//! With a `schema` (JSON Schema) the answer is asked for as JSON, parsed and validated: one that
+//! misses is rejected, and a repair round shows the model its answer and the reason. Tokens are
+//! passed on as they come. Never: a retry (the engine's, by policy), or a key in an error.
+
+mod frames;
+mod judge;
+mod model;
+mod prices;
+mod prompt;
+mod remote;
+mod scripted;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldback_core::{Failure, Outcome, limits};
+use foldback_engine::kind::Call;
+use serde_json::Value;
+
+use crate::config::{Config, Kind};
+use crate::request::{Members, text_of, wrong};
+use crate::veil::{Work, failed};
+use judge::Judge;
+pub use model::{Answer, Asking, ChatRequest, Message, Model, ModelError, Role};
+pub(crate) use scripted::Rules;
+
+/// The kind `llm`.
+pub(crate) struct Llm {
+    config: Arc<Config>,
+    models: BTreeMap<String, Arc<dyn Model>>,
+}
+
+impl Llm {
+    pub(crate) fn new(config: &Config) -> Llm {
+        let model = |provider: &Arc<crate::config::Provider>| -> Arc<dyn Model> {
+            match &provider.kind {
+                Kind::Scripted(rules) => Arc::new(scripted::Scripted::new(rules.clone())),
+                _ => Arc::new(remote::Remote::new(provider.clone())),
+            }
+        };
+        let models = config
+            .providers
+            .iter()
+            .map(|(name, provider)| (name.clone(), model(provider)))
+            .collect();
+        Llm {
+            config: Arc::new(config.clone()),
+            models,
+        }
+    }
+}
+
+impl Work for Llm {
+    const RUN_AHEAD: u32 = limits::RUN_AHEAD_MODEL;
+
+    async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
+        let (provider, mut chat, judge) = match read(&self.config, &request) {
+            Ok(read) => read,
+            Err(error) => return failed(error),
+        };
+        let Some(model) = self.models.get(&provider) else {
+            return failed(wrong(
+                "llm",
+                &format!("the provider `{provider}` is not configured"),
+            ));
+        };
+        if let Some((answer, why)) = &call.rejected {
+            chat.messages.push(Message {
+                role: Role::Assistant,
+                content: text_of(answer).into_owned(),
+            });
+            chat.messages.push(Message {
+                role: Role::User,
+                content: judge::repair(why),
+            });
+        }
+        match model.ask(chat, call.progress.clone()).await {
+            Ok(answer) => judge.judge(answer),
+            Err(ModelError::Failed {
+                error,
+                retry_after_ms,
+                usage,
+            }) => Outcome::Failed {
+                error: *error,
+                retry_after_ms,
+                usage: usage.map(|usage| *usage),
+            },
+            Err(ModelError::Unknown { reason }) => Outcome::Unknown { reason },
+        }
+    }
+}
+
+/// Reads a revealed request: whom to ask, what, and how to judge the answer.
+fn read(config: &Config, request: &Value) -> Result<(String, ChatRequest, Judge), Failure> {
+    const KNOWN: [&str; 9] = [
+        "model",
+        "system",
+        "template",
+        "vars",
+        "messages",
+        "temperature",
+        "seed",
+        "max_tokens",
+        "schema",
+    ];
+    let members = Members::of("llm", request, &KNOWN)?;
+    let name = members
+        .text("model")?
+        .ok_or_else(|| wrong("llm", "`model` is missing"))?;
+    let (provider, model) = crate::config::resolve(config, name)
+        .map_err(|problem| wrong("llm", &problem.to_string()))?;
+    let mut messages = Vec::new();
+    for (i, message) in members.list("messages")?.into_iter().flatten().enumerate() {
+        messages.push(
+            read_message(message)
+                .map_err(|what| wrong("llm", &format!("`messages[{i}]` {what}")))?,
+        );
+    }
+    if let Some(template) = members.text("template")? {
+        let filled =
+            prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
+        messages.push(Message {
+            role: Role::User,
+            content: filled,
+        });
+    }
+    if messages.is_empty() {
+        return Err(wrong("llm", "neither `template` nor `messages` is given"));
+    }
+    let max_tokens = match members.count("max_tokens")? {
+        None => None,
+        Some(n) => Some(u32::try_from(n).map_err(|_| wrong("llm", "`max_tokens` is too large"))?),
+    };
+    let judge = Judge::of(members.value("schema"))?;
+    let chat = ChatRequest {
+        model: model.to_owned(),
+        system: members.text("system")?.map(str::to_owned),
+        messages,
+        temperature: members.number("temperature")?,
+        seed: members.count("seed")?,
+        max_tokens,
+        schema: members.value("schema").cloned(),
+    };
+    Ok((provider.name.clone(), chat, judge))
+}
+
+fn read_message(message: &Value) -> Result<Message, String> {
+    let role = match message.get("role").and_then(Value::as_str) {
+        Some("system") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        _ => return Err("has no `role` of system, user or assistant".to_owned()),
+    };
+    let content = message
+        .get("content")
+        .filter(|content| !content.is_null())
+        .ok_or("has no `content`")?;
+    Ok(Message {
+        role,
+        content: text_of(content).into_owned(),
+    })
+}

@@ -1,0 +1,99 @@
+//! What a model is to this crate: something that is asked, and answers piece by piece.
+//!
+//! The rest of the crate sees this trait and never the library behind it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use foldback_core::{Failure, Usage};
+use foldback_engine::kind::Progress;
+use serde_json::Value;
+
+/// One question to a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name at its provider, without the provider.
+    pub model: String,
+    /// Instructions before the conversation.
+    pub system: Option<String>,
+    /// The conversation; the last message is the one to answer.
+    pub messages: Vec<Message>,
+    /// How freely the model chooses; its own default where there is none.
+    pub temperature: Option<f64>,
+    /// The seed of its choices, where a provider takes one.
+    pub seed: Option<u64>,
+    /// The most tokens it may write.
+    pub max_tokens: Option<u32>,
+    /// The JSON Schema that the answer is to keep to.
+    pub schema: Option<Value>,
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// The one who asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// What a model answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The whole text.
+    pub text: String,
+    /// What it used, and why it stopped.
+    pub usage: Usage,
+    /// Whether it was cut short by a bound on its tokens.
+    pub is_cut: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelError {
+    /// It is known that there is none: the provider said so, or was not reached.
+    Failed {
+        /// Why.
+        error: Box<Failure>,
+        /// How long the provider asks to wait, in ms.
+        retry_after_ms: Option<u64>,
+        /// What the call used all the same.
+        usage: Option<Box<Usage>>,
+    },
+    /// The connection broke: the model may have answered, and the call may have cost.
+    Unknown {
+        /// What is known.
+        reason: String,
+    },
+}
+
+impl From<Failure> for ModelError {
+    fn from(error: Failure) -> ModelError {
+        ModelError::Failed {
+            error: Box::new(error),
+            retry_after_ms: None,
+            usage: None,
+        }
+    }
+}
+
+/// An answer under way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, ModelError>> + Send + 'a>>;
+
+/// Something that can be asked.
+pub trait Model: Send + Sync {
+    /// Asks once. `tokens` gets the pieces of the answer as they come; the answer holds the whole
+    /// text again. Dropping the future ends the call.
+    fn ask(&self, request: ChatRequest, tokens: Progress) -> Asking<'_>;
+}

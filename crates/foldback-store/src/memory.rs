@@ -1,0 +1,349 @@
+//! A store in memory: the short reference, and what tests run on.
+//!
+//! It keeps every promise of the contract but the one about the disk. What it does is written to
+//! be read, not to be fast.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldback_core::value::Payload;
+use foldback_core::{EventId, Hash, Version};
+use serde_json::Value;
+
+use crate::contract::*;
+use crate::filter;
+use crate::judge::{self, Counters, Head, Past, Ruling, Written};
+
+/// The store.
+pub(crate) struct Memory {
+    inner: Mutex<Inner>,
+    queue: Mutex<Queue>,
+    is_owned: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Commit, Done)>,
+    /// Whether a thread is at work on the queue. Another only adds to it, so that `done` is called
+    /// in order, and may itself queue a commit.
+    is_served: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    epoch: u64,
+    /// Position − 1 is the place.
+    log: Vec<Recorded>,
+    /// Workflow number − 1 is the place.
+    workflows: Vec<Stream>,
+    numbers: BTreeMap<Arc<str>, u64>,
+    supplied: BTreeMap<EventId, (u64, Version)>,
+    payloads: BTreeMap<Hash, Payload>,
+    definitions: BTreeMap<Hash, Definition>,
+    checkpoints: BTreeMap<String, u64>,
+    rows: BTreeMap<(String, String), Value>,
+    snapshots: BTreeMap<(Arc<str>, Version), Snapshot>,
+    inbox: Vec<(InboxCommand, Option<Value>)>,
+    changes: u64,
+}
+
+struct Stream {
+    row: WorkflowRow,
+    /// Where its own events lie in the log.
+    own: Vec<usize>,
+}
+
+impl Stream {
+    /// The version that its own events start behind.
+    fn cut(&self) -> Version {
+        self.row.parent.as_ref().map_or(0, |(_, cut, _)| *cut)
+    }
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
+        Memory {
+            inner: Mutex::default(),
+            queue: Mutex::default(),
+            is_owned: Arc::default(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn stream(&self, workflow_id: &str) -> Option<&Stream> {
+        self.numbers.get(workflow_id).map(|n| &self.workflows[*n as usize - 1])
+    }
+
+    fn event(&self, workflow_id: &str, version: Version) -> Option<&Recorded> {
+        let mut stream = self.stream(workflow_id)?;
+        while version <= stream.cut() {
+            stream = self.stream(&stream.row.parent.as_ref()?.0)?;
+        }
+        let place = stream.own.get((version - stream.cut()).checked_sub(1)? as usize)?;
+        self.log.get(*place)
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<Vec<Appended>, CommitError> {
+        if commit.shard != 0 || commit.epoch == 0 || commit.epoch != self.epoch {
+            let actual = if commit.shard == 0 { self.epoch } else { 0 };
+            return Err(CommitError::StaleEpoch { actual });
+        }
+        let counters =
+            Counters { position: self.log.len() as u64, workflows: self.workflows.len() as u64 };
+        let ruling = judge::judge(&commit, self, counters).map_err(CommitError::Failed)??;
+        Ok(self.write(commit, ruling))
+    }
+
+    fn write(&mut self, commit: Commit, ruling: Ruling) -> Vec<Appended> {
+        for (append, placed) in commit.appends.into_iter().zip(ruling.placed) {
+            let Some(placed) = placed else { continue };
+            if placed.is_new {
+                let begins = append.begins.unwrap_or_default();
+                self.numbers.insert(append.workflow_id.clone(), placed.n);
+                self.workflows.push(Stream {
+                    row: WorkflowRow {
+                        workflow_id: append.workflow_id.clone(),
+                        shard: 0,
+                        tenant: begins.tenant,
+                        definition: begins.definition,
+                        name: begins.name,
+                        input_hash: begins.input_hash,
+                        parent: begins.parent,
+                        status: "running".into(),
+                        version: 0,
+                        started_at: append.events[0].timestamp,
+                        wake_at: None,
+                    },
+                    own: Vec::new(),
+                });
+            }
+            let stream = &mut self.workflows[placed.n as usize - 1];
+            let versions = placed.first_version..;
+            let positions = placed.first_position..;
+            for (((event, (payload_hash, hash)), version), position) in
+                append.events.into_iter().zip(placed.hashes).zip(versions).zip(positions)
+            {
+                if event.is_id_supplied {
+                    self.supplied.insert(event.id, (placed.n, version));
+                }
+                stream.own.push(self.log.len());
+                stream.row.version = version;
+                self.log.push(Recorded {
+                    position,
+                    workflow_id: append.workflow_id.clone(),
+                    version,
+                    event,
+                    tenant: stream.row.tenant.as_str().into(),
+                    payload_hash,
+                    hash,
+                });
+            }
+            if let Some(status) = append.status {
+                stream.row.status = status.into();
+            }
+        }
+        for payload in commit.payloads {
+            self.payloads.entry(payload.hash).or_insert(payload);
+        }
+        for definition in commit.definitions {
+            self.definitions.entry(definition.hash).or_insert(definition);
+        }
+        for ((_, at), n) in commit.wakeups.into_iter().zip(ruling.wakeups) {
+            self.workflows[n as usize - 1].row.wake_at = at;
+        }
+        for (id, answer) in commit.consumed {
+            if let Some(command) = self.inbox.iter_mut().find(|(command, _)| command.id == id) {
+                command.1 = Some(answer);
+            }
+        }
+        for (projection, _, after) in commit.checkpoints {
+            self.checkpoints.insert(projection, after);
+        }
+        for (projection, key, value) in commit.projection_rows {
+            match value {
+                Some(value) => self.rows.insert((projection, key), value),
+                None => self.rows.remove(&(projection, key)),
+            };
+        }
+        for snapshot in commit.snapshots {
+            self.snapshots.insert((snapshot.workflow_id.clone(), snapshot.version), snapshot);
+        }
+        self.changes += 1;
+        ruling.appended
+    }
+}
+
+impl Past for Inner {
+    fn head(&mut self, workflow_id: &Arc<str>) -> StoreResult<Option<Head>> {
+        let Some(n) = self.numbers.get(workflow_id) else { return Ok(None) };
+        let stream = &self.workflows[*n as usize - 1];
+        Ok(stream.own.last().map(|place| Head {
+            n: *n,
+            version: stream.row.version,
+            hash: self.log[*place].hash,
+            tenant: stream.row.tenant.as_str().into(),
+        }))
+    }
+
+    fn hash_at(&mut self, workflow_id: &str, version: Version) -> StoreResult<Option<Hash>> {
+        if version == 0 {
+            return Ok(self.stream(workflow_id).map(|_| Hash::ZERO));
+        }
+        Ok(self.event(workflow_id, version).map(|recorded| recorded.hash))
+    }
+
+    fn supplied(&mut self, id: &EventId) -> StoreResult<Option<(u64, Version)>> {
+        Ok(self.supplied.get(id).copied())
+    }
+
+    fn written(&mut self, n: u64, version: Version) -> StoreResult<Option<Written>> {
+        let stream = &self.workflows[n as usize - 1];
+        let place = version.checked_sub(stream.cut() + 1).and_then(|i| stream.own.get(i as usize));
+        Ok(place.map(|place| &self.log[*place]).map(|recorded| Written {
+            id: recorded.event.id,
+            event_type: recorded.event.event_type.to_string(),
+            payload: recorded.event.payload.clone(),
+            position: recorded.position,
+            hash: recorded.hash,
+        }))
+    }
+
+    fn checkpoint(&mut self, projection: &str) -> StoreResult<u64> {
+        Ok(self.checkpoints.get(projection).copied().unwrap_or(0))
+    }
+
+    fn is_open(&mut self, command_id: &str) -> StoreResult<bool> {
+        Ok(self.inbox.iter().any(|(command, answer)| command.id == command_id && answer.is_none()))
+    }
+}
+
+impl Store for Memory {
+    fn commit(&self, commit: Commit, done: Done) {
+        let mut queue = self.queue();
+        queue.waiting.push_back((commit, done));
+        if queue.is_served {
+            return;
+        }
+        queue.is_served = true;
+        while let Some((commit, done)) = queue.waiting.pop_front() {
+            drop(queue);
+            let result = self.inner().commit(commit);
+            done(result);
+            queue = self.queue();
+        }
+        queue.is_served = false;
+    }
+
+    fn read(&self, workflow_id: &str, after: Version, limit: usize) -> StoreResult<Vec<Recorded>> {
+        let inner = self.inner();
+        let last = inner.stream(workflow_id).map_or(0, |stream| stream.row.version);
+        let events = (after + 1..=last).take(limit).filter_map(|v| inner.event(workflow_id, v));
+        Ok(events.cloned().collect())
+    }
+
+    fn feed(&self, shard: u32, after: u64, limit: usize) -> StoreResult<Vec<Recorded>> {
+        let inner = self.inner();
+        let log = if shard == 0 { inner.log.as_slice() } else { &[] };
+        Ok(log.iter().skip(after as usize).take(limit).cloned().collect())
+    }
+
+    fn payload(&self, shard: u32, hash: &Hash) -> StoreResult<Option<Payload>> {
+        Ok(self.inner().payloads.get(hash).filter(|_| shard == 0).cloned())
+    }
+
+    fn definition(&self, hash: &Hash) -> StoreResult<Option<Definition>> {
+        Ok(self.inner().definitions.get(hash).cloned())
+    }
+
+    fn workflow(&self, workflow_id: &str) -> StoreResult<Option<WorkflowRow>> {
+        Ok(self.inner().stream(workflow_id).map(|stream| stream.row.clone()))
+    }
+
+    fn workflows(&self, filter: &Filter) -> StoreResult<Vec<WorkflowRow>> {
+        let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
+        let inner = self.inner();
+        let rows = inner.workflows.iter().rev().map(|stream| &stream.row);
+        Ok(rows.filter(|row| filter::passes(filter, row)).take(limit).cloned().collect())
+    }
+
+    fn snapshot(&self, workflow_id: &str, at_most: Version) -> StoreResult<Option<Snapshot>> {
+        let key = |version| (Arc::<str>::from(workflow_id), version);
+        let inner = self.inner();
+        Ok(inner.snapshots.range(key(0)..=key(at_most)).next_back().map(|(_, s)| s.clone()))
+    }
+
+    fn projection(&self, projection: &str) -> StoreResult<Vec<(String, Value)>> {
+        let inner = self.inner();
+        let rows = inner.rows.iter().filter(|((name, _), _)| name == projection);
+        Ok(rows.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
+        if shard == 0 { self.inner().checkpoint(projection) } else { Ok(0) }
+    }
+
+    fn acquire(&self, shard: u32, _owner: &str) -> StoreResult<Option<Ownership>> {
+        if shard != 0 {
+            return Err(filter::no_such_shard(shard));
+        }
+        if self.is_owned.swap(true, Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let mut inner = self.inner();
+        inner.epoch += 1;
+        Ok(Some(Ownership { epoch: inner.epoch, guard: Box::new(Held(self.is_owned.clone())) }))
+    }
+
+    fn send(&self, command: InboxCommand) -> StoreResult<()> {
+        let mut inner = self.inner();
+        if !inner.inbox.iter().any(|(known, _)| known.id == command.id) {
+            inner.inbox.push((command, None));
+            inner.changes += 1;
+        }
+        Ok(())
+    }
+
+    fn commands(&self, shard: u32) -> StoreResult<Vec<InboxCommand>> {
+        let inner = self.inner();
+        let open = inner.inbox.iter().filter(|(c, answer)| c.shard == shard && answer.is_none());
+        Ok(open.map(|(command, _)| command.clone()).collect())
+    }
+
+    fn answer(&self, command_id: &str) -> StoreResult<Option<Value>> {
+        let inner = self.inner();
+        let command = inner.inbox.iter().find(|(command, _)| command.id == command_id);
+        Ok(command.and_then(|(_, answer)| answer.clone()))
+    }
+
+    fn change_counter(&self) -> StoreResult<u64> {
+        Ok(self.inner().changes)
+    }
+
+    fn check(&self) -> StoreResult<Vec<String>> {
+        let inner = self.inner();
+        let places = inner.log.iter().zip(1..).filter(|(recorded, place)| recorded.position != *place);
+        let positions = places.map(|(r, place)| format!("position {place} holds {}", r.position));
+        let payloads = inner.payloads.values().filter(|p| Hash::of_bytes(&p.bytes) != p.hash);
+        let payloads = payloads.map(|p| format!("payload {}: its bytes do not match its hash", p.hash));
+        Ok(positions.chain(payloads).collect())
+    }
+}
+
+/// Ownership of the only shard, until it is dropped.
+struct Held(Arc<AtomicBool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,123 @@
+//! What is broken below the level of events. A damaged file is a finding, not a failure: whatever
+//! SQLite says about it goes into the list, in words.
+
+use std::path::Path;
+
+use foldback_core::Hash;
+use rusqlite::Connection;
+
+use super::rows;
+use super::schema::{Use, connect};
+
+/// Findings of one kind; more of the same tell nothing new.
+const PROBLEMS_MAX: usize = 20;
+
+type Look = fn(&Connection, &mut Vec<String>) -> rusqlite::Result<()>;
+
+/// Looks at everything, and says what is wrong.
+pub(crate) fn problems(path: &Path) -> Vec<String> {
+    let conn = match connect(path, Use::Read) {
+        Ok(conn) => conn,
+        Err(error) => return vec![error.message],
+    };
+    let looks: [(&str, Look); 5] = [
+        ("the file", file),
+        ("positions", positions),
+        ("versions", versions),
+        ("payloads", payloads),
+        ("rows beside the log", beside),
+    ];
+    let mut problems = Vec::new();
+    for (what, look) in looks {
+        if let Err(error) = look(&conn, &mut problems) {
+            problems.push(format!("{what}: {error}"));
+        }
+    }
+    problems
+}
+
+/// Pages, b-trees, indexes against their tables.
+fn file(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let mut ask = conn.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
+    let mut rows = ask.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if text != "ok" {
+            problems.push(format!("the file: {text}"));
+        }
+    }
+    Ok(())
+}
+
+/// Dense from 1 to the shard's head.
+fn positions(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let head = conn.query_row("SELECT head FROM shards WHERE shard = 0", [], |row| rows::count(row, 0))?;
+    let (count, first, last) = conn.query_row(
+        "SELECT count(*), coalesce(min(position), 1), coalesce(max(position), 0) FROM log NOT INDEXED",
+        [],
+        |row| Ok((rows::count(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
+    )?;
+    if last != head as i64 {
+        problems.push(format!("shard 0: its head is {head}, its last event is at position {last}"));
+    }
+    if first != 1 || count as i64 != last {
+        problems.push(format!("shard 0: {count} events lie at positions {first} to {last}: some are missing"));
+    }
+    Ok(())
+}
+
+/// Without gaps, from 1 or from behind the cut.
+fn versions(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let mut ask = conn.prepare(&format!(
+        "SELECT coalesce(id, 'workflow number ' || workflow), coalesce(cut, 0), low, high, events
+         FROM (SELECT workflow, min(version) AS low, max(version) AS high, count(*) AS events
+               FROM log GROUP BY workflow)
+         LEFT JOIN workflows ON n = workflow
+         WHERE id IS NULL OR low != cut + 1 OR events != high - cut LIMIT {PROBLEMS_MAX}"
+    ))?;
+    let mut rows = ask.query([])?;
+    while let Some(row) = rows.next()? {
+        let [cut, low, high, events] = [row.get(1)?, row.get(2)?, row.get(3)?, row.get::<_, i64>(4)?];
+        let id: String = row.get(0)?;
+        problems.push(format!(
+            "{id}: {events} events with versions {low} to {high}, where {} to {high} are due",
+            cut + 1
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes that match their address.
+fn payloads(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let mut ask = conn.prepare("SELECT hash, bytes FROM payloads")?;
+    let mut rows = ask.query([])?;
+    let mut found = 0;
+    while let Some(row) = rows.next()? {
+        let hash = rows::hash(row, 0)?;
+        if Hash::of_bytes(row.get_ref(1)?.as_blob()?) != hash {
+            found += 1;
+            if found <= PROBLEMS_MAX {
+                problems.push(format!("payload {hash}: its bytes do not match its hash"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Workflows without events, forks without parents, checkpoints ahead of the log.
+fn beside(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let mut ask = conn.prepare(&format!(
+        "SELECT id || ': a workflow without events' FROM workflows
+             WHERE NOT EXISTS (SELECT 1 FROM log WHERE workflow = n)
+         UNION ALL SELECT fork.id || ': its parent ' || fork.parent || ' is gone' FROM workflows AS fork
+             WHERE parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workflows AS p WHERE p.id = fork.parent)
+         UNION ALL SELECT 'projection ' || projection || ': its checkpoint is ahead of the log' FROM checkpoints
+             WHERE position > (SELECT head FROM shards WHERE shards.shard = checkpoints.shard)
+         LIMIT {PROBLEMS_MAX}"
+    ))?;
+    let mut rows = ask.query([])?;
+    while let Some(row) = rows.next()? {
+        problems.push(row.get(0)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! SQLite's errors, told to a person: the file, what went wrong, what to do.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::contract::{StoreError, StoreResult};
+
+/// An error of a store at work.
+pub(crate) fn sql<T>(path: &Path, result: rusqlite::Result<T>) -> StoreResult<T> {
+    result.map_err(|e| of_work(path, &e))
+}
+
+/// An error of a store at work.
+pub(crate) fn of_work(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let hint = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Some("free some space; what was acknowledged is safe"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Some("another program holds the file; close it and try again")
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Some("the file is damaged: `foldback audit` says where; keep a copy before anything else")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            Some("make the file and its directory writable")
+        }
+        Some(ErrorCode::SystemIoFailure) => Some("the disk or its file system failed; see the system log"),
+        _ => None,
+    };
+    StoreError { message: format!("{}: {error}", path.display()), hint: hint.map(Into::into), is_input: false }
+}
+
+/// An error while a file is opened: more often than not, the file is another than was meant.
+pub(crate) fn of_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => StoreError {
+            message: format!("{} is no SQLite database", path.display()),
+            hint: Some("name another file with --store sqlite:PATH".into()),
+            is_input: true,
+        },
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => StoreError {
+            message: format!("cannot open {}: {}", path.display(), system_reason(path)),
+            hint: Some("check the path and its permissions".into()),
+            is_input: true,
+        },
+        Some(ErrorCode::ReadOnly) => read_only(path),
+        _ => of_work(path, error),
+    }
+}
+
+/// A file that cannot be written, where it must be.
+pub(crate) fn read_only(path: &Path) -> StoreError {
+    StoreError {
+        message: format!("{} is read-only", path.display()),
+        hint: Some("make the file and its directory writable, or name another with --store".into()),
+        is_input: true,
+    }
+}
+
+/// A row that is not what was written.
+pub(crate) fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError {
+        message: format!("{}: {what}", path.display()),
+        hint: Some("`foldback audit` says what is broken".into()),
+        is_input: false,
+    }
+}
+
+/// SQLite says "unable to open database file"; the system knows why. It is asked without opening
+/// the file: closing it again would take away the locks that SQLite holds on it in this process.
+fn system_reason(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Err(e) => e.to_string(),
+        Ok(_) => "permission denied, or its directory cannot be written".into(),
+    }
+}

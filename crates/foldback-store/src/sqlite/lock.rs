@@ -1,0 +1,38 @@
+//! Ownership: a lock on a file beside the store, free the moment its holder dies.
+//!
+//! The lock says who may be the owner; the epoch, raised with each taking, keeps out who only
+//! believes to be. The lock file is never removed: a lock on a removed file excludes nobody.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::contract::{StoreError, StoreResult};
+
+/// The lock file of a store: `foldback.db-lock`.
+pub(crate) fn place(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+/// Takes the lock, or says that another has it.
+pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
+    let place = place(path);
+    let failed = |e: std::io::Error| StoreError {
+        message: format!("cannot lock {}: {e}", place.display()),
+        hint: Some("make its directory writable; the file system must know locks".into()),
+        is_input: false,
+    };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    // For people who look: who has it. Nothing depends on it.
+    let _ = file.set_len(0).and_then(|()| file.rewind());
+    let _ = writeln!(file, "{owner} (process {})", std::process::id());
+    Ok(Some(file))
+}

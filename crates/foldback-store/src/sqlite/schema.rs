@@ -1,0 +1,349 @@
+//! The tables, and how a file is opened: made, recognised, or refused.
+//!
+//! The shape of `log` is the speed of the engine: a small number for a workflow, given out in the
+//! order in which workflows begin, so that the one index that every row touches grows at few
+//! places. `workflow_events` is the view that people read. Nothing here changes a file that is not
+//! ours.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+
+use super::error::{self, sql};
+use crate::contract::{StoreError, StoreResult};
+
+/// The shape of the tables below. A store with a higher number was written by a newer program.
+pub(crate) const SCHEMA_VERSION: i64 = 1;
+
+/// `Fldb`: says in the file's header whose it is.
+const APPLICATION_ID: i64 = 0x466C_6462;
+
+/// How long a connection waits for another process that writes.
+pub(crate) const BUSY: Duration = Duration::from_secs(30);
+
+/// Tables, indexes, triggers.
+const TABLES: &str = "
+CREATE TABLE shards (
+    shard INTEGER PRIMARY KEY,
+    head INTEGER NOT NULL,          -- the last position given
+    workflows INTEGER NOT NULL,     -- the last workflow number given
+    epoch INTEGER NOT NULL,         -- 0: nobody has owned it yet
+    owner TEXT
+) STRICT;
+INSERT INTO shards VALUES (0, 0, 0, 0, NULL);
+
+CREATE TABLE workflows (
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    shard INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    definition BLOB,
+    name TEXT NOT NULL,
+    input_hash BLOB,
+    parent TEXT,
+    cut INTEGER NOT NULL DEFAULT 0,
+    cut_hash BLOB,
+    status TEXT NOT NULL,
+    started_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX workflows_by_status ON workflows (status);
+
+CREATE TABLE log (
+    position INTEGER PRIMARY KEY,
+    workflow INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    is_id_supplied INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    timestamp INTEGER NOT NULL,
+    causation_id BLOB,
+    correlation_id BLOB,
+    actor TEXT NOT NULL,
+    codec TEXT NOT NULL,
+    key_id TEXT,
+    payload_hash BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    payload TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX log_by_version ON log (workflow, version);
+CREATE UNIQUE INDEX log_by_supplied_id ON log (id) WHERE is_id_supplied = 1;
+
+CREATE TRIGGER log_is_never_updated BEFORE UPDATE ON log
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never changed'); END;
+CREATE TRIGGER log_is_never_deleted BEFORE DELETE ON log
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never deleted'); END;
+
+CREATE TABLE workflow_snapshots (
+    workflow_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    event_hash BLOB NOT NULL,
+    state_schema INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (workflow_id, version)
+) STRICT;
+
+CREATE TABLE workflow_projections (
+    projection TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (projection, shard, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE checkpoints (
+    projection TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (projection, shard)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE definitions (
+    hash BLOB NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    canonical TEXT NOT NULL,
+    source TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER definitions_are_never_updated BEFORE UPDATE ON definitions
+BEGIN SELECT RAISE(ABORT, 'a definition is kept by its hash and never changed'); END;
+
+CREATE TABLE payloads (
+    shard INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    media_type TEXT NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (shard, hash)
+) STRICT;
+CREATE TRIGGER payloads_are_never_updated BEFORE UPDATE ON payloads
+BEGIN SELECT RAISE(ABORT, 'a payload is kept by its hash and never changed'); END;
+
+CREATE TABLE inbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    shard INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    body TEXT NOT NULL,
+    sent_at INTEGER NOT NULL,
+    answer TEXT,
+    answered_at INTEGER
+) STRICT;
+CREATE INDEX inbox_open ON inbox (shard, n) WHERE answer IS NULL;
+
+CREATE TABLE wakeups (
+    workflow INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL
+) STRICT;
+";
+
+/// Everything that a new file gets.
+pub(crate) fn ddl() -> String {
+    let uuid = |column: &str| {
+        let part = |from: u32, length: u32| format!("substr(hex({column}), {from}, {length})");
+        let parts = [part(1, 8), part(9, 4), part(13, 4), part(17, 4), part(21, 12)];
+        // hex() makes a text of NULL too.
+        format!("CASE WHEN {column} IS NOT NULL THEN lower({}) END", parts.join(" || '-' || "))
+    };
+    format!(
+        "{TABLES}
+CREATE VIEW workflow_events AS
+SELECT
+    log.position AS position,
+    {id} AS id,
+    workflows.id AS workflow_id,
+    log.version AS version,
+    log.type AS type,
+    log.schema_version AS schema_version,
+    log.payload AS payload,
+    log.timestamp AS timestamp,
+    {causation_id} AS causation_id,
+    {correlation_id} AS correlation_id,
+    log.actor AS actor,
+    workflows.tenant AS tenant,
+    log.codec AS codec,
+    log.key_id AS key_id,
+    lower(hex(log.payload_hash)) AS payload_hash,
+    lower(hex(log.hash)) AS hash
+FROM log JOIN workflows ON workflows.n = log.workflow;
+",
+        id = uuid("log.id"),
+        causation_id = uuid("log.causation_id"),
+        correlation_id = uuid("log.correlation_id"),
+    )
+}
+
+/// What to do where there is no store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Make one.
+    Create,
+    /// Say so.
+    Refuse,
+}
+
+/// Finds or makes the store at a path; returns the path without links, which every later
+/// connection, and the lock, goes by.
+pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
+    look_at(path, missing)?;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, missing == Missing::Create);
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?;
+    let at = |e: rusqlite::Error| error::of_opening(path, &e);
+    conn.busy_timeout(BUSY).map_err(at)?;
+    match kind_of(&conn).map_err(at)? {
+        Kind::Ours(SCHEMA_VERSION) => {}
+        Kind::Ours(version) => {
+            return Err(StoreError {
+                message: format!(
+                    "{} was written by a newer foldback (store version {version}, this one knows {SCHEMA_VERSION})",
+                    path.display()
+                ),
+                hint: Some("install the newer foldback, or name another file with --store".into()),
+                is_input: true,
+            });
+        }
+        Kind::Foreign => {
+            return Err(StoreError {
+                message: format!("{} is a SQLite database of another program", path.display()),
+                hint: Some("name another file with --store sqlite:PATH".into()),
+                is_input: true,
+            });
+        }
+        Kind::Empty if missing == Missing::Refuse => return Err(no_store(path, "holds no store")),
+        Kind::Empty => {
+            if conn.is_readonly(MAIN_DB).map_err(at)? {
+                return Err(error::read_only(path));
+            }
+            create(&conn).map_err(at)?;
+        }
+    }
+    if missing == Missing::Create && conn.is_readonly(MAIN_DB).map_err(at)? {
+        return Err(error::read_only(path));
+    }
+    std::fs::canonicalize(path).map_err(|e| StoreError {
+        message: format!("cannot open {}: {e}", path.display()),
+        hint: None,
+        is_input: false,
+    })
+}
+
+/// Refuses what SQLite would answer with "unable to open database file" or worse, an empty file.
+fn look_at(path: &Path, missing: Missing) -> StoreResult<()> {
+    if path.is_dir() {
+        return Err(StoreError {
+            message: format!("{} is a directory, not a store", path.display()),
+            hint: Some(format!("name a file: --store sqlite:{}", path.join("foldback.db").display())),
+            is_input: true,
+        });
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    if missing == Missing::Refuse {
+        return Err(no_store(path, "does not exist"));
+    }
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => Err(StoreError {
+            message: format!("cannot make {}: there is no directory {}", path.display(), dir.display()),
+            hint: Some("make the directory first, or check --store".into()),
+            is_input: true,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn no_store(path: &Path, what: &str) -> StoreError {
+    StoreError {
+        message: format!("{} {what}", path.display()),
+        hint: Some("`foldback run FILE` makes it; is --store right?".into()),
+        is_input: true,
+    }
+}
+
+enum Kind {
+    Ours(i64),
+    Foreign,
+    Empty,
+}
+
+fn kind_of(conn: &Connection) -> rusqlite::Result<Kind> {
+    let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let application = number("PRAGMA application_id")?;
+    if application == APPLICATION_ID {
+        // An older shape would be brought up here; there is none yet.
+        return Ok(Kind::Ours(number("PRAGMA user_version")?));
+    }
+    let things = number("SELECT count(*) FROM sqlite_schema")?;
+    Ok(if application == 0 && things == 0 { Kind::Empty } else { Kind::Foreign })
+}
+
+/// Makes the tables, unless another process was quicker.
+fn create(conn: &Connection) -> rusqlite::Result<()> {
+    write_ahead(conn)?;
+    conn.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
+    if matches!(kind_of(conn)?, Kind::Empty) {
+        conn.execute_batch(&ddl())?;
+        conn.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+        ))?;
+    }
+    conn.execute_batch("COMMIT")
+}
+
+/// Switches a new file to a write-ahead log. SQLite does not wait for others here, so we do.
+fn write_ahead(conn: &Connection) -> rusqlite::Result<()> {
+    let mut tries = 0;
+    loop {
+        match conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)) {
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && tries < 500 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Appending: the writer's.
+    Write,
+    /// A few rows beside the log: inbox and epoch.
+    Tell,
+    /// Reading.
+    Read,
+}
+
+/// Opens a connection to a store that [`prepare`] found.
+pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?;
+    let pragmas = match r#use {
+        Use::Write => WRITE_PRAGMAS,
+        Use::Tell => "PRAGMA synchronous = FULL;",
+        Use::Read => "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
+    };
+    sql(path, conn.busy_handler(Some(wait_a_little)))?;
+    sql(path, conn.execute_batch(pragmas))?;
+    if let (Use::Write, Ok(x)) = (r#use, std::env::var("FBP")) { sql(path, conn.execute_batch(&x))?; }
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// How the writer's connection is set. `raw` measures with the same.
+///
+/// Full durability: a commit returns when it is on disk. The write-ahead log is folded back into
+/// the file every 16 MB, so that pages that change often are written once.
+pub(crate) const WRITE_PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+    PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;
+    PRAGMA foreign_keys = OFF;";
+
+/// SQLite's own waiting sleeps longer and longer, and starves beside a busy writer. Every
+/// millisecond finds its gap.
+fn wait_a_little(tries: i32) -> bool {
+    std::thread::sleep(Duration::from_millis(1));
+    u128::from(tries.unsigned_abs()) < BUSY.as_millis()
+}
