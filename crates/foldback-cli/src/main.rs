@@ -1,2 +1,96 @@
-//! See Cargo.toml.
-fn main() {}
+//! The `foldback` binary: it greets, and hands over to the room of the command.
+//!
+//! Data goes to stdout, everything else to stderr. The exit code is a contract, see [`error`].
+
+mod args;
+mod audit;
+mod bench;
+mod check;
+mod definition;
+mod doctor;
+mod drive;
+mod error;
+mod events;
+mod init;
+mod list;
+mod moment;
+mod out;
+mod progress;
+mod reading;
+mod show;
+mod state;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+use error::{Error, Exit};
+use out::{say, say_error};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return usage(&refused),
+    };
+    match dispatch(&cli) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            say_error(&error);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Error> {
+    match &cli.command {
+        Command::Init(args) => init::init(cli, args),
+        Command::Doctor => doctor::doctor(cli),
+        Command::Check(args) => check::check(cli, args),
+        Command::Run(args) => drive::run(cli, args),
+        Command::Resume(args) => drive::resume(cli, args),
+        Command::List(args) => list::list(cli, args),
+        Command::Show(args) => show::show(cli, args),
+        Command::Events(args) => events::events(cli, args),
+        Command::Replay(args) => events::replay(cli, args),
+        Command::State(args) => state::state(cli, args),
+        Command::Steps(args) => state::steps(cli, args),
+        Command::Decisions(args) => state::decisions(cli, args),
+        Command::Resolve(args) => drive::resolve(cli, args),
+        Command::Audit(args) => audit::audit(cli, args),
+        Command::Bench(args) => bench::bench(cli, args),
+    }
+}
+
+/// What clap answers itself: help and the version are data; all else is bad usage.
+fn usage(refused: &clap::Error) -> ExitCode {
+    if matches!(
+        refused.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        let mut out = out::Out::new();
+        let text = refused.to_string();
+        let printed = text
+            .lines()
+            .try_for_each(|line| out.line(line))
+            .and_then(|()| out.flush());
+        return ExitCode::from(printed.map_or_else(|error| error.code, |()| 0));
+    }
+    let text = refused.to_string();
+    text.lines().for_each(say);
+    let command = std::env::args().nth(1).filter(|word| is_command(word));
+    say(match command {
+        Some(command) => format!("hint: `foldback {command} --help` tells what it takes"),
+        None => "hint: `foldback --help` lists the commands".to_owned(),
+    });
+    ExitCode::from(2)
+}
+
+fn is_command(word: &str) -> bool {
+    use clap::CommandFactory;
+    Cli::command()
+        .get_subcommands()
+        .any(|known| known.get_name() == word)
+}

@@ -33,7 +33,7 @@ pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, TaskKind};
 pub use hash::Hash;
 pub use key::Key;
 pub use program::{Ask, Divergence, Program, Run, Turn};
-pub use state::{Entry, EntryBody, Owed, Status, Step, StepStatus, WorkflowState};
+pub use state::{Cursor, Entry, EntryBody, Owed, Status, Step, StepStatus, WorkflowState};
 pub use step::{Effect, Failure, Outcome, Recovery, RetryPolicy, Usage};
 pub use value::{Part, Request, Slot, StoredRef};
 

@@ -1,1 +1,100 @@
-//! See Cargo.toml.
+//! The Open Workflow Specification as a Foldback program: loading, checking, interpreting.
+//!
+//! A definition is read once ([`load`]), every problem is named by line and column, and what is
+//! stored ([`Loaded::canonical`]) needs no file again. [`OwsProgram`] walks a workflow's state
+//! and asks for what comes next; it keeps nothing between turns.
+//!
+//! What this crate never does: read a clock, draw a random number, touch a file or a socket.
+//! Files of a definition come through the function that [`load`] is given.
+//!
+//! The rooms: `tree` (YAML with places), `resolve` (files), `read` (what a definition may say),
+//! `jq` (expressions, bounded by counting), `program` (what was read), `walk` (the interpreter).
+
+mod jq;
+mod problem;
+mod program;
+mod read;
+mod resolve;
+mod template;
+mod tree;
+mod walk;
+
+use std::sync::Arc;
+
+use foldback_core::Hash;
+use foldback_core::hash::canonical_json;
+
+pub use problem::Problem;
+pub use program::OwsProgram;
+
+use problem::Report;
+use read::Reading;
+
+/// Resolves `{ file: path }` relative to the definition; the error is a message.
+pub type Files<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// A definition that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The hash of the canonical form: what a workflow is pinned to.
+    pub hash: Hash,
+    /// What a person calls it: name and version, such as "article 0.1.0".
+    pub name: String,
+    /// The stored form: canonical JSON with every file resolved.
+    pub canonical: String,
+    /// The source as it was given.
+    pub source: String,
+    /// What is allowed and looks like a mistake.
+    pub warnings: Vec<Problem>,
+    /// Models that stand in the definition, with line and column.
+    pub models: Vec<(String, u32, u32)>,
+    /// Names of the secrets it declares.
+    pub secrets: Vec<String>,
+    /// The program.
+    pub program: Arc<OwsProgram>,
+}
+
+/// Reads a definition, YAML or JSON.
+///
+/// # Errors
+/// Everything that is wrong with it, each with line and column.
+pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
+    let mut tree = tree::parse(source).map_err(|problem| vec![problem])?;
+    let mut found = Report::default();
+    resolve::resolve(&mut tree, files, &mut found);
+    let Reading { definition, mut report, models, secrets, name } = read::read(&tree);
+    report.problems.extend(found.problems);
+    report.problems.sort_by_key(|problem| (problem.line, problem.column));
+    let Some(definition) = definition.filter(|_| report.problems.is_empty()) else {
+        return Err(report.problems);
+    };
+    let value = tree.to_value();
+    Ok(Loaded {
+        hash: Hash::of_json(&value),
+        name,
+        canonical: canonical_json(&value),
+        source: source.to_owned(),
+        warnings: report.warnings,
+        models,
+        secrets,
+        program: Arc::new(OwsProgram { inner: Arc::new(definition) }),
+    })
+}
+
+/// Reads the stored form of a definition.
+///
+/// # Errors
+/// It is not one: places are then those of the whole text.
+pub fn from_canonical(canonical: &str) -> Result<Arc<OwsProgram>, Vec<Problem>> {
+    let broken = |message: String| {
+        vec![Problem { line: 1, column: 1, pointer: String::new(), message, hint: Some("load the definition anew".into()) }]
+    };
+    let value = serde_json::from_str(canonical).map_err(|error| broken(format!("this is not a stored definition: {error}")))?;
+    let tree = resolve::tree_of(value);
+    let Reading { definition, report, .. } = read::read(&tree);
+    match definition {
+        Some(definition) => Ok(Arc::new(OwsProgram { inner: Arc::new(definition) })),
+        None if report.problems.is_empty() => Err(broken("this is not a stored definition".into())),
+        None => Err(report.problems),
+    }
+}

@@ -165,12 +165,13 @@ pub struct Work {
     request: Value,
     recovery: Recovery,
     retry: Option<RetryPolicy>,
+    timeout_ms: Option<u64>,
 }
 
 impl Work {
     /// Work of a kind with an effect and a request (a JSON object).
     pub fn new(kind: &str, effect: Effect, request: Value) -> Work {
-        Work { kind: Arc::from(kind), effect, request, recovery: Recovery::Operator, retry: None }
+        Work { kind: Arc::from(kind), effect, request, recovery: Recovery::Operator, retry: None, timeout_ms: None }
     }
 
     /// What happens when nobody knows whether it landed.
@@ -181,6 +182,11 @@ impl Work {
     /// When it is tried again.
     pub fn retry(self, policy: RetryPolicy) -> Work {
         Work { retry: Some(policy), ..self }
+    }
+
+    /// How long one attempt may take, in ms.
+    pub fn timeout_ms(self, timeout_ms: u64) -> Work {
+        Work { timeout_ms: Some(timeout_ms), ..self }
     }
 }
 
@@ -218,6 +224,7 @@ impl Ctx {
         let mut ask = StepAsk::new(key.clone(), &work.kind, work.effect, work.request);
         ask.recovery = work.recovery;
         ask.retry = work.retry;
+        ask.timeout_ms = work.timeout_ms;
         let hash = ask.request_hash();
         self.wait_for(key, Some(hash), Ask::Step(Box::new(ask)))
     }

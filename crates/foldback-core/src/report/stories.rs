@@ -212,6 +212,7 @@ fn outline(nodes: &[TreeNode], depth: usize, text: &mut String) {
             What::Step { kind, .. } => kind.to_string(),
             What::Decision { chosen, .. } => format!("chose {chosen}"),
             What::Timer { .. } => "timer".into(),
+            What::Event { event_type } => format!("event {event_type}"),
         };
         let _ = writeln!(
             text,
@@ -348,6 +349,11 @@ fn marks_on_leaves_are_leaves_and_tries_are_scopes() {
         close("post", TaskKind::Try),
         step("draft", "llm", Effect::Read),
         step("draft#2", "llm", Effect::Read),
+        Ask::Record {
+            key: Key::from("tell"),
+            event_type: Arc::from("DRAFTED"),
+            data: json!({"n": 2}),
+        },
     ]);
     let rehearsal = rehearse(&script, "w", json!(null), &|_, _, _| done());
     assert_eq!(
@@ -360,6 +366,7 @@ post try completed 0t $0
     send llm completed 0t $0
 draft llm completed 0t $0
 draft#2 llm completed 0t $0
+tell event DRAFTED completed 0t $0
 "
     );
 }

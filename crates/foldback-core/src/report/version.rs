@@ -190,7 +190,10 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
             landed: Some(_),
         }
         | Fact::TimerFired { key: found } => found == key,
-        Fact::TaskFinished { key: found, .. } => found == key,
+        Fact::TaskFinished { key: found, .. }
+        | Fact::Recorded {
+            key: Some(found), ..
+        } => found == key,
         Fact::DecisionMade(made) => made.key == *key || made.key.unmarked() == *key,
         Fact::WorkflowStarted(_)
         | Fact::StepAsked(_)

@@ -1,0 +1,240 @@
+//! The command line as data. What each command does stands in the room of its name.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The store that is used when nobody names one.
+const DEFAULT_STORE: &str = "sqlite:foldback.db";
+
+/// An event-sourced engine for AI workflows: what each step got, what was decided and why, and
+/// how to go on from exactly there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "foldback",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the workflow failed or the answer is no, 2 bad usage or input, \
+3 the store or the machine failed.\n\nVERSION is N, -N (from the end), a time, `failure` (just before the failing \
+step's first ask), KEY (just before its first ask) or KEY:end (just after its completion)."
+)]
+pub struct Cli {
+    /// Where the log is: sqlite:PATH. Also FOLDBACK_STORE; sqlite:foldback.db unless told otherwise
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
+    /// The configuration file; foldback.toml where there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON: one document, or one a line where the output is a sequence
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// The store's URL: as told, from `FOLDBACK_STORE`, or the default.
+    pub fn store_url(&self) -> String {
+        let from_environment = || {
+            std::env::var("FOLDBACK_STORE")
+                .ok()
+                .filter(|url| !url.trim().is_empty())
+        };
+        self.store
+            .clone()
+            .or_else(from_environment)
+            .unwrap_or_else(|| DEFAULT_STORE.to_owned())
+    }
+
+    /// How a person calls this program again for the same store: for hints.
+    pub fn again(&self) -> String {
+        match &self.store {
+            Some(url) => format!("foldback --store {}", quoted(url)),
+            None => "foldback".to_owned(),
+        }
+    }
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let is_safe = |c: char| c.is_alphanumeric() || "_-./:~@=,+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_safe) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented first pipeline
+    Init(InitArgs),
+    /// Say what is reachable and configured
+    Doctor,
+    /// Check a definition, with line and column
+    Check(CheckArgs),
+    /// Start a workflow and follow it to its end, or to a wait
+    Run(RunArgs),
+    /// Go on with whatever is unfinished
+    Resume(ResumeArgs),
+    /// List workflows, newest first
+    List(ListArgs),
+    /// Summarise a workflow as a tree of steps with cost and time
+    Show(AtArgs),
+    /// Print the log of a workflow
+    Events(EventsArgs),
+    /// Print the log with what each event changed in the state
+    Replay(ReplayArgs),
+    /// Print the state of a workflow
+    State(AtArgs),
+    /// What each step got and gave
+    Steps(AtArgs),
+    /// What was decided, and why
+    Decisions(DecisionsArgs),
+    /// Settle an unknown outcome
+    Resolve(ResolveArgs),
+    /// Check hashes, gaps, payloads and snapshots
+    Audit(AuditArgs),
+    /// Measure this machine on a file of its own
+    Bench(BenchArgs),
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to write; the current directory unless told otherwise
+    pub dir: Option<PathBuf>,
+}
+
+/// `check`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The definition: YAML or JSON
+    pub file: PathBuf,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The definition: YAML or JSON
+    pub file: PathBuf,
+    /// Its input: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", allow_negative_numbers = true)]
+    pub input: Option<String>,
+    /// The workflow's id. The same id with the same input attaches to it
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+}
+
+/// `resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Which workflows; all that are unfinished when none is named
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only with this status
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Only of this definition: its name, or the beginning of its hash
+    #[arg(long, value_name = "NAME")]
+    pub definition: Option<String>,
+    /// At most this many; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// `show`, `state`, `steps`
+#[derive(Debug, Args)]
+pub struct AtArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// As it was at this version
+    #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
+    pub at: Option<String>,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Up to and with this version
+    #[arg(
+        long,
+        value_name = "VERSION",
+        allow_negative_numbers = true,
+        conflicts_with = "follow"
+    )]
+    pub to: Option<String>,
+    /// Go on printing until the workflow ends
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Up to and with this version
+    #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
+    pub to: Option<String>,
+}
+
+/// `decisions`
+#[derive(Debug, Args)]
+pub struct DecisionsArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `resolve`
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The step
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// Whether it happened
+    #[arg(value_enum)]
+    pub verdict: Verdict,
+    /// What it answered, where it landed: JSON
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    pub output: Option<String>,
+}
+
+/// What a person says of an unknown outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verdict {
+    /// It happened.
+    Landed,
+    /// It did not happen; it is done again.
+    Didnt,
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Which workflows; all when none is named
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+/// `bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {}

@@ -1,0 +1,290 @@
+//! `audit`: whether the log is what was written. Hashes, gaps, payloads, the law, snapshots; and
+//! below them whatever the store itself finds.
+//!
+//! It changes nothing and repairs nothing. It goes on after the first problem of a workflow, as
+//! far as what follows can still be judged.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use foldback::core::{Hash, Slot, Version, WorkflowState};
+use foldback::engine::load;
+use foldback::store::chain::verify_chain;
+use foldback::store::{Filter, Recorded, Store, WorkflowRow};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::{AuditArgs, Cli};
+use crate::error::{Error, Exit};
+use crate::out::{Ink, Line, Out};
+use crate::reading;
+
+/// Problems that are told of one workflow; more of them say nothing new.
+const PROBLEMS_MAX: usize = 20;
+
+/// One thing that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Problem {
+    /// In which workflow; `None` below the level of workflows.
+    workflow_id: Option<Arc<str>>,
+    /// At which version.
+    version: Option<Version>,
+    /// What is wrong.
+    problem: String,
+}
+
+/// Checks workflows and the store they lie in.
+///
+/// # Errors
+/// No such workflow, or the store fails.
+pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let store = &*store;
+    let rows = match args.ids.is_empty() {
+        true => store.workflows(&Filter::default())?,
+        false => args
+            .ids
+            .iter()
+            .map(|id| reading::row(cli, store, id))
+            .collect::<Result<_, _>>()?,
+    };
+    let below = store.check()?;
+    let mut problems: Vec<Problem> = below
+        .into_iter()
+        .map(|problem| Problem {
+            workflow_id: None,
+            version: None,
+            problem,
+        })
+        .collect();
+    let mut events = 0u64;
+    let mut known = HashSet::new();
+    for row in &rows {
+        let mut audit = Audit::of(store, row, &mut known);
+        events += audit.run()?;
+        problems.append(&mut audit.problems);
+    }
+    let mut out = Out::new();
+    if cli.json {
+        out.json(&json!({"workflows": rows.len(), "events": events, "problems": problems}))?;
+    } else {
+        print(&mut out, rows.len(), events, &problems)?;
+    }
+    out.flush()?;
+    Ok(if problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::No
+    })
+}
+
+fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> Result<(), Error> {
+    for problem in problems {
+        let place = match (&problem.workflow_id, problem.version) {
+            (Some(id), Some(version)) => format!("{id}@{version}"),
+            (Some(id), None) => id.to_string(),
+            (None, _) => "store".to_owned(),
+        };
+        out.line(
+            Line::new()
+                .ink(Ink::Red, "✗ ")
+                .ink(Ink::Bold, place)
+                .plain("  ")
+                .plain(&problem.problem),
+        )?;
+    }
+    let summary = format!("{workflows} workflows, {events} events");
+    match problems.len() {
+        0 => out.line(
+            Line::new()
+                .ink(Ink::Green, "✓ ")
+                .plain(format!("{summary}, nothing is broken")),
+        ),
+        n => out.line(Line::new().dim(format!("{summary}, {n} problems"))),
+    }
+}
+
+struct Audit<'a> {
+    store: &'a dyn Store,
+    row: &'a WorkflowRow,
+    /// Payloads that were found whole already: a family of forks shares them.
+    known: &'a mut HashSet<Hash>,
+    problems: Vec<Problem>,
+    state: WorkflowState,
+    /// Whether the fold still means something.
+    is_lawful: bool,
+    chain: Hash,
+    last: Version,
+    seen: u64,
+    /// Fingerprints of the fold where a snapshot was taken.
+    snapshots: Vec<foldback::store::Snapshot>,
+}
+
+impl<'a> Audit<'a> {
+    fn of(store: &'a dyn Store, row: &'a WorkflowRow, known: &'a mut HashSet<Hash>) -> Audit<'a> {
+        Audit {
+            store,
+            row,
+            known,
+            problems: Vec::new(),
+            state: WorkflowState::empty(&row.workflow_id),
+            is_lawful: true,
+            chain: Hash::ZERO,
+            last: 0,
+            seen: 0,
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Walks the log; how many events it has.
+    fn run(&mut self) -> Result<u64, Error> {
+        self.gather_snapshots()?;
+        let store = self.store;
+        let id = self.row.workflow_id.clone();
+        reading::pages(store, &id, 0, &mut |page| {
+            page.iter().try_for_each(|recorded| self.event(recorded))?;
+            Ok(true)
+        })?;
+        if self.last != self.row.version {
+            let (row, log) = (self.row.version, self.last);
+            self.problem(
+                None,
+                format!("its row says version {row}, its log ends at {log}"),
+            );
+        }
+        if let Some(hash) = &self.row.definition
+            && store.definition(hash)?.is_none()
+        {
+            self.problem(None, format!("its definition {hash} is missing"));
+        }
+        for snapshot in std::mem::take(&mut self.snapshots) {
+            self.problem(
+                Some(snapshot.version),
+                "a snapshot of a version that the log does not have".into(),
+            );
+        }
+        Ok(self.seen)
+    }
+
+    fn gather_snapshots(&mut self) -> Result<(), Error> {
+        let mut at_most = Version::MAX;
+        while let Some(snapshot) = self.store.snapshot(&self.row.workflow_id, at_most)? {
+            let version = snapshot.version;
+            self.snapshots.push(snapshot);
+            if version == 0 {
+                break;
+            }
+            at_most = version - 1;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, recorded: &Recorded) -> Result<(), Error> {
+        let version = recorded.version;
+        if version != self.last + 1 {
+            self.problem(
+                Some(version),
+                format!("version {} is missing", self.last + 1),
+            );
+        }
+        if let Err(problem) = verify_chain(self.chain, recorded) {
+            self.problem(Some(version), problem);
+        }
+        // Go on from what is written, so that one changed event is one problem.
+        self.chain = recorded.hash;
+        self.last = version;
+        self.seen += 1;
+        match load::decode(recorded) {
+            Err(error) => {
+                self.problem(Some(version), error.to_string());
+                self.is_lawful = false;
+            }
+            Ok(event) => {
+                for slot in event.fact.slots() {
+                    self.payload(version, slot)?;
+                }
+                if self.is_lawful {
+                    match self.state.admits(&event) {
+                        Ok(()) => self.state.apply(&event),
+                        Err(illegal) => {
+                            self.problem(Some(version), illegal.to_string());
+                            self.is_lawful = false;
+                        }
+                    }
+                }
+            }
+        }
+        self.snapshot(recorded);
+        Ok(())
+    }
+
+    fn payload(&mut self, version: Version, slot: &Slot) -> Result<(), Error> {
+        let Slot::Stored(stored) = slot else {
+            return Ok(());
+        };
+        if self.known.contains(&stored.hash) {
+            return Ok(());
+        }
+        match self.store.payload(self.row.shard, &stored.hash)? {
+            None => self.problem(Some(version), format!("payload {} is missing", stored.hash)),
+            Some(payload) if Hash::of_bytes(&payload.bytes) != stored.hash => {
+                self.problem(
+                    Some(version),
+                    format!(
+                        "payload {} is damaged: its bytes have another hash",
+                        stored.hash
+                    ),
+                );
+            }
+            Some(payload) if payload.bytes.len() as u64 != stored.bytes => {
+                self.problem(
+                    Some(version),
+                    format!(
+                        "payload {} has another length than its event says",
+                        stored.hash
+                    ),
+                );
+            }
+            Some(_) => {
+                self.known.insert(stored.hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot says what the fold says, or it is broken. One of another shape is not used.
+    fn snapshot(&mut self, recorded: &Recorded) {
+        let Some(at) = self
+            .snapshots
+            .iter()
+            .position(|snapshot| snapshot.version == recorded.version)
+        else {
+            return;
+        };
+        let snapshot = self.snapshots.swap_remove(at);
+        if snapshot.state_schema != foldback::core::state::STATE_SCHEMA {
+            return;
+        }
+        let read = serde_json::from_slice::<WorkflowState>(&snapshot.state).ok();
+        let problem = if snapshot.event_hash != recorded.hash {
+            "a snapshot was taken of another event"
+        } else if snapshot.fingerprint != Hash::of_bytes(&snapshot.state) {
+            "a snapshot is damaged: its bytes have another hash"
+        } else if self.is_lawful && read.as_ref() != Some(&self.state) {
+            "a snapshot says something else than the fold"
+        } else {
+            return;
+        };
+        self.problem(Some(recorded.version), problem.to_owned());
+    }
+
+    fn problem(&mut self, version: Option<Version>, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem {
+                workflow_id: Some(self.row.workflow_id.clone()),
+                version,
+                problem,
+            });
+        }
+    }
+}

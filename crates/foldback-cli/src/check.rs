@@ -1,0 +1,122 @@
+//! `check`: whether a definition can be run, with line and column. It runs nothing and writes
+//! nothing.
+
+use std::path::Path;
+
+use foldback::connectors::{Config, providers};
+use foldback::ows::Problem;
+use serde_json::{Value, json};
+
+use crate::args::{CheckArgs, Cli, quoted};
+use crate::definition;
+use crate::error::{Error, Exit};
+use crate::out::{Ink, Line, Out, say};
+
+/// Checks a definition.
+///
+/// # Errors
+/// The file cannot be read, or is refused: each problem was told on stderr then.
+pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
+    let file = &args.file;
+    let mut out = Out::new();
+    let loaded = match definition::read(file)? {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            problems.iter().for_each(|problem| tell(file, "", problem));
+            if cli.json {
+                let problems: Vec<Value> = problems.iter().map(as_json).collect();
+                out.json(&json!({"ok": false, "name": null, "hash": null, "problems": problems, "warnings": []}))?;
+                out.flush()?;
+            }
+            let count = match problems.len() {
+                1 => "a problem".to_owned(),
+                n => format!("{n} problems"),
+            };
+            let hint = "mend what is named above; nothing was run".to_owned();
+            return Err(Error::input(
+                format!("{}: refused, {count}", file.display()),
+                hint,
+            ));
+        }
+    };
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(strangers(cli, &loaded.models));
+    warnings
+        .iter()
+        .for_each(|warning| tell(file, "warning: ", warning));
+    if cli.json {
+        let warnings: Vec<Value> = warnings.iter().map(as_json).collect();
+        let hash = loaded.hash.to_hex();
+        out.json(&json!({"ok": true, "name": loaded.name, "hash": hash, "problems": [], "warnings": warnings}))?;
+    } else {
+        let count = match warnings.len() {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            n => format!(", {n} warnings"),
+        };
+        let short = &loaded.hash.to_hex()[..12];
+        out.line(
+            Line::new()
+                .ink(Ink::Green, "✓ ")
+                .plain(file.display().to_string())
+                .plain(format!("  {}{count}", loaded.name))
+                .dim(format!("  {short}")),
+        )?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn tell(file: &Path, severity: &str, problem: &Problem) {
+    say(format!(
+        "{}:{}:{}: {severity}{}",
+        file.display(),
+        problem.line,
+        problem.column,
+        problem.message
+    ));
+    if let Some(hint) = &problem.hint {
+        say(format!("  hint: {hint}"));
+    }
+}
+
+fn as_json(problem: &Problem) -> Value {
+    json!({
+        "line": problem.line,
+        "column": problem.column,
+        "pointer": problem.pointer,
+        "message": problem.message,
+        "hint": problem.hint,
+    })
+}
+
+/// Models whose provider is not known here. It may be where the definition runs, so this is a
+/// warning; `run` refuses it.
+fn strangers(cli: &Cli, models: &[(String, u32, u32)]) -> Vec<Problem> {
+    let Ok(config) = Config::load(cli.config.as_deref()) else {
+        return Vec::new();
+    };
+    let known: Vec<String> = providers(&config)
+        .into_iter()
+        .map(|status| status.name)
+        .collect();
+    let mut found = Vec::new();
+    for (model, line, column) in models {
+        let provider = model.split('/').next().unwrap_or_default();
+        if known.iter().any(|name| name == provider) {
+            continue;
+        }
+        found.push(Problem {
+            line: *line,
+            column: *column,
+            pointer: String::new(),
+            message: format!("the provider of the model `{model}` is not known here"),
+            hint: Some(format!(
+                "known are {}; add [providers.{}] to foldback.toml",
+                known.join(", "),
+                quoted(provider)
+            )),
+        });
+    }
+    found
+}

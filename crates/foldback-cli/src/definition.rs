@@ -1,0 +1,58 @@
+//! From a file to a loaded definition, with every problem at its line and column.
+
+use std::path::Path;
+
+use foldback::core::limits;
+use foldback::ows::{Loaded, Problem};
+
+use crate::error::Error;
+
+/// Reads a definition and the files it names, which lie beside it.
+///
+/// # Errors
+/// The file cannot be read, or `Err` inside: what is wrong with it.
+pub fn read(file: &Path) -> Result<Result<Loaded, Vec<Problem>>, Error> {
+    let source = text_of(file).map_err(|e| {
+        Error::input(
+            format!("{}: {e}", file.display()),
+            "`foldback init` writes a first pipeline",
+        )
+    })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(foldback::ows::load(&source, &|path| {
+        text_of(&folder.join(path))
+    }))
+}
+
+/// A definition that can be run.
+///
+/// # Errors
+/// As [`read`], with each problem as `FILE:LINE:COLUMN`.
+pub fn load(file: &Path) -> Result<Loaded, Error> {
+    read(file)?.map_err(|problems| {
+        let lines = problems
+            .iter()
+            .map(|p| format!("{}:{}:{}: {}", file.display(), p.line, p.column, p.message));
+        let message = lines.collect::<Vec<_>>().join("\n");
+        let hint = problems.into_iter().find_map(|p| p.hint);
+        Error {
+            code: 2,
+            message,
+            hint: Some(
+                hint.unwrap_or_else(|| format!("`foldback check {}` says more", file.display())),
+            ),
+        }
+    })
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size > limits::DEFINITION_MAX_BYTES as u64 {
+        return Err(format!(
+            "is larger than {} MiB",
+            limits::DEFINITION_MAX_BYTES / (1024 * 1024)
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}

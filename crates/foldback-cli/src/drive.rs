@@ -1,0 +1,336 @@
+//! The commands that move workflows: `run`, `resume`, `resolve`. Each says its command to a
+//! session, follows what happens on stderr, and prints the end on stdout.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foldback::connectors::{Config, check_model, registry};
+use foldback::core::state::End;
+use foldback::core::{Key, Status, WorkflowState, limits};
+use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, state_at};
+use foldback::ows::Loaded;
+use foldback::programs::{Definitions, start_document};
+use foldback::store::{Filter, Store};
+use serde_json::{Value, json};
+
+use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict};
+use crate::definition;
+use crate::error::{Error, Exit};
+use crate::out::{Out, say};
+use crate::progress::Progress;
+
+/// `run FILE`: starts a workflow, or attaches to the one that was started alike.
+pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
+    let input = args
+        .input
+        .as_deref()
+        .map_or(Ok(Value::Object(Default::default())), read_json)?;
+    let config = load_config(cli)?;
+    let loaded = definition::load(&args.file)?;
+    check_models(&config, &loaded, &args.file)?;
+    let id = args
+        .id
+        .clone()
+        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    Start::check_id(&id).map_err(refused)?;
+    let store = foldback::store::open(&cli.store_url())?;
+    let command = Command::Start(start_document(&loaded, &id, input));
+    let rests = drive(&config, &store, vec![command])?;
+    finish(cli, &*store, rests)
+}
+
+/// `resume [ID…]`: goes on with these, or with all that are unfinished.
+pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let ids: Vec<Arc<str>> = if args.ids.is_empty() {
+        let unfinished = Filter {
+            only_unfinished: true,
+            ..Filter::default()
+        };
+        store
+            .workflows(&unfinished)?
+            .into_iter()
+            .rev()
+            .map(|row| row.workflow_id)
+            .collect()
+    } else {
+        args.ids.iter().map(|id| Arc::from(id.as_str())).collect()
+    };
+    for id in &args.ids {
+        if store.workflow(id)?.is_none() {
+            return Err(refused(Refusal::unknown_workflow(id)));
+        }
+    }
+    if ids.is_empty() {
+        say("nothing is unfinished");
+        return Ok(Exit::Done);
+    }
+    let config = load_config(cli)?;
+    let commands = ids
+        .into_iter()
+        .map(|workflow_id| Command::Resume { workflow_id })
+        .collect();
+    let rests = drive(&config, &store, commands)?;
+    finish(cli, &*store, rests)
+}
+
+/// `resolve ID KEY landed [JSON] | didnt`: settles an unknown outcome, and goes on.
+pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
+    let landed = match (args.verdict, &args.output) {
+        (Verdict::Landed, Some(output)) => Some(read_json(output)?),
+        (Verdict::Landed, None) => Some(Value::Null),
+        (Verdict::Didnt, None) => None,
+        (Verdict::Didnt, Some(_)) => {
+            return Err(Error::input(
+                "what did not happen has no output",
+                "leave the JSON out, or say `landed`",
+            ));
+        }
+    };
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let config = load_config(cli)?;
+    let (workflow_id, key) = (Arc::from(args.id.as_str()), Key::from(args.key.as_str()));
+    let rests = drive(
+        &config,
+        &store,
+        vec![Command::Resolve {
+            workflow_id,
+            key,
+            landed,
+        }],
+    )?;
+    finish(cli, &*store, rests)
+}
+
+fn load_config(cli: &Cli) -> Result<Config, Error> {
+    Config::load(cli.config.as_deref()).map_err(|e| Error {
+        code: 2,
+        message: e.message,
+        hint: Some(e.hint),
+    })
+}
+
+/// A literal model whose provider is not configured is found before the first event.
+fn check_models(config: &Config, loaded: &Loaded, file: &Path) -> Result<(), Error> {
+    for (model, line, column) in &loaded.models {
+        check_model(config, model).map_err(|problem| Error {
+            code: 2,
+            message: format!("{}:{line}:{column}: {}", file.display(), problem.message),
+            hint: Some(problem.hint),
+        })?;
+    }
+    Ok(())
+}
+
+/// JSON as given, from `@FILE`, or from standard input (`-`).
+fn read_json(text: &str) -> Result<Value, Error> {
+    let (source, text) = match text.strip_prefix('@') {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            let read = read.map_err(|e| {
+                Error::input(format!("{path}: {e}"), "@FILE names a file that holds JSON")
+            })?;
+            (path.to_owned(), read)
+        }
+        None if text == "-" => {
+            let mut read = String::new();
+            let bounded = std::io::stdin().take(limits::VALUE_MAX_BYTES as u64 + 1);
+            let mut bounded = bounded;
+            bounded.read_to_string(&mut read).map_err(|e| {
+                Error::input(format!("standard input: {e}"), "it must be UTF-8 JSON")
+            })?;
+            ("standard input".to_owned(), read)
+        }
+        None => ("--input".to_owned(), text.to_owned()),
+    };
+    if text.len() > limits::VALUE_MAX_BYTES {
+        let most = limits::VALUE_MAX_BYTES / (1024 * 1024);
+        return Err(Error::input(
+            format!("{source} is larger than {most} MiB"),
+            "put the data in a file or a service and pass its address",
+        ));
+    }
+    serde_json::from_str(&text).map_err(|e| {
+        let place = format!("{source}:{}:{}", e.line(), e.column());
+        Error::input(
+            format!("{place}: not JSON: {e}"),
+            "in a shell, quote it: --input '{\"topic\": \"lamps\"}'",
+        )
+    })
+}
+
+fn drive(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    commands: Vec<Command>,
+) -> Result<Vec<Rest>, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .thread_name("foldback-step")
+        .build()
+        .map_err(|e| Error::machine(format!("no threads for steps: {e}")))?;
+    let ids = commands
+        .iter()
+        .map(|c| c.workflow_id().to_string())
+        .collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.spawn(stop_on_signal(stop.clone()));
+    let session = Session {
+        store: store.clone(),
+        kinds: registry(config),
+        programs: Arc::new(Definitions::default()),
+        pool: runtime.handle().clone(),
+        observer: Some(Arc::new(Progress::new(ids))),
+        actor: actor(),
+        stop,
+    };
+    let rests = session.drive(commands).map_err(|error| match error {
+        SessionError::Store(error) => Error::from(error),
+        SessionError::Refused(refusal) => refused(refusal),
+    });
+    // Nothing is in flight any more, or the store failed: nobody is owed a report.
+    runtime.shutdown_background();
+    rests
+}
+
+/// Who speaks, for the envelope: the person's login name.
+fn actor() -> Arc<str> {
+    let login = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_default();
+    if login.is_empty() {
+        Arc::from("user")
+    } else {
+        Arc::from(format!("user:{login}"))
+    }
+}
+
+/// The first Ctrl-C (or SIGTERM) lets steps in flight report and then ends; the second ends now.
+async fn stop_on_signal(stop: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    for is_first in [true, false] {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { return },
+            _ = terminate.recv() => {}
+        }
+        if is_first {
+            say(
+                "stopping: steps in flight may report; once more to end at once. `foldback resume` goes on",
+            );
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+    std::process::exit(130);
+}
+
+fn refused(refusal: Refusal) -> Error {
+    Error {
+        code: 2,
+        message: refusal.message,
+        hint: Some(refusal.hint).filter(|hint| !hint.is_empty()),
+    }
+}
+
+/// Prints where each workflow came to rest.
+fn finish(cli: &Cli, store: &dyn Store, rests: Vec<Rest>) -> Result<Exit, Error> {
+    let mut out = Out::new();
+    let mut exit = Exit::Done;
+    for rest in rests {
+        let state = state_at(store, &rest.workflow_id, None);
+        let state = state.map_err(|e| {
+            Error::no(
+                format!("`{}`: {e}", rest.workflow_id),
+                "`foldback audit` says more",
+            )
+        })?;
+        let Some(state) = state else { continue };
+        let status = if rest.status == Status::Quarantined {
+            rest.status
+        } else {
+            state.status()
+        };
+        if !matches!(status, Status::Completed | Status::Waiting) {
+            exit = Exit::No;
+        }
+        if cli.json {
+            out.json(&result(&state, status))?;
+        } else {
+            print_result(&mut out, cli, &state, &rest)?;
+        }
+    }
+    out.flush()?;
+    Ok(exit)
+}
+
+/// The document that scripts read.
+fn result(state: &WorkflowState, status: Status) -> Value {
+    let mut document = json!({"workflow_id": &*state.workflow_id, "status": status.as_str(), "version": state.version});
+    match &state.end {
+        Some(End::Completed { output }) => document["output"] = (*output.get()).clone(),
+        Some(End::Failed { error }) => {
+            document["error"] = serde_json::to_value(error).unwrap_or_default()
+        }
+        Some(End::Parked {
+            key,
+            recorded,
+            asked,
+        }) => {
+            document["error"] = json!({
+                "type": "parked", "status": 409, "title": "The program and its log disagree",
+                "detail": format!("recorded {recorded}, asked {asked}"), "key": key,
+            });
+        }
+        None => {}
+    }
+    document
+}
+
+fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) -> Result<(), Error> {
+    let id = &state.workflow_id;
+    let again = cli.again();
+    match &state.end {
+        Some(End::Completed { output }) => {
+            let text = serde_json::to_string_pretty(&*output.get()).unwrap_or_default();
+            for line in text.lines() {
+                out.line(line)?;
+            }
+        }
+        Some(End::Failed { error }) => {
+            let detail = error.detail.as_deref().unwrap_or_default();
+            say(format!("error: {} {}", error.status, error.title));
+            for line in detail.lines().take(10) {
+                say(format!("  {line}"));
+            }
+            say(format!(
+                "hint: `{again} state {id} --at failure` shows what the failing step got"
+            ));
+        }
+        Some(End::Parked {
+            recorded, asked, ..
+        }) => {
+            say(format!(
+                "error: the program and its log disagree: recorded {recorded}, asked {asked}"
+            ));
+            say(format!(
+                "hint: `{again} events {id}` shows the log; run it with the definition it began with"
+            ));
+        }
+        None => match &rest.reason {
+            Some(reason) => say(format!(
+                "{id} is {}: {reason}; `{again} resume {id}` goes on",
+                state.status().as_str()
+            )),
+            None => say(format!(
+                "{id} is {}; `{again} show {id}` says what it waits for",
+                state.status().as_str()
+            )),
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! `events` and `replay`: the log, and the log with what each event changed in the state.
+//!
+//! `events` prints any log, a lawless one too: it shows what is written and judges nothing.
+
+use std::time::Duration;
+
+use foldback::core::report::{Moment, changes};
+use foldback::core::{Event, Fact, Key, Version, WorkflowState, text};
+use foldback::engine::load;
+use foldback::store::{Recorded, Store};
+use serde_json::{Value, json};
+
+use crate::args::{Cli, EventsArgs, ReplayArgs};
+use crate::error::{Error, Exit};
+use crate::moment::with_millis;
+use crate::out::{Ink, Line, Out};
+use crate::reading::{self, Values};
+
+/// How often a followed log is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
+
+/// Prints a workflow's log.
+///
+/// # Errors
+/// No such workflow or version, or the store fails.
+pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let store = &*store;
+    let row = reading::row(cli, store, &args.id)?;
+    let to = match &args.to {
+        None => Version::MAX,
+        Some(text) => last_version(cli, store, &args.id, text)?,
+    };
+    let mut out = Out::new();
+    let mut values = Values::of(store, &row);
+    let mut printing = Printing {
+        out: &mut out,
+        is_json: cli.json,
+        is_ended: false,
+    };
+    let mut seen = store.change_counter()?;
+    let mut last = reading::pages(store, &args.id, 0, &mut |page| {
+        printing.page(page, to, &mut values)
+    })?;
+    printing.out.flush()?;
+    while args.follow && !printing.is_ended {
+        std::thread::sleep(FOLLOW_EVERY);
+        let now = store.change_counter()?;
+        if now != seen {
+            seen = now;
+            last = reading::pages(store, &args.id, last, &mut |page| {
+                printing.page(page, to, &mut values)
+            })?;
+            printing.out.flush()?;
+        }
+    }
+    values.told(cli);
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The version that is meant. A plain number needs no fold, so a lawless log can be cut by it.
+fn last_version(cli: &Cli, store: &dyn Store, id: &str, text: &str) -> Result<Version, Error> {
+    let log = reading::read(cli, store, id)?;
+    if let (Some(broken), Ok(number)) = (&log.broken, text.trim().parse::<Version>())
+        && (broken.version..=log.row.version).contains(&number)
+    {
+        return Ok(number);
+    }
+    Ok(log
+        .up_to(cli, Some(text))?
+        .last()
+        .map_or(0, |event| event.version))
+}
+
+struct Printing<'a> {
+    out: &'a mut Out,
+    is_json: bool,
+    /// Whether the last thing that was said of the workflow's course is that it ended.
+    is_ended: bool,
+}
+
+impl Printing<'_> {
+    /// Prints a page; whether more is wanted.
+    fn page(
+        &mut self,
+        page: &[Recorded],
+        to: Version,
+        values: &mut Values<'_>,
+    ) -> Result<bool, Error> {
+        for recorded in page {
+            if recorded.version > to {
+                return Ok(false);
+            }
+            let mut event = load::decode(recorded);
+            if let Ok(event) = &mut event {
+                values.fill_event(event)?;
+                self.is_ended |= is_end(&event.fact);
+            }
+            let fact = event.as_ref().ok().map(|event| &event.fact);
+            if self.is_json {
+                self.out.json(&as_json(recorded, fact))?;
+            } else {
+                let line = as_line(recorded, fact).cut(self.out.width());
+                self.out.line(line)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn is_end(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }
+    )
+}
+
+/// An event as one line of JSON; as written where this build cannot read it.
+fn as_json(recorded: &Recorded, fact: Option<&Fact>) -> Value {
+    let as_written = || {
+        serde_json::from_str(&recorded.event.payload)
+            .unwrap_or_else(|_| Value::String(recorded.event.payload.clone()))
+    };
+    json!({
+        "position": recorded.position,
+        "id": recorded.event.id.to_string(),
+        "workflow_id": recorded.workflow_id,
+        "version": recorded.version,
+        "type": recorded.event.event_type,
+        "payload": fact.map_or_else(as_written, Fact::plain),
+        "timestamp": Moment(recorded.event.timestamp),
+        "hash": recorded.hash.to_hex(),
+        "actor": recorded.event.actor,
+        "causation_id": recorded.event.causation_id.map(|id| id.to_string()),
+        "correlation_id": recorded.event.correlation_id.map(|id| id.to_string()),
+        "schema_version": recorded.event.schema_version,
+    })
+}
+
+fn as_line(recorded: &Recorded, fact: Option<&Fact>) -> Line {
+    let line = head(recorded.version, recorded.event.timestamp);
+    match fact {
+        Some(fact) => told(line, fact),
+        None => line
+            .ink(Ink::Red, format!("{:<17}", recorded.event.event_type))
+            .plain(format!(
+                " cannot be read by this build: {}",
+                recorded.event.payload
+            )),
+    }
+}
+
+fn head(version: Version, at: i64) -> Line {
+    Line::new()
+        .plain(format!("{version:>5}  "))
+        .dim(with_millis(at))
+        .plain("  ")
+}
+
+fn told(line: Line, fact: &Fact) -> Line {
+    let kind = fact.event_type();
+    let all = text::line(fact);
+    let rest = all.strip_prefix(kind).unwrap_or(&all).trim_start();
+    let (key, rest) = match fact.key().map(Key::as_str) {
+        Some(key) => (key, rest.strip_prefix(key).unwrap_or(rest).trim_start()),
+        None => ("", rest),
+    };
+    let gap = if key.is_empty() || rest.is_empty() {
+        ""
+    } else {
+        "  "
+    };
+    line.ink(ink(fact), format!("{kind:<17} "))
+        .ink(Ink::Bold, key)
+        .plain(gap)
+        .plain(rest)
+}
+
+fn ink(fact: &Fact) -> Ink {
+    match fact {
+        Fact::StepCompleted(_) | Fact::WorkflowCompleted { .. } => Ink::Green,
+        Fact::StepFailed(_) | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ink::Red,
+        Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } => Ink::Yellow,
+        Fact::DecisionMade(_) | Fact::Recorded { .. } => Ink::Cyan,
+        Fact::WorkflowStarted(_)
+        | Fact::StepAsked(_)
+        | Fact::AttemptStarted { .. }
+        | Fact::OutcomeResolved { .. }
+        | Fact::TimerSet { .. }
+        | Fact::TimerFired { .. }
+        | Fact::TaskStarted { .. }
+        | Fact::TaskFinished { .. }
+        | Fact::UndoArmed { .. } => Ink::Plain,
+    }
+}
+
+/// Prints a workflow's log with what each event changed in the state.
+///
+/// # Errors
+/// No such workflow or version, or the store fails.
+pub fn replay(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let log = reading::read(cli, &*store, &args.id)?;
+    let shown = log.up_to(cli, args.to.as_deref())?;
+    let mut values = Values::of(&*store, &log.row);
+    let mut out = Out::new();
+    let mut state = WorkflowState::empty(&args.id);
+    for event in shown {
+        let mut event: Event = event.clone();
+        values.fill_event(&mut event)?;
+        let before = state.clone();
+        state.apply(&event);
+        let changed = changes(&before, &state);
+        if cli.json {
+            out.json(&json!({
+                "version": event.version,
+                "type": event.fact.event_type(),
+                "key": event.fact.key(),
+                "timestamp": Moment(event.timestamp),
+                "changes": changed,
+            }))?;
+            continue;
+        }
+        let width = out.width();
+        out.line(told(head(event.version, event.timestamp), &event.fact).cut(width))?;
+        for change in &changed {
+            out.line(
+                Line::from("         ")
+                    .ink(change_ink(change), change)
+                    .cut(width),
+            )?;
+        }
+    }
+    values.told(cli);
+    out.flush()?;
+    match log.trouble(cli, shown) {
+        Some(trouble) => Err(trouble),
+        None => Ok(Exit::Done),
+    }
+}
+
+fn change_ink(change: &str) -> Ink {
+    match change.chars().next() {
+        Some('+') => Ink::Green,
+        Some('-') => Ink::Dim,
+        Some('=') => Ink::Cyan,
+        _ => Ink::Plain,
+    }
+}

@@ -1,0 +1,104 @@
+//! `list`: which workflows there are, newest first.
+
+use foldback::core::report::{Moment, nearest};
+use foldback::store::{Filter, WorkflowRow};
+use serde_json::json;
+
+use crate::args::{Cli, ListArgs};
+use crate::error::{Error, Exit};
+use crate::moment::with_seconds;
+use crate::out::{Line, Out, say};
+use crate::state::status_ink;
+use crate::{reading, table};
+
+/// Every status that a workflow can have, in this chapter or a later one.
+const STATUSES: [&str; 12] = [
+    "running",
+    "waiting",
+    "paused",
+    "completed",
+    "failed",
+    "cancelled",
+    "compensating",
+    "compensated",
+    "stuck",
+    "unknown",
+    "parked",
+    "quarantined",
+];
+
+/// Lists workflows.
+///
+/// # Errors
+/// A status that is none, or the store fails.
+pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
+    if let Some(status) = &args.status
+        && !STATUSES.contains(&status.as_str())
+    {
+        let hint = match nearest(status, STATUSES) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("a status is one of {}", STATUSES.join(", ")),
+        };
+        return Err(Error::input(format!("`{status}` is no status"), hint));
+    }
+    let store = reading::open(cli)?;
+    let filter = Filter {
+        status: args.status.clone(),
+        definition: args.definition.clone(),
+        limit: args.limit,
+        ..Filter::default()
+    };
+    let rows = store.workflows(&filter)?;
+    let mut out = Out::new();
+    if cli.json {
+        rows.iter().try_for_each(|row| out.json(&as_json(row)))?;
+    } else if rows.is_empty() {
+        let is_filtered = args.status.is_some() || args.definition.is_some();
+        say(if is_filtered {
+            "no workflow is like that"
+        } else {
+            "no workflows yet"
+        });
+    } else {
+        let is_full = args.limit > 0 && rows.len() == args.limit;
+        let columns = [
+            table::whole("id"),
+            table::text("definition"),
+            table::whole("status"),
+            table::number("version"),
+            table::whole("started"),
+            table::whole("wakes"),
+        ];
+        table::print(&mut out, &columns, rows.iter().map(as_cells).collect())?;
+        if is_full {
+            out.flush()?;
+            say(format!("the newest {}; --limit 0 shows all", args.limit));
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn as_json(row: &WorkflowRow) -> serde_json::Value {
+    json!({
+        "workflow_id": row.workflow_id,
+        "definition": row.name,
+        "status": row.status,
+        "version": row.version,
+        "started_at": Moment(row.started_at),
+        "wake_at": row.wake_at.map(Moment),
+        "definition_hash": row.definition.map(|hash| hash.to_hex()),
+        "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
+    })
+}
+
+fn as_cells(row: &WorkflowRow) -> Vec<Line> {
+    vec![
+        (&*row.workflow_id).into(),
+        row.name.as_str().into(),
+        Line::new().ink(status_ink(&row.status), &row.status),
+        row.version.to_string().into(),
+        Line::new().dim(with_seconds(row.started_at)),
+        Line::new().dim(row.wake_at.map(with_seconds).unwrap_or_default()),
+    ]
+}

@@ -1,0 +1,355 @@
+//! The one room that writes to stdout.
+//!
+//! Text from a log is hostile: it may hold what a terminal obeys. So a line is made of spans, each
+//! is cleaned here, and colours are put around them after that. Data goes to stdout, everything
+//! else to stderr. A reader that went away (`| head`) ends the program quietly.
+
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
+use std::iter::Peekable;
+use std::str::Chars;
+
+use serde::Serialize;
+use unicode_width::UnicodeWidthChar;
+
+use crate::error::Error;
+
+/// The width that lines are cut to when nobody watches on a terminal.
+const WIDTH_UNWATCHED: usize = 140;
+/// No table is narrower, whatever the terminal says.
+const WIDTH_MIN: usize = 60;
+
+/// How a span of text looks on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ink {
+    /// As it is.
+    #[default]
+    Plain,
+    /// Less than the rest.
+    Dim,
+    /// A title.
+    Bold,
+    /// It went well.
+    Green,
+    /// It went badly.
+    Red,
+    /// It waits for somebody, or begins again.
+    Yellow,
+    /// A decision or a domain event.
+    Cyan,
+}
+
+impl Ink {
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Ink::Plain => None,
+            Ink::Dim => Some("2"),
+            Ink::Bold => Some("1"),
+            Ink::Green => Some("32"),
+            Ink::Red => Some("31"),
+            Ink::Yellow => Some("33"),
+            Ink::Cyan => Some("36"),
+        }
+    }
+}
+
+/// A line of text in spans. Whatever is put in is cleaned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(Vec<(Ink, String)>);
+
+impl Line {
+    /// A line without text.
+    pub fn new() -> Line {
+        Line::default()
+    }
+
+    /// Adds a span.
+    pub fn ink(mut self, ink: Ink, text: impl AsRef<str>) -> Line {
+        self.0.push((ink, clean(text.as_ref())));
+        self
+    }
+
+    /// Adds text as it is.
+    pub fn plain(self, text: impl AsRef<str>) -> Line {
+        self.ink(Ink::Plain, text)
+    }
+
+    /// Adds text that matters less.
+    pub fn dim(self, text: impl AsRef<str>) -> Line {
+        self.ink(Ink::Dim, text)
+    }
+
+    /// Columns it takes on a terminal.
+    pub fn width(&self) -> usize {
+        self.0.iter().map(|(_, text)| columns(text)).sum()
+    }
+
+    /// The line in at most so many columns.
+    pub fn cut(mut self, width: usize) -> Line {
+        if self.width() <= width {
+            return self;
+        }
+        let mut left = width.saturating_sub(1);
+        for (_, text) in &mut self.0 {
+            let end = text
+                .char_indices()
+                .find(|(_, c)| {
+                    let needed = c.width().unwrap_or(0);
+                    let is_over = needed > left;
+                    left = left.saturating_sub(needed);
+                    is_over
+                })
+                .map(|(at, _)| at);
+            if let Some(end) = end {
+                text.truncate(end);
+                left = 0;
+            }
+        }
+        self.plain("…")
+    }
+
+    /// The line, filled up with spaces on its right.
+    pub fn padded(self, width: usize) -> Line {
+        let missing = width.saturating_sub(self.width());
+        self.plain(" ".repeat(missing))
+    }
+
+    /// The line, filled up with spaces on its left.
+    pub fn pushed(mut self, width: usize) -> Line {
+        let missing = width.saturating_sub(self.width());
+        self.0.insert(0, (Ink::Plain, " ".repeat(missing)));
+        self
+    }
+
+    /// This line and another.
+    pub fn and(mut self, other: Line) -> Line {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl From<&str> for Line {
+    fn from(text: &str) -> Line {
+        Line::new().plain(text)
+    }
+}
+
+impl From<String> for Line {
+    fn from(text: String) -> Line {
+        Line::new().plain(text)
+    }
+}
+
+/// Where a command's data goes.
+pub struct Out {
+    to: BufWriter<Stdout>,
+    has_colours: bool,
+    width: usize,
+}
+
+impl Out {
+    /// Standard output.
+    pub fn new() -> Out {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        Out {
+            has_colours: is_terminal && colours_are_wanted(),
+            width: width_of(is_terminal),
+            to: BufWriter::new(stdout),
+        }
+    }
+
+    /// Columns that a line may take.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Prints a line.
+    ///
+    /// # Errors
+    /// When it cannot be written; a reader that went away ends the program.
+    pub fn line(&mut self, line: impl Into<Line>) -> Result<(), Error> {
+        let mut text = String::new();
+        for (ink, span) in &line.into().0 {
+            match ink.code().filter(|_| self.has_colours && !span.is_empty()) {
+                Some(code) => text.extend(["\x1b[", code, "m", span, "\x1b[0m"]),
+                None => text.push_str(span),
+            }
+        }
+        let text = text.trim_end();
+        writeln!(self.to, "{text}").or_else(gone)
+    }
+
+    /// Prints a value as one line of JSON.
+    ///
+    /// # Errors
+    /// As [`Out::line`].
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_string(value)
+            .map_err(|e| Error::machine(format!("a report has no JSON text: {e}")))?;
+        writeln!(self.to, "{}", escaped(&text)).or_else(gone)
+    }
+
+    /// Brings what was printed to its reader.
+    ///
+    /// # Errors
+    /// As [`Out::line`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.to.flush().or_else(gone)
+    }
+}
+
+fn gone(error: io::Error) -> Result<(), Error> {
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    Err(Error::machine(format!(
+        "standard output cannot be written: {error}"
+    )))
+}
+
+fn colours_are_wanted() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn width_of(is_terminal: bool) -> usize {
+    let told = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    let seen = || {
+        terminal_size::terminal_size()
+            .map(|(width, _)| usize::from(width.0))
+            .filter(|_| is_terminal)
+    };
+    told.or_else(seen).unwrap_or(WIDTH_UNWATCHED).max(WIDTH_MIN)
+}
+
+/// Tells a person something that is no data, on stderr.
+pub fn say(text: impl AsRef<str>) {
+    // Nobody to tell it to is no reason to stop.
+    let _gone = writeln!(io::stderr(), "{}", clean(text.as_ref()));
+}
+
+/// Tells a person an error and what to do next.
+pub fn say_error(error: &Error) {
+    let mut lines = error.message.lines();
+    say(format!("error: {}", lines.next().unwrap_or_default()));
+    lines.for_each(say);
+    for (i, hint) in error.hint.iter().flat_map(|hint| hint.lines()).enumerate() {
+        say(if i == 0 {
+            format!("hint: {hint}")
+        } else {
+            format!("      {hint}")
+        });
+    }
+}
+
+/// Columns that a text takes on a terminal.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Text without what a terminal obeys: escape sequences, control characters, and the marks that
+/// turn the direction of writing. Line ends and tabs become spaces.
+pub fn clean(text: &str) -> String {
+    if !text.chars().any(is_obeyed) {
+        return text.to_owned();
+    }
+    let mut cleaned = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' | '\t' => cleaned.push(' '),
+            '\u{1b}' => skip_escape(&mut rest),
+            c if is_obeyed(c) => {}
+            c => cleaned.push(c),
+        }
+    }
+    cleaned
+}
+
+/// Skips what follows an ESC: `[` parameters and a letter, `]` up to its end, or one letter.
+fn skip_escape(rest: &mut Peekable<Chars<'_>>) {
+    match rest.next_if(|c| (' '..='~').contains(c)) {
+        Some('[') => {
+            while rest.next_if(|c| (' '..='?').contains(c)).is_some() {}
+            rest.next_if(|c| ('@'..='~').contains(c));
+        }
+        // The end is BEL, or an ESC with its own letter, which is skipped on its own.
+        Some(']') => while rest.next_if(|c| !matches!(c, '\u{7}' | '\u{1b}')).is_some() {},
+        Some(_) | None => {}
+    }
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON whose strings hold nothing that a terminal obeys; it means the same.
+fn escaped(json: &str) -> String {
+    // JSON escapes the old control characters itself; most of it is plain ASCII.
+    let is_plain = json.bytes().all(|byte| byte < 0x7f);
+    if is_plain || !json.chars().any(is_obeyed) {
+        return json.to_owned();
+    }
+    let mut text = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        // What is obeyed stands only inside strings, where an escape means the same.
+        if is_obeyed(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        let cases = [
+            ("plain ü 漢", "plain ü 漢"),
+            ("a\nb\tc", "a b c"),
+            ("\x1b[31mred\x1b[0m", "red"),
+            ("\x1b]0;title\x07after", "after"),
+            ("\x1b]8;;http://x\x1b\\link", "link"),
+            ("bell\x07 back\x08", "bell back"),
+            ("\u{9b}31mc1", "31mc1"),
+            ("safe\u{202e}evil", "safeevil"),
+            ("\x1b", ""),
+            ("\x1b[", ""),
+            ("\x1b[\x1b[2Jx", "x"),
+            ("\r\x1bcx", "x"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(clean(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_means_the_same_and_holds_nothing_to_obey() {
+        let value = serde_json::json!({"a": "\u{9b}31m\u{7f}\u{202e}\n"});
+        let text = escaped(&value.to_string());
+        assert!(!text.chars().any(is_obeyed), "{text}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn a_line_is_cut_by_columns_not_by_bytes() {
+        let line = Line::from("漢字漢字").dim("tail");
+        assert_eq!(line.width(), 12);
+        assert_eq!(line.clone().cut(12), line);
+        assert!(line.clone().cut(6).width() <= 6);
+        assert_eq!(
+            Line::from("ab").pushed(4),
+            Line(vec![(Ink::Plain, "  ".into()), (Ink::Plain, "ab".into())])
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Live progress on stderr: a line a step with time, tokens and cost; a model's tokens as they
+//! come where somebody watches on a terminal. It shows only what is durable, but for the last
+//! line, which is overwritten.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use foldback::core::{Effect, Event, Fact, Key, Usage};
+use foldback::engine::Observer;
+use serde_json::Value;
+
+use crate::out::clean;
+
+/// Prints what happens to some workflows.
+pub struct Progress {
+    ids: Vec<String>,
+    is_terminal: bool,
+    has_colours: bool,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    steps: HashMap<(String, Key), Asked>,
+    /// The end of what the step under way has said, for the last line.
+    live: Option<(Key, String)>,
+}
+
+struct Asked {
+    at: i64,
+    kind: String,
+    effect: Effect,
+}
+
+impl Progress {
+    /// Progress of these workflows; of all when empty.
+    pub fn new(ids: Vec<String>) -> Progress {
+        let is_terminal = std::io::stderr().is_terminal();
+        let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        Progress {
+            ids,
+            is_terminal,
+            has_colours,
+            shown: Mutex::default(),
+        }
+    }
+
+    fn concerns(&self, id: &str) -> bool {
+        self.ids.is_empty() || self.ids.iter().any(|own| own == id)
+    }
+
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.has_colours {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn print(&self, line: &str) {
+        let mut err = std::io::stderr().lock();
+        let erase = if self.is_terminal { "\r\x1b[K" } else { "" };
+        // Nobody to show it to is no reason to stop the work.
+        let _gone = writeln!(err, "{erase}{line}");
+    }
+
+    fn line(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<String> {
+        let took = |shown: &Shown, key: &Key| {
+            let asked = shown.steps.get(&(id.to_owned(), key.clone()))?;
+            Some((event.timestamp - asked.at, asked.kind.clone()))
+        };
+        Some(match &event.fact {
+            Fact::WorkflowStarted(e) => {
+                format!("{} {id}  {}", self.paint("1", "▶"), clean(&e.name))
+            }
+            Fact::StepAsked(asked) => {
+                let known = Asked {
+                    at: event.timestamp,
+                    kind: asked.kind.to_string(),
+                    effect: asked.effect,
+                };
+                shown
+                    .steps
+                    .insert((id.to_owned(), asked.key.clone()), known);
+                return None;
+            }
+            Fact::StepCompleted(done) => {
+                let (micros, kind) = took(shown, &done.key).unwrap_or((0, "step".into()));
+                let used = done.usage.as_ref().map(used).unwrap_or_default();
+                format!(
+                    "{} {:<28} {kind:<7} {:>8}{used}",
+                    self.paint("32", "✓"),
+                    done.key,
+                    seconds(micros)
+                )
+            }
+            Fact::AttemptFailed(e) => {
+                let wait = seconds(
+                    i64::try_from(e.delay_ms)
+                        .unwrap_or(i64::MAX)
+                        .saturating_mul(1_000),
+                );
+                let what = format!(
+                    "attempt {} failed: {} {}",
+                    e.attempt,
+                    e.error.status,
+                    clean(&e.error.title)
+                );
+                format!(
+                    "{} {:<28} {what}; again in {wait}",
+                    self.paint("33", "↻"),
+                    e.key
+                )
+            }
+            Fact::AttemptStarted { key, attempt } => {
+                let asked = shown.steps.get(&(id.to_owned(), key.clone()));
+                let cost = match asked {
+                    Some(asked) if asked.kind == "llm" => {
+                        "; if the last one was cut off, its cost is spent again"
+                    }
+                    Some(Asked {
+                        effect: Effect::Write,
+                        ..
+                    }) => ", under the same idempotency key",
+                    Some(_) | None => "",
+                };
+                format!(
+                    "{} {key:<28} attempt {attempt} begins{cost}",
+                    self.paint("33", "↻")
+                )
+            }
+            Fact::StepFailed(e) => {
+                let detail = e
+                    .error
+                    .detail
+                    .as_deref()
+                    .map(|d| format!(": {}", first_line(d)))
+                    .unwrap_or_default();
+                let what = format!("{} {}{detail}", e.error.status, clean(&e.error.title));
+                format!("{} {:<28} {what}", self.paint("31", "✗"), e.key)
+            }
+            Fact::DecisionMade(e) => {
+                format!(
+                    "{} {:<28} {} {}",
+                    self.paint("36", "◆"),
+                    e.key,
+                    clean(&e.chosen),
+                    because(&e.because.get())
+                )
+            }
+            Fact::TimerSet { key, due, .. } => {
+                format!(
+                    "{} {key:<28} waits {}",
+                    self.paint("34", "…"),
+                    seconds(due - event.timestamp)
+                )
+            }
+            Fact::OutcomeUnknown { key, reason, .. } => format!(
+                "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `foldback resolve {id} '{key}' landed [JSON]` or `… didnt`",
+                self.paint("35", "?"),
+                first_line(reason)
+            ),
+            Fact::WorkflowCompleted { .. } => {
+                format!("{} {id}  completed", self.paint("1;32", "■"))
+            }
+            Fact::WorkflowFailed { error } => {
+                let key = error
+                    .key
+                    .as_ref()
+                    .map(|k| format!(" at {k}"))
+                    .unwrap_or_default();
+                format!(
+                    "{} {id}  failed{key}: {} {}",
+                    self.paint("1;31", "■"),
+                    error.status,
+                    clean(&error.title)
+                )
+            }
+            Fact::WorkflowParked { key, .. } => {
+                format!(
+                    "{} {id}  parked at {key}: the program and its log disagree",
+                    self.paint("1;31", "■")
+                )
+            }
+            Fact::Recorded { event_type, .. } => {
+                format!("{} {}", self.paint("36", "●"), clean(event_type))
+            }
+            Fact::OutcomeResolved { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed { .. } => return None,
+        })
+    }
+}
+
+impl Observer for Progress {
+    fn committed(&self, workflow_id: &str, events: &[Event]) {
+        if !self.concerns(workflow_id) {
+            return;
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            if let Some(line) = self.line(workflow_id, event, &mut shown) {
+                shown.live = None;
+                self.print(&line);
+            }
+        }
+    }
+
+    fn progress(&self, workflow_id: &str, key: &Key, text: &str) {
+        if !self.is_terminal || !self.concerns(workflow_id) {
+            return;
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = match shown.live.take() {
+            Some((last, said)) if last == *key => said,
+            _ => String::new(),
+        };
+        said.push_str(&clean(text));
+        let keep = said.char_indices().rev().nth(59).map_or(0, |(at, _)| at);
+        said.drain(..keep);
+        let mut err = std::io::stderr().lock();
+        let _gone =
+            write!(err, "\r\x1b[K  {key}  {}", self.paint("2", &said)).and_then(|()| err.flush());
+        shown.live = Some((key.clone(), said));
+    }
+}
+
+fn used(usage: &Usage) -> String {
+    let cost = usage
+        .micro_usd
+        .map(|c| format!("  ${}.{:06}", c / 1_000_000, c % 1_000_000))
+        .unwrap_or_default();
+    format!(
+        "  {}+{} tokens{cost}",
+        usage.input_tokens, usage.output_tokens
+    )
+}
+
+/// The values that decided, as far as a line holds them.
+fn because(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return String::new(),
+        other => clean(&other.to_string()),
+    };
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("because {}…", &text[..at]),
+        None => format!("because {text}"),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    clean(&line.chars().take(160).collect::<String>())
+}
+
+fn seconds(micros: i64) -> String {
+    if micros < 1_000_000 {
+        format!("{} ms", micros.max(0) / 1_000)
+    } else {
+        format!("{:.1} s", micros as f64 / 1e6)
+    }
+}

@@ -1,0 +1,340 @@
+//! `state`, `steps` and `decisions`: the three questions, answered from the log alone.
+
+use std::sync::Arc;
+
+use foldback::core::report::{
+    ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars,
+    state_view, steps as steps_of, undos,
+};
+use foldback::core::{Event, Status, WorkflowState};
+use serde_json::Value;
+
+use crate::args::{AtArgs, Cli, DecisionsArgs};
+use crate::error::{Error, Exit};
+use crate::moment::{span, with_millis};
+use crate::out::{Ink, Line, Out, columns};
+use crate::reading::{self, Log, Values};
+use crate::table;
+
+/// Lines of a value that a person is shown.
+const VALUE_LINES: usize = 40;
+/// Characters of a value that a cell of a table may hold before it is cut to the terminal.
+const CELL_MAX: usize = 400;
+
+/// Prints the state of a workflow.
+///
+/// # Errors
+/// No such workflow or version, or the store fails.
+pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let log = reading::read(cli, &*store, &args.id)?;
+    let shown = log.up_to(cli, args.at.as_deref())?;
+    let mut values = Values::of(&*store, &log.row);
+    let mut view = view_of(&log, shown, &mut values)?;
+    let trouble = log.trouble(cli, shown);
+    if trouble.is_some() {
+        view.status = Status::Quarantined;
+    }
+    values.told(cli);
+    let mut out = Out::new();
+    if cli.json {
+        out.json(&view)?;
+    } else {
+        print_state(&mut out, &view)?;
+    }
+    out.flush()?;
+    trouble.map_or(Ok(Exit::Done), Err)
+}
+
+fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateView, Error> {
+    let mut state = WorkflowState::empty(&log.row.workflow_id);
+    shown.iter().for_each(|event| state.apply(event));
+    values.fill_state(&mut state)?;
+    let mut view = state_view(&state);
+    let mut armed: Vec<Event> = shown
+        .iter()
+        .filter(|e| matches!(e.fact, foldback::core::Fact::UndoArmed { .. }))
+        .cloned()
+        .collect();
+    values.fill_all(&mut armed)?;
+    view.undos = undos(&armed);
+    Ok(view)
+}
+
+fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
+    let at = with_millis(view.at.0);
+    out.line(
+        Line::new()
+            .ink(Ink::Bold, &*view.workflow_id)
+            .plain("  ")
+            .ink(status_ink(view.status.as_str()), view.status.as_str())
+            .dim(format!("  version {} at {at}", view.version)),
+    )?;
+    value(out, "input", &view.input)?;
+    if *view.context != Value::Null {
+        value(out, "context", &view.context)?;
+    }
+    if view.status == Status::Completed {
+        value(out, "output", &view.output)?;
+    }
+    if let Some(error) = &view.error {
+        let key = error
+            .key
+            .as_ref()
+            .map(|key| format!(" at {key}"))
+            .unwrap_or_default();
+        out.line(
+            Line::new()
+                .dim("error    ")
+                .ink(Ink::Red, format!("{} {}{key}", error.status, error.title)),
+        )?;
+        for line in error
+            .detail
+            .iter()
+            .flat_map(|detail| detail.lines())
+            .take(VALUE_LINES)
+        {
+            out.line(format!("         {line}"))?;
+        }
+    }
+    for step in &view.pending {
+        let due = step
+            .due
+            .map(|due| format!(" until {}", with_millis(due.0)))
+            .unwrap_or_default();
+        let status = format!("{:?}", step.status).to_lowercase();
+        out.line(
+            Line::new()
+                .dim("pending  ")
+                .plain(step.key.as_str())
+                .dim(format!(
+                    "  {} {status}{due}, attempts {}",
+                    step.kind, step.attempts
+                )),
+        )?;
+    }
+    for wait in &view.waits {
+        let what = match wait.due {
+            Some(due) => format!("  until {}", with_millis(due.0)),
+            None => "  for somebody who knows whether it happened".to_owned(),
+        };
+        out.line(
+            Line::new()
+                .dim("waits    ")
+                .plain(wait.key.as_str())
+                .ink(Ink::Yellow, what),
+        )?;
+    }
+    for undo in &view.undos {
+        let key = undo.key.as_ref().map_or("", |key| key.as_str());
+        out.line(
+            Line::new()
+                .dim("undo     ")
+                .plain(key)
+                .dim(format!("  armed at {}", undo.version)),
+        )?;
+    }
+    let spent = &view.spent;
+    let tokens = Tokens {
+        input: spent.input_tokens,
+        output: spent.output_tokens,
+    };
+    out.line(
+        Line::new()
+            .dim("spent    ")
+            .plain(spent_text(spent.steps, tokens, spent.micro_usd)),
+    )
+}
+
+/// What was used, in words.
+pub fn spent_text(steps: u64, tokens: Tokens, micro_usd: u64) -> String {
+    let mut text = format!("{steps} step{}", if steps == 1 { "" } else { "s" });
+    if tokens != Tokens::default() {
+        text.push_str(&format!(
+            ", {} tokens in, {} out",
+            tokens.input, tokens.output
+        ));
+    }
+    if micro_usd > 0 {
+        text.push_str(&format!(", {}", dollars(micro_usd)));
+    }
+    text
+}
+
+fn value(out: &mut Out, name: &str, value: &Value) -> Result<(), Error> {
+    let short = value.to_string();
+    let text = match columns(&short) + 9 <= out.width() {
+        true => short,
+        false => serde_json::to_string_pretty(value).map_err(|e| Error::machine(e.to_string()))?,
+    };
+    let count = text.lines().count();
+    for (at, line) in text.lines().take(VALUE_LINES).enumerate() {
+        let title = if at == 0 { name } else { "" };
+        out.line(Line::new().dim(format!("{title:<9}")).plain(line))?;
+    }
+    if count > VALUE_LINES {
+        out.line(Line::new().dim(format!(
+            "         … {} more lines; --json prints all",
+            count - VALUE_LINES
+        )))?;
+    }
+    Ok(())
+}
+
+/// The colour of a status.
+pub fn status_ink(status: &str) -> Ink {
+    match status {
+        "completed" | "compensated" => Ink::Green,
+        "failed" | "stuck" | "parked" | "quarantined" => Ink::Red,
+        "waiting" | "paused" | "unknown" | "compensating" => Ink::Yellow,
+        _ => Ink::Plain,
+    }
+}
+
+/// The mark and the colour of a step's status.
+pub fn mark(status: ReportedStatus) -> (&'static str, Ink) {
+    match status {
+        ReportedStatus::Pending => ("○", Ink::Dim),
+        ReportedStatus::Running => ("…", Ink::Yellow),
+        ReportedStatus::Completed => ("✓", Ink::Green),
+        ReportedStatus::Failed => ("✗", Ink::Red),
+        ReportedStatus::Cancelled => ("⊘", Ink::Dim),
+        ReportedStatus::Unknown => ("?", Ink::Yellow),
+        ReportedStatus::Reused => ("↺", Ink::Cyan),
+    }
+}
+
+/// Prints what each step got and gave.
+///
+/// # Errors
+/// No such workflow or version, or the store fails.
+pub fn steps(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let mut log = reading::read(cli, &*store, &args.id)?;
+    let shown = log.up_to(cli, args.at.as_deref())?;
+    let trouble = log.trouble(cli, shown);
+    let end = shown.len();
+    let mut values = Values::of(&*store, &log.row);
+    values.fill_all(&mut log.events[..end])?;
+    values.told(cli);
+    let reports = steps_of(&log.events[..end]);
+    let mut out = Out::new();
+    if cli.json {
+        reports.iter().try_for_each(|report| out.json(report))?;
+    } else if !reports.is_empty() {
+        let titles = [
+            table::whole(""),
+            table::whole("key"),
+            table::whole("kind"),
+            table::number("tries"),
+            table::number("time"),
+            table::number("tokens"),
+            table::number("cost"),
+            table::text("input"),
+            table::text("output"),
+        ];
+        table::print(&mut out, &titles, reports.iter().map(step_row).collect())?;
+    }
+    out.flush()?;
+    trouble.map_or(Ok(Exit::Done), Err)
+}
+
+fn step_row(report: &StepReport) -> Vec<Line> {
+    let (mark, ink) = mark(report.status);
+    let answer = match &report.error {
+        Some(error) if report.status != ReportedStatus::Completed => {
+            let detail = error
+                .detail
+                .as_deref()
+                .map(|detail| format!(": {detail}"))
+                .unwrap_or_default();
+            Line::new().ink(
+                Ink::Red,
+                foldback::core::report::cut(
+                    &format!("{} {}{detail}", error.status, error.title),
+                    CELL_MAX,
+                ),
+            )
+        }
+        _ if report.status == ReportedStatus::Completed => brief(&report.output, CELL_MAX).into(),
+        _ => Line::new().dim(report.status.as_str()),
+    };
+    let used = report.tokens != Tokens::default();
+    let cost = match report.micro_usd {
+        Some(0) => String::new(),
+        Some(micro_usd) => dollars(micro_usd),
+        None => "?".to_owned(),
+    };
+    vec![
+        Line::new().ink(ink, mark),
+        report.key.as_str().into(),
+        Line::new().dim(&*report.kind),
+        report.attempts.to_string().into(),
+        report.duration_ms.map(span).unwrap_or_default().into(),
+        if used {
+            format!("{}+{}", report.tokens.input, report.tokens.output).into()
+        } else {
+            Line::new()
+        },
+        cost.into(),
+        if *report.input == Value::Null {
+            Line::new()
+        } else {
+            brief(&report.input, CELL_MAX).into()
+        },
+        answer,
+    ]
+}
+
+/// Prints what was decided, and why.
+///
+/// # Errors
+/// No such workflow, or the store fails.
+pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
+    let store = reading::open(cli)?;
+    let mut log = reading::read(cli, &*store, &args.id)?;
+    let trouble = log.trouble(cli, &log.events);
+    let mut values = Values::of(&*store, &log.row);
+    for event in &mut log.events {
+        if matches!(event.fact, foldback::core::Fact::DecisionMade(_)) {
+            values.fill_event(event)?;
+        }
+    }
+    values.told(cli);
+    let reports = decisions_of(&log.events);
+    let mut out = Out::new();
+    if cli.json {
+        reports.iter().try_for_each(|report| out.json(report))?;
+    } else {
+        let rows = reports.into_iter().map(|report| {
+            vec![
+                report.version.to_string().into(),
+                Line::new().ink(Ink::Bold, report.key.as_str()),
+                Line::new().dim("chose ").ink(Ink::Cyan, report.chosen),
+                Line::new().dim("out of ").plain(report.options.join(", ")),
+                Line::new().dim("because ").plain(because(&report.because)),
+            ]
+        });
+        let titles = [
+            table::number(""),
+            table::whole(""),
+            table::whole(""),
+            table::text(""),
+            table::text(""),
+        ];
+        table::print(&mut out, &titles, rows.collect())?;
+    }
+    out.flush()?;
+    trouble.map_or(Ok(Exit::Done), Err)
+}
+
+/// The values that decided, for a line: `.verdict = "revise"` where they are named.
+pub fn because(value: &Arc<Value>) -> String {
+    match &**value {
+        Value::Object(named) if !named.is_empty() => {
+            let told = |(name, value): (&String, &Value)| format!("{name} = {}", brief(value, 120));
+            named.iter().map(told).collect::<Vec<_>>().join(", ")
+        }
+        other => brief(other, CELL_MAX),
+    }
+}

@@ -1,0 +1,200 @@
+//! The definition as the interpreter sees it: tasks, and what each of them says.
+//!
+//! It is made by `read` and never changes; there is no source, line or file left in it.
+
+use std::sync::Arc;
+
+use foldback_core::{Effect, Failure, Program, Recovery, RetryPolicy, Run, TaskKind, WorkflowState};
+use serde_json::Value;
+
+use crate::jq::Filter;
+use crate::template::{Template, Uri};
+use crate::walk::WalkingRun;
+
+/// A definition of the Open Workflow Specification, ready to run.
+pub struct OwsProgram {
+    pub(crate) inner: Arc<Definition>,
+}
+
+impl std::fmt::Debug for OwsProgram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwsProgram({})", self.inner.document["document"]["name"])
+    }
+}
+
+impl Program for OwsProgram {
+    fn start(&self, _state: &WorkflowState) -> Box<dyn Run> {
+        Box::new(WalkingRun::new(self.inner.clone()))
+    }
+}
+
+/// What a program is made of.
+pub(crate) struct Definition {
+    pub tasks: TaskList,
+    pub input: Option<Template>,
+    pub output: Option<Template>,
+    /// `{document: …}`, as `$workflow.definition` gives it.
+    pub document: Value,
+}
+
+/// Tasks that run one after the other.
+pub(crate) struct TaskList {
+    pub tasks: Vec<Task>,
+}
+
+impl TaskList {
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| task.name == name)
+    }
+}
+
+/// One task.
+pub(crate) struct Task {
+    pub name: String,
+    /// Where it stands in the definition, as a JSON pointer.
+    pub pointer: Arc<str>,
+    pub condition: Option<Filter>,
+    pub input: Option<Template>,
+    pub output: Option<Template>,
+    pub export: Option<Template>,
+    pub then: Flow,
+    pub body: Body,
+}
+
+impl Task {
+    /// Whether its output or the context is computed after its work is done.
+    pub fn shapes_output(&self) -> bool {
+        self.output.is_some() || self.export.is_some()
+    }
+
+    /// The kind under which its end is recorded.
+    pub fn kind(&self) -> TaskKind {
+        match &self.body {
+            Body::Do(_) => TaskKind::Do,
+            Body::For(_) => TaskKind::For,
+            Body::Fork(_) => TaskKind::Fork,
+            Body::Try(_) => TaskKind::Try,
+            Body::Set(_) => TaskKind::Set,
+            Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => TaskKind::Shape,
+        }
+    }
+}
+
+/// Where it goes after a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Continue,
+    /// To the end of the list in which it stands.
+    Exit,
+    /// To the end of the workflow.
+    End,
+    /// To the task of this index in the same list.
+    To(usize),
+}
+
+/// What a task does.
+pub(crate) enum Body {
+    Do(TaskList),
+    For(Box<ForTask>),
+    Fork(TaskList),
+    Try(Box<TryTask>),
+    Set(Template),
+    Switch(Vec<Case>),
+    Raise(ErrorTemplate),
+    Wait(Delay),
+    Step(Box<StepTask>),
+}
+
+/// A loop.
+pub(crate) struct ForTask {
+    /// Names of the variables, with their `$`.
+    pub each: String,
+    pub at: String,
+    pub items: Template,
+    pub while_: Option<Filter>,
+    pub body: TaskList,
+}
+
+/// A case of a switch; without a condition it is the default.
+pub(crate) struct Case {
+    pub name: String,
+    pub when: Option<Filter>,
+    pub when_text: String,
+    pub then: Flow,
+}
+
+/// A block whose failures may be caught.
+pub(crate) struct TryTask {
+    pub body: TaskList,
+    /// What an error must equal, by the name of its member.
+    pub filter: Vec<(&'static str, Template)>,
+    /// The variable of the error, with its `$`.
+    pub as_: String,
+    pub when: Option<Filter>,
+    pub except_when: Option<Filter>,
+    pub retry: Option<RetryTask>,
+    pub handler: Option<TaskList>,
+    /// Where it goes after an error was caught, where that differs.
+    pub then: Option<Flow>,
+}
+
+/// When a block is tried again.
+pub(crate) struct RetryTask {
+    pub when: Option<Filter>,
+    pub except_when: Option<Filter>,
+    pub delay: Option<Delay>,
+    pub backoff: Backoff,
+    /// How often it is tried again, at most.
+    pub count: Option<u64>,
+    /// Bounds of what chance adds to the delay, in ms.
+    pub jitter: Option<(u64, u64)>,
+}
+
+/// How delays grow from try to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backoff {
+    Constant,
+    Linear,
+    Exponential,
+}
+
+/// How long.
+pub(crate) enum Delay {
+    Ms(u64),
+    Computed(Box<Filter>),
+}
+
+/// An error to be raised.
+pub(crate) struct ErrorTemplate {
+    pub type_: Template,
+    pub status: Template,
+    pub title: Option<Template>,
+    pub detail: Option<Template>,
+    pub instance: Option<Template>,
+}
+
+/// Work outside the fold.
+pub(crate) struct StepTask {
+    pub kind: &'static str,
+    pub parts: Vec<(&'static str, Part)>,
+    /// Arguments of a function call: they join the input that the parts see.
+    pub arguments: Option<Template>,
+    pub lists: &'static [&'static str],
+    pub effect: Effect,
+    pub recovery: Recovery,
+    pub timeout_ms: Option<u64>,
+    pub retry: Option<RetryPolicy>,
+}
+
+/// One member of a request.
+pub(crate) enum Part {
+    Value(Template),
+    Uri(Uri),
+    /// The task's input.
+    Input,
+}
+
+/// The error of an expression, a request or a value that cannot be used.
+pub(crate) fn expression_failure(title: &str, detail: String) -> Failure {
+    Failure::new(foldback_core::step::error_type::EXPRESSION, 400, title, detail)
+}

@@ -1,0 +1,153 @@
+//! From the tree to the program: what a definition may say, checked to the last member.
+//!
+//! Every problem is gathered, none stops the reading. What is not supported is refused by name,
+//! with what to use instead; nothing is ignored in silence. It reads no file: references were
+//! resolved before (see `resolve`).
+
+mod call;
+mod catch;
+mod document;
+mod duration;
+mod run;
+mod task;
+mod value;
+
+pub(crate) use duration::to_ms as duration_ms;
+
+use std::collections::BTreeMap;
+
+use foldback_core::Recovery;
+
+use crate::problem::{Report, nearest};
+use crate::program::Definition;
+use crate::tree::{Member, Node};
+
+/// Variables that every expression may name.
+const VARIABLES: [&str; 6] = ["$context", "$input", "$steps", "$task", "$workflow", "$runtime"];
+
+/// What is known while a definition is read.
+pub(crate) struct Reader<'a> {
+    pub report: Report,
+    /// Literal models, with their place.
+    pub models: Vec<(String, u32, u32)>,
+    /// Names of secrets that the definition declares.
+    pub secrets: Vec<String>,
+    functions: BTreeMap<&'a str, &'a Node>,
+    errors: BTreeMap<&'a str, &'a Node>,
+    retries: BTreeMap<&'a str, &'a Node>,
+    timeouts: BTreeMap<&'a str, &'a Node>,
+    /// The document's own recovery for writes, where it sets one.
+    recovery: Option<Recovery>,
+    /// Variables of the loops and handlers around, with their `$`.
+    bound: Vec<String>,
+    /// Names of the tasks in the lists around, the innermost last.
+    lists: Vec<Vec<String>>,
+    /// Bytes of the keys so far, at the most.
+    key_bytes: usize,
+}
+
+/// What was read, with what was found on the way.
+pub(crate) struct Reading {
+    pub definition: Option<Definition>,
+    pub report: Report,
+    pub models: Vec<(String, u32, u32)>,
+    pub secrets: Vec<String>,
+    pub name: String,
+}
+
+/// Reads a whole definition.
+pub(crate) fn read(root: &Node) -> Reading {
+    let mut reader = Reader {
+        report: Report::default(),
+        models: Vec::new(),
+        secrets: Vec::new(),
+        functions: BTreeMap::new(),
+        errors: BTreeMap::new(),
+        retries: BTreeMap::new(),
+        timeouts: BTreeMap::new(),
+        recovery: None,
+        bound: Vec::new(),
+        lists: Vec::new(),
+        key_bytes: 0,
+    };
+    let (definition, name) = reader.document(root);
+    let Reader { mut report, models, secrets, .. } = reader;
+    report.problems.sort_by_key(|problem| (problem.line, problem.column));
+    let definition = definition.filter(|_| report.problems.is_empty());
+    Reading { definition, report, models, secrets, name }
+}
+
+impl<'a> Reader<'a> {
+    /// The members of a node that must be an object.
+    fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Member]> {
+        let members = node.as_map();
+        if members.is_none() {
+            self.report.problem(node, format!("{what} is an object, not {}", node.kind()));
+        }
+        members
+    }
+
+    /// The text of a node that must be one.
+    fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        let text = node.as_str();
+        if text.is_none() {
+            let hint = match node.as_scalar() {
+                Some(value) if !value.is_null() => format!("put it into quotes: '{value}'"),
+                _ => "write a text".to_owned(),
+            };
+            self.report.hinted(node, format!("{what} is a text, not {}", node.kind()), hint);
+        }
+        text
+    }
+
+    /// A whole number of a node that must be one.
+    fn number(&mut self, node: &Node, what: &str) -> Option<u64> {
+        let number = node.as_scalar().and_then(serde_json::Value::as_u64);
+        if number.is_none() {
+            self.report.problem(node, format!("{what} is a whole number, not {}", node.kind()));
+        }
+        number
+    }
+
+    /// Refuses members that are not known, each with the nearest known name.
+    fn only(&mut self, node: &Node, what: &str, known: &[&str]) {
+        for member in node.as_map().unwrap_or_default() {
+            if !known.contains(&member.name.as_str()) {
+                let hint = match nearest(&member.name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                let at = member.value.at(member.key);
+                self.report.hinted(&at, format!("{what} has no member `{}`", member.name), hint);
+            }
+        }
+    }
+
+    /// A member that must be there.
+    fn required<'n>(&mut self, node: &'n Node, what: &str, name: &str) -> Option<&'n Node> {
+        let member = node.get(name);
+        if member.is_none() && node.as_map().is_some() {
+            self.report.problem(node, format!("{what} needs `{name}`"));
+        }
+        member
+    }
+
+    /// One of a few words.
+    fn word<'w>(&mut self, node: &Node, what: &str, words: &[&'w str]) -> Option<&'w str> {
+        let text = self.text(node, what)?;
+        let word = words.iter().find(|word| **word == text).copied();
+        if word.is_none() {
+            let hint = nearest(text, words.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            self.report.hinted(node, format!("{what} cannot be `{text}`"), format!("one of: {}{hint}", words.join(", ")));
+        }
+        word
+    }
+
+    /// Refuses a member that is not supported.
+    fn refuse(&mut self, node: &Node, name: &str, what: &str, hint: &str) {
+        if let Some(member) = node.member(name) {
+            let at = member.value.at(member.key);
+            self.report.hinted(&at, format!("{what} is not supported"), hint);
+        }
+    }
+}

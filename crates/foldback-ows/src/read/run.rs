@@ -1,0 +1,178 @@
+//! Reading of what steps share (effect, recovery, timeout, retries) and of `run` tasks: shell
+//! commands and scripts.
+
+use foldback_core::{Effect, Recovery, RetryPolicy};
+use serde_json::Value;
+
+use super::Reader;
+use super::value::Allow;
+use crate::program::{Part, StepTask};
+use crate::template::Template;
+use crate::tree::Node;
+
+/// What `metadata.foldback` may say of a step.
+const STEP_METADATA: [&str; 4] = ["effect", "recovery", "timeout_ms", "attempts"];
+
+impl Reader<'_> {
+    pub(super) fn run(&mut self, node: &Node, own: &Node) -> Option<StepTask> {
+        self.map(own, "`run`")?;
+        self.only(own, "`run`", &["shell", "script", "container", "workflow", "await", "return"]);
+        self.refuse(own, "container", "`run: container`", "run the container from a shell command: run: { shell: { command: docker run … } }");
+        self.refuse(own, "workflow", "`run: workflow`", "planned; until then put the tasks into a `do`");
+        if own.get("await").is_some_and(|node| node.as_scalar() != Some(&Value::Bool(true))) {
+            self.refuse(own, "await", "`await: false`", "leave it out: a step is over when its process is");
+        }
+        let output = match own.get("return") {
+            Some(node) => self.word(node, "`return`", &["stdout", "stderr", "code", "all", "none"])?,
+            None => "stdout",
+        };
+        let (kind, mut parts) = match (own.get("shell"), own.get("script")) {
+            (Some(shell), None) => ("shell", self.shell(shell)?),
+            (None, Some(script)) => ("script", self.script(script)?),
+            (Some(_), Some(_)) => {
+                self.report.problem(own, "`run` has one of `shell` and `script`");
+                return None;
+            }
+            (None, None) => {
+                if !["container", "workflow"].iter().any(|name| own.get(name).is_some()) {
+                    self.report.hinted(own, "`run` does not say what", "write shell: { command: … } or script: { language: python, code: … }");
+                }
+                return None;
+            }
+        };
+        parts.push(("return", Part::Value(Template::constant(Value::from(output)))));
+        let step = StepTask {
+            kind,
+            parts,
+            arguments: None,
+            lists: &[],
+            effect: Effect::Write,
+            recovery: self.recovery.unwrap_or(Recovery::Operator),
+            timeout_ms: None,
+            retry: None,
+        };
+        Some(self.with_settings(step, node))
+    }
+
+    fn shell(&mut self, shell: &Node) -> Option<Vec<(&'static str, Part)>> {
+        self.map(shell, "`shell`")?;
+        self.only(shell, "`shell`", &["command", "arguments", "environment", "stdin"]);
+        let command = self.required(shell, "`shell`", "command")?;
+        self.text(command, "`command`")?;
+        let mut parts = vec![("command", Part::Value(self.template(command, Allow::ForeignText)))];
+        parts.extend(self.process(shell));
+        Some(parts)
+    }
+
+    fn script(&mut self, script: &Node) -> Option<Vec<(&'static str, Part)>> {
+        self.map(script, "`script`")?;
+        self.only(script, "`script`", &["language", "code", "source", "arguments", "environment", "stdin"]);
+        let language = self.required(script, "`script`", "language").and_then(|node| self.word(node, "`language`", &["python"]));
+        let code = match script.get("code") {
+            Some(code) => {
+                self.text(code, "`code`")?;
+                // Code is code, whatever it looks like.
+                code.to_value()
+            }
+            None => {
+                if script.get("source").is_none() {
+                    self.report.hinted(script, "`script` needs `code`", "write code: | … or source: { file: … }");
+                }
+                return None;
+            }
+        };
+        let mut parts = vec![
+            ("language", Part::Value(Template::constant(Value::from(language?)))),
+            ("code", Part::Value(Template::constant(code))),
+        ];
+        parts.extend(self.process(script));
+        if script.get("stdin").is_none() {
+            parts.push(("stdin", Part::Input));
+        }
+        Some(parts)
+    }
+
+    fn process(&mut self, node: &Node) -> Vec<(&'static str, Part)> {
+        let mut parts = Vec::new();
+        if let Some(arguments) = node.get("arguments") {
+            if arguments.as_list().is_none() && arguments.as_str().is_none_or(|t| super::value::inside(t).is_none()) {
+                self.report.hinted(arguments, "`arguments` is a list", "write arguments: [ first, second ]");
+            }
+            parts.push(("arguments", Part::Value(self.template(arguments, Allow::ForeignText))));
+        }
+        if let Some(environment) = node.get("environment") {
+            let is_expression = environment.as_str().is_some_and(|t| super::value::inside(t).is_some());
+            if environment.as_map().is_none() && !is_expression {
+                self.report.problem(environment, format!("`environment` is an object, not {}", environment.kind()));
+            }
+            parts.push(("environment", Part::Value(self.template(environment, Allow::ForeignText))));
+        }
+        if let Some(stdin) = node.get("stdin") {
+            parts.push(("stdin", Part::Value(self.template(stdin, Allow::ForeignText))));
+        }
+        parts
+    }
+
+    /// The step with what its task says about timeout, effect, recovery and attempts.
+    pub(super) fn with_settings(&mut self, mut step: StepTask, node: &Node) -> StepTask {
+        if let Some(timeout) = node.get("timeout") {
+            step.timeout_ms = self.timeout(timeout);
+        }
+        let Some(metadata) = node.get("metadata") else { return step };
+        if self.map(metadata, "`metadata`").is_none() {
+            return step;
+        }
+        let Some(ours) = metadata.get("foldback") else { return step };
+        if self.map(ours, "`metadata.foldback`").is_none() {
+            return step;
+        }
+        self.only(ours, "`metadata.foldback`", &STEP_METADATA);
+        if let Some(effect) = ours.get("effect") {
+            step.effect = match self.word(effect, "`effect`", &["pure", "read", "write"]) {
+                Some("pure") => Effect::Pure,
+                Some("read") => Effect::Read,
+                Some("write") => Effect::Write,
+                Some(_) | None => step.effect,
+            };
+        }
+        if let Some(recovery) = ours.get("recovery") {
+            if step.effect != Effect::Write {
+                let hint = "a step that changes nothing is simply run again; set effect: write if it does";
+                self.report.hinted(recovery, "`recovery` is for steps that write", hint);
+            }
+            step.recovery = self.recovery_word(recovery).unwrap_or(step.recovery);
+        }
+        if let Some(timeout) = ours.get("timeout_ms") {
+            step.timeout_ms = self.number(timeout, "`timeout_ms`").or(step.timeout_ms);
+        }
+        if let Some(attempts) = ours.get("attempts")
+            && let Some(count) = self.number(attempts, "`attempts`")
+        {
+            if count == 0 {
+                self.report.problem(attempts, "`attempts` is at least 1");
+            }
+            let policy = step.retry.take().unwrap_or(RetryPolicy { delay_ms: 500, max_delay_ms: 60_000, ..RetryPolicy::default() });
+            step.retry = Some(RetryPolicy { attempts: u32::try_from(count).unwrap_or(u32::MAX), ..policy });
+        }
+        step
+    }
+
+    /// A timeout by name or in place, in ms.
+    fn timeout(&mut self, node: &Node) -> Option<u64> {
+        let Some(name) = node.as_str() else { return self.timeout_definition(node) };
+        match self.timeouts.get(name).copied() {
+            Some(timeout) => self.timeout_definition(timeout),
+            None => {
+                self.unknown_name(node, "timeout", name, "use.timeouts", &self.timeouts.keys().copied().collect::<Vec<_>>());
+                None
+            }
+        }
+    }
+
+    pub(super) fn timeout_definition(&mut self, node: &Node) -> Option<u64> {
+        self.map(node, "a timeout")?;
+        self.only(node, "a timeout", &["after"]);
+        let after = self.required(node, "a timeout", "after")?;
+        self.duration(after, "`after`")
+    }
+}

@@ -1,0 +1,271 @@
+//! Tasks without tasks inside: set, switch, raise, wait and steps; and what all tasks share,
+//! the condition before and the shaping behind.
+
+use std::sync::Arc;
+
+use foldback_core::step::error_type;
+use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus, TaskKind};
+use foldback_core::program::StepAsk;
+use serde_json::{Map, Value, json};
+
+use super::scribe::Sight;
+use super::{Fault, Scope, Walked, Walker, recorded_input};
+use crate::jq::Filter;
+use crate::program::{Body, Case, Delay, ErrorTemplate, Part, StepTask, Task};
+use crate::read::duration_ms;
+use crate::template::Secrets;
+
+pub(super) const RUN: &str = "run";
+pub(super) const SKIP: &str = "skip";
+const NO_CASE: &str = "(none)";
+
+impl<'a> Walker<'a> {
+    /// Walks a task that is not over.
+    pub(super) fn task(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        if let Some(condition) = &task.condition
+            && self.entry(&key).is_none()
+            && self.entry(&key.mark("if")).is_none()
+        {
+            return self.decide_if(task, &key, condition, &data, scope);
+        }
+        match &task.body {
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => self.enter_scope(task, key, data, scope),
+            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => self.leaf(task, key, data, scope),
+        }
+    }
+
+    fn decide_if(&mut self, task: &Task, key: &Key, condition: &Filter, data: &Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let sight = Sight::of_task(task, key, scope, data);
+        match self.holds(condition, data, &sight) {
+            Ok(holds) => {
+                let because = json!([{"if": holds, "values": self.reasons(condition, data, &sight)}]);
+                self.ask(Ask::Decide {
+                    key: key.mark("if"),
+                    chosen: if holds { RUN } else { SKIP }.to_owned(),
+                    options: vec![RUN.to_owned(), SKIP.to_owned()],
+                    because,
+                    finishes: !holds,
+                })
+            }
+            Err(detail) => self.expression_fault(task, key, "The condition `if` cannot be evaluated", detail),
+        }
+    }
+
+    /// The task's input, shaped: where the scope's data is not it, it was recorded.
+    pub(super) fn shaped_input(&self, task: &Task, key: &Key, data: &Arc<Value>, scope: &Scope<'_>) -> Result<Arc<Value>, Walked> {
+        let Some(template) = &task.input else { return Ok(data.clone()) };
+        let sight = Sight::of_task(task, key, scope, data);
+        self.eval(template, data, &sight)
+            .map(Arc::new)
+            .map_err(|detail| self.expression_fault(task, key, "The input `from` cannot be evaluated", detail))
+    }
+
+    fn leaf(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let input = match (self.entry(&key), &task.input) {
+            (_, None) => data,
+            (Some(entry), Some(_)) => recorded_input(entry),
+            (None, Some(_)) => {
+                return match self.shaped_input(task, &key, &data, scope) {
+                    Ok(input) => self.ask(Ask::Start { key, kind: TaskKind::Shape, input }),
+                    Err(fault) => fault,
+                };
+            }
+        };
+        match &task.body {
+            Body::Set(template) => {
+                let sight = Sight::of_task(task, &key, scope, &input);
+                match self.eval(template, &input, &sight) {
+                    Ok(output) => self.finish(task, key.clone(), TaskKind::Set, Arc::new(output), &input, scope),
+                    Err(detail) => self.expression_fault(task, &key, "The value of `set` cannot be computed", detail),
+                }
+            }
+            Body::Switch(cases) => self.switch(task, key, cases, input, scope),
+            Body::Raise(error) => self.raise(task, key, error, input, scope),
+            Body::Wait(delay) => self.wait(task, key, delay, input, scope),
+            Body::Step(step) => self.step(task, key, step, input, scope),
+            // These have tasks inside and never come here.
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => Walked::Busy,
+        }
+    }
+
+    /// Ends a task with what it gave, shaped.
+    pub(super) fn finish(&mut self, task: &Task, key: Key, kind: TaskKind, raw: Arc<Value>, input: &Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let output = match &task.output {
+            None => raw,
+            Some(template) => {
+                let sight = Sight { output: Some(&raw), ..Sight::of_task(task, &key, scope, input) };
+                match self.eval(template, &raw, &sight) {
+                    Ok(output) => Arc::new(output),
+                    Err(detail) => return self.expression_fault(task, &key, "The output `as` cannot be evaluated", detail),
+                }
+            }
+        };
+        let context = match &task.export {
+            None => None,
+            Some(template) => {
+                let sight = Sight { output: Some(&output), ..Sight::of_task(task, &key, scope, input) };
+                match self.eval(template, &output, &sight) {
+                    Ok(context) => Some(Arc::new(context)),
+                    Err(detail) => return self.expression_fault(task, &key, "The export `as` cannot be evaluated", detail),
+                }
+            }
+        };
+        self.ask(Ask::Finish { key, kind, output, context })
+    }
+
+    fn switch(&mut self, task: &Task, key: Key, cases: &[Case], input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        // Where data is shaped, the end of the task takes the key, and the decision needs its own.
+        let is_shaped = task.shapes_output() || task.input.is_some();
+        let decision = if is_shaped { key.mark("switch") } else { key.clone() };
+        if is_shaped && self.chosen(&decision).is_some() {
+            return self.finish(task, key, TaskKind::Shape, input.clone(), &input, scope);
+        }
+        let sight = Sight::of_task(task, &key, scope, &input);
+        let (mut chosen, mut because) = (None, Vec::new());
+        for case in cases {
+            let Some(when) = &case.when else { continue };
+            let holds = match self.holds(when, &input, &sight) {
+                Ok(holds) => holds,
+                Err(detail) => {
+                    return self.expression_fault(task, &key, &format!("The condition of the case `{}` cannot be evaluated", case.name), detail);
+                }
+            };
+            because.push(json!({
+                "case": case.name,
+                "when": case.when_text,
+                "values": self.reasons(when, &input, &sight),
+                "result": holds,
+            }));
+            if holds {
+                chosen = Some(case.name.clone());
+                break;
+            }
+        }
+        let default = cases.iter().find(|case| case.when.is_none()).map(|case| case.name.clone());
+        let mut options: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
+        if default.is_none() {
+            options.push(NO_CASE.to_owned());
+        }
+        let chosen = chosen.or(default).unwrap_or_else(|| NO_CASE.to_owned());
+        self.ask(Ask::Decide { key: decision, chosen, options, because: Value::Array(because), finishes: !is_shaped })
+    }
+
+    fn raise(&mut self, task: &Task, key: Key, error: &ErrorTemplate, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let sight = Sight::of_task(task, &key, scope, &input);
+        match self.raised(error, &input, &sight) {
+            Ok(failure) => self.fault(task, &key, failure),
+            Err(detail) => self.expression_fault(task, &key, "The error to be raised cannot be computed", detail),
+        }
+    }
+
+    fn raised(&self, error: &ErrorTemplate, input: &Value, sight: &Sight<'_>) -> Result<Failure, String> {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let optional = |template: &Option<crate::template::Template>| -> Result<Option<String>, String> {
+            template.as_ref().map(|template| self.eval(template, input, sight).map(text)).transpose()
+        };
+        let status = self.eval(&error.status, input, sight)?;
+        let number = status.as_u64().and_then(|n| u16::try_from(n).ok());
+        Ok(Failure {
+            error_type: text(self.eval(&error.type_, input, sight)?),
+            status: number.ok_or_else(|| format!("the status {status} is no number from 100 to 599"))?,
+            title: optional(&error.title)?.unwrap_or_default(),
+            detail: optional(&error.detail)?,
+            instance: optional(&error.instance)?,
+            key: None,
+        })
+    }
+
+    fn wait(&mut self, task: &Task, key: Key, delay: &Delay, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let is_shaped = task.shapes_output() || task.input.is_some();
+        match self.body(&key) {
+            Some(EntryBody::Timer { fired: false, .. }) => return Walked::Busy,
+            Some(EntryBody::Timer { fired: true, .. }) => {
+                return self.finish(task, key, TaskKind::Shape, input.clone(), &input, scope);
+            }
+            Some(EntryBody::Started { .. } | EntryBody::Step(_) | EntryBody::Decided { .. } | EntryBody::Finished { .. }) | None => {}
+        }
+        let sight = Sight::of_task(task, &key, scope, &input);
+        match self.delay_ms(delay, &input, &sight) {
+            Ok(delay_ms) => self.ask(Ask::Timer { key, delay_ms, finishes: !is_shaped }),
+            Err(detail) => self.expression_fault(task, &key, "The duration of `wait` cannot be computed", detail),
+        }
+    }
+
+    pub(super) fn delay_ms(&self, delay: &Delay, dot: &Value, sight: &Sight<'_>) -> Result<u64, String> {
+        match delay {
+            Delay::Ms(ms) => Ok(*ms),
+            Delay::Computed(filter) => duration_ms(&filter.eval(dot, &|name| self.variable(sight, name))?),
+        }
+    }
+
+    fn step(&mut self, task: &Task, key: Key, step: &StepTask, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        if let Some(EntryBody::Step(known)) = self.body(&key) {
+            return match known.status {
+                StepStatus::Completed => {
+                    let raw = known.output.as_ref().map(foldback_core::Slot::get).unwrap_or_default();
+                    self.finish(task, key, TaskKind::Shape, raw, &input, scope)
+                }
+                StepStatus::Failed => {
+                    let mut failure = known.error.clone().unwrap_or_else(|| {
+                        Failure::new(error_type::RUNTIME, 500, "The step failed", "nothing more is known")
+                    });
+                    failure.key = Some(key.clone());
+                    failure.instance = failure.instance.or_else(|| Some(task.pointer.to_string()));
+                    Walked::Failed(Fault { failure, is_recorded: true })
+                }
+                StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => Walked::Busy,
+            };
+        }
+        match self.step_ask(task, &key, step, &input, scope) {
+            Ok(ask) => self.ask(Ask::Step(Box::new(ask))),
+            Err(detail) => self.expression_fault(task, &key, "The request cannot be computed", detail),
+        }
+    }
+
+    fn step_ask(&self, task: &Task, key: &Key, step: &StepTask, input: &Arc<Value>, scope: &Scope<'_>) -> Result<StepAsk, String> {
+        let arguments = match &step.arguments {
+            None => input.clone(),
+            Some(template) => {
+                let sight = Sight::of_task(task, key, scope, input);
+                Arc::new(joined(input, self.eval(template, input, &sight)?))
+            }
+        };
+        let sight = Sight::of_task(task, key, scope, &arguments);
+        let (mut request, mut secrets) = (Map::new(), Secrets::new());
+        for (name, part) in &step.parts {
+            let value = match part {
+                Part::Value(template) => {
+                    template.eval_at(&arguments, &|name| self.variable(&sight, name), &format!("/{name}"), &mut secrets)?
+                }
+                Part::Uri(uri) => uri.eval(&arguments, &|name| self.variable(&sight, name))?,
+                Part::Input => (*arguments).clone(),
+            };
+            request.insert((*name).to_owned(), value);
+        }
+        Ok(StepAsk {
+            lists: step.lists,
+            recovery: step.recovery,
+            timeout_ms: step.timeout_ms,
+            retry: step.retry.clone(),
+            secrets,
+            instance: Some(task.pointer.clone()),
+            finishes: !task.shapes_output(),
+            ..StepAsk::new(key.clone(), step.kind, step.effect, Value::Object(request))
+        })
+    }
+}
+
+/// The input of a function: the task's, with the arguments put over it.
+fn joined(input: &Value, arguments: Value) -> Value {
+    match (input, arguments) {
+        (Value::Object(input), Value::Object(arguments)) => {
+            let mut joined = input.clone();
+            joined.extend(arguments);
+            Value::Object(joined)
+        }
+        (_, arguments) => arguments,
+    }
+}

@@ -1,0 +1,263 @@
+//! The interpreter: a walk from the root through the open scopes of a state, to what comes next.
+//!
+//! It keeps nothing between turns and is right on every prefix of a log, in the middle of a batch
+//! too. What jq computed and a later turn needs is a fact and is read back, never computed again.
+//! A turn asks for one thing on each strand and is called again after it was recorded.
+//!
+//! # Keys
+//!
+//! With `K` the key of a task (its name in its scope, `#n` from the second visit on):
+//!
+//! | key | what |
+//! |---|---|
+//! | `K` | the task: its start, its step, its wait, its decision (`switch`), its end |
+//! | `K!if` | the decision whether it runs |
+//! | `K!switch` | the decision of a switch whose data is shaped, so that it outlives `K`'s end |
+//! | `K/name` | a task inside `K` (`do`, the first try of `try`, a branch of `fork`) |
+//! | `K[i]`, `K[i]/name` | an iteration of a `for`, a task inside it |
+//! | `K[i]!while` | the decision whether iteration `i` begins |
+//! | `K!n`, `K!n/name` | the `n`-th try of a block, from 2; its delay, then its start |
+//! | `K!catch`, `K!n!catch` | the error of that try, and the decision what becomes of it |
+//! | `K!catch/name` | a task of the handler |
+//! | `K!failed` | a branch's failure that no step's fact holds |
+//!
+//! # What the specification leaves open
+//!
+//! A skipped task leads to the next, whatever its `then` says. The output of `switch`, `wait` and
+//! a task without one is its input. An error that is caught without a handler gives the block's
+//! input. Retries that are used up lead to the handler; without one, the error goes outward. The
+//! handler's input is the block's. `end` in a branch waits for the steps of the other branches.
+
+mod leaf;
+mod scopes;
+mod scribe;
+mod tries;
+
+use std::sync::Arc;
+
+use foldback_core::state::Cursor;
+use foldback_core::{Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, WorkflowState};
+use serde_json::Value;
+
+use crate::program::{Body, Definition, Flow, Task, TaskList};
+use scribe::Sight;
+
+/// A workflow under way: nothing but its definition.
+pub(crate) struct WalkingRun {
+    definition: Arc<Definition>,
+}
+
+impl WalkingRun {
+    pub fn new(definition: Arc<Definition>) -> WalkingRun {
+        WalkingRun { definition }
+    }
+}
+
+impl Run for WalkingRun {
+    fn turn(&mut self, state: &WorkflowState) -> Turn {
+        let mut walker = Walker { definition: &self.definition, state, asks: Vec::new(), is_sealed: false };
+        let end = match walker.workflow() {
+            Walked::Busy if walker.asks.is_empty() => return Turn::Waits,
+            Walked::Busy => return Turn::Asks(walker.asks),
+            Walked::Done(data) | Walked::End(data) => walker.output(&data),
+            Walked::Failed(fault) => Err(fault.failure),
+            Walked::Lost(divergence) => return Turn::Diverged(*divergence),
+        };
+        Turn::Ends(end)
+    }
+}
+
+/// Where a walk through a list or a task came to.
+pub(crate) enum Walked {
+    /// Something was asked, or is waited for.
+    Busy,
+    /// The list is at its end; a task never is, because its end is a fact.
+    Done(Arc<Value>),
+    /// The workflow is at its end.
+    End(Arc<Value>),
+    /// It failed.
+    Failed(Fault),
+    /// The state holds what this definition cannot have led to.
+    Lost(Box<Divergence>),
+}
+
+/// A failure on its way outward.
+pub(crate) struct Fault {
+    pub failure: Failure,
+    /// Whether a fact holds it. One that none holds is computed anew with each turn, until
+    /// somebody has to wait with it.
+    pub is_recorded: bool,
+}
+
+/// A scope: a list of tasks that is under way.
+pub(crate) struct Scope<'a> {
+    pub key: Key,
+    pub list: &'a TaskList,
+    pub input: Arc<Value>,
+    pub around: Option<&'a Scope<'a>>,
+    /// Variables that this scope adds, with their `$`.
+    pub variables: Vec<(&'a str, Arc<Value>)>,
+}
+
+pub(crate) struct Walker<'a> {
+    definition: &'a Definition,
+    state: &'a WorkflowState,
+    asks: Vec<Ask>,
+    /// Once an ask changes `$context`, no other strand asks in this turn: what it would compute
+    /// from the context of before could not be computed again from the log.
+    is_sealed: bool,
+}
+
+impl<'a> Walker<'a> {
+    fn ask(&mut self, ask: Ask) -> Walked {
+        if !self.is_sealed {
+            self.is_sealed = matches!(&ask, Ask::Finish { context: Some(_), .. });
+            self.asks.push(ask);
+        }
+        Walked::Busy
+    }
+
+    fn entry(&self, key: &Key) -> Option<&'a Entry> {
+        self.state.entries.get(key)
+    }
+
+    fn body(&self, key: &Key) -> Option<&'a EntryBody> {
+        self.entry(key).map(|entry| &entry.body)
+    }
+
+    /// What was chosen, where the key is a decision that was made.
+    fn chosen(&self, key: &Key) -> Option<&'a str> {
+        match self.body(key)? {
+            EntryBody::Decided { chosen } => Some(chosen),
+            EntryBody::Started { .. } | EntryBody::Step(_) | EntryBody::Timer { .. } | EntryBody::Finished { .. } => None,
+        }
+    }
+
+    fn workflow(&mut self) -> Walked {
+        let root = Key::root();
+        let input = match (&self.definition.input, self.entry(&root)) {
+            (None, _) => self.state.input.get(),
+            (Some(_), Some(entry)) => recorded_input(entry),
+            (Some(template), None) => {
+                let input = self.state.input.get();
+                let sight = Sight::of_workflow(&input, None);
+                return match template.eval(&input, &|name| self.variable(&sight, name)) {
+                    Ok(input) => self.ask(Ask::Start { key: root, kind: foldback_core::TaskKind::Do, input: Arc::new(input) }),
+                    Err(detail) => Walked::Failed(self.workflow_fault("The input of the workflow cannot be shaped", "/input/from", detail)),
+                };
+            }
+        };
+        let scope = Scope { key: root, list: &self.definition.tasks, input, around: None, variables: Vec::new() };
+        self.list(&scope)
+    }
+
+    /// The workflow's output from the data at its end.
+    fn output(&self, data: &Arc<Value>) -> Result<Value, Failure> {
+        let Some(template) = &self.definition.output else { return Ok((**data).clone()) };
+        let input = match (&self.definition.input, self.entry(&Key::root())) {
+            (Some(_), Some(entry)) => recorded_input(entry),
+            (Some(_) | None, _) => self.state.input.get(),
+        };
+        let sight = Sight::of_workflow(&input, Some(data));
+        template
+            .eval(data, &|name| self.variable(&sight, name))
+            .map_err(|detail| self.workflow_fault("The output of the workflow cannot be shaped", "/output/as", detail).failure)
+    }
+
+    fn workflow_fault(&self, title: &str, instance: &str, detail: String) -> Fault {
+        let mut failure = crate::program::expression_failure(title, detail);
+        failure.instance = Some(instance.to_owned());
+        Fault { failure, is_recorded: false }
+    }
+
+    /// Walks a list of tasks from what finished last in it.
+    fn list(&mut self, scope: &Scope<'_>) -> Walked {
+        let cursor = self.state.cursors.get(&scope.key);
+        let data = cursor.and_then(|cursor| cursor.data.as_ref()).map_or_else(|| scope.input.clone(), Slot::get);
+        let next = match cursor {
+            None => 0,
+            Some(cursor) => match self.after(scope, cursor) {
+                Ok((_, Flow::To(index))) => index,
+                Ok((index, Flow::Continue)) => index + 1,
+                Ok((_, Flow::Exit)) => return Walked::Done(data),
+                Ok((_, Flow::End)) => return Walked::End(data),
+                Err(lost) => return Walked::Lost(lost),
+            },
+        };
+        let Some(task) = scope.list.tasks.get(next) else { return Walked::Done(data) };
+        let first = scope.key.child(&task.name);
+        let key = match self.state.newest_visit(&first) {
+            Some((key, visit)) if self.is_finished(&key) => first.visit(visit + 1),
+            Some((key, _)) => key,
+            None => first,
+        };
+        self.task(task, key, data, scope)
+    }
+
+    /// Where it goes after the task that finished last.
+    fn after(&self, scope: &Scope<'_>, cursor: &Cursor) -> Result<(usize, Flow), Box<Divergence>> {
+        let Some(index) = scope.list.position(cursor.last.name()) else {
+            return Err(Box::new(Divergence {
+                key: cursor.last.clone(),
+                recorded: format!("`{}` finished", cursor.last),
+                asked: "the definition has no such task".into(),
+            }));
+        };
+        let task = &scope.list.tasks[index];
+        // A visit that began after the last one finished supersedes it: the flow led to itself.
+        let newest = self.state.newest_visit(&scope.key.child(&task.name));
+        if newest.is_some_and(|(key, _)| key != cursor.last) {
+            return Ok((index, Flow::To(index)));
+        }
+        if self.chosen(&cursor.last.mark("if")) == Some(leaf::SKIP) {
+            return Ok((index, Flow::Continue));
+        }
+        let flow = match &task.body {
+            Body::Switch(cases) => {
+                let chosen = self.chosen(&cursor.last.mark("switch")).or_else(|| self.chosen(&cursor.last));
+                cases.iter().find(|case| Some(case.name.as_str()) == chosen).map_or(task.then, |case| case.then)
+            }
+            Body::Try(block) => match (block.then, self.body(&cursor.last)) {
+                (Some(then), Some(EntryBody::Finished { kind, .. })) if *kind == tries::BY_HANDLER => then,
+                _ => task.then,
+            },
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Set(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => task.then,
+        };
+        Ok((index, flow))
+    }
+
+    /// Whether the task of this key is over.
+    fn is_finished(&self, key: &Key) -> bool {
+        match self.body(key) {
+            Some(EntryBody::Finished { .. } | EntryBody::Decided { .. }) => true,
+            Some(EntryBody::Step(step)) => step.finishes && step.status == StepStatus::Completed,
+            Some(EntryBody::Timer { fired, finishes, .. }) => *fired && *finishes,
+            Some(EntryBody::Started { .. }) | None => false,
+        }
+    }
+
+    /// The output of a task that is over, where it has one of its own.
+    fn output_of(&self, key: &Key) -> Option<Arc<Value>> {
+        match self.body(key)? {
+            EntryBody::Finished { output, .. } => Some(output.get()),
+            EntryBody::Step(step) => step.output.as_ref().map(Slot::get),
+            EntryBody::Started { .. } | EntryBody::Timer { .. } | EntryBody::Decided { .. } => None,
+        }
+    }
+
+    /// A failure at a task.
+    fn fault(&self, task: &Task, key: &Key, mut failure: Failure) -> Walked {
+        failure.key = failure.key.or_else(|| Some(key.clone()));
+        failure.instance = failure.instance.or_else(|| Some(task.pointer.to_string()));
+        Walked::Failed(Fault { failure, is_recorded: false })
+    }
+
+    fn expression_fault(&self, task: &Task, key: &Key, title: &str, detail: String) -> Walked {
+        self.fault(task, key, crate::program::expression_failure(title, detail))
+    }
+}
+
+/// The input that was recorded for a task.
+fn recorded_input(entry: &Entry) -> Arc<Value> {
+    entry.input.as_ref().map(Slot::get).unwrap_or_default()
+}
