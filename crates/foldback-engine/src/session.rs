@@ -269,6 +269,8 @@ impl Session {
             return Ok(());
         }
         let id = one.command.workflow_id().clone();
+        // The row before the events: what ends the following must not hide the last of them.
+        let Some(row) = self.store.workflow(&id)? else { return Ok(()) };
         if let Some(observer) = &self.observer {
             let events = load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
             if let Some(last) = events.last() {
@@ -276,7 +278,6 @@ impl Session {
                 observer.committed(&id, &events);
             }
         }
-        let Some(row) = self.store.workflow(&id)? else { return Ok(()) };
         let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
         if !matches!(status, Status::Running | Status::Waiting) {
             one.rest = Some(Rest { workflow_id: id, status, reason: None });
