@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use foldback::core::{Effect, Event, Fact, Key, Usage};
 use foldback::engine::Observer;
+use foldback::core::report::{cut, why};
 use serde_json::Value;
 
 use crate::out::clean;
@@ -241,13 +242,9 @@ fn used(usage: &Usage) -> String {
 
 /// The values that decided, as far as a line holds them.
 fn because(value: &Value) -> String {
-    let text = match value {
-        Value::Null => return String::new(),
-        other => clean(&other.to_string()),
-    };
-    match text.char_indices().nth(60) {
-        Some((at, _)) => format!("because {}…", &text[..at]),
-        None => format!("because {text}"),
+    match value {
+        Value::Null => String::new(),
+        value => format!("because {}", clean(&cut(&why(value), 90))),
     }
 }
 

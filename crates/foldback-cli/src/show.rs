@@ -2,7 +2,7 @@
 //! what a person does next.
 
 use foldback::core::report::{
-    Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree,
+    Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree, why,
 };
 use foldback::core::state::{End, EntryBody};
 use foldback::core::{Event, Fact, Failure, StepStatus, WorkflowState};
@@ -13,7 +13,7 @@ use crate::error::{Error, Exit};
 use crate::moment::{span, with_seconds};
 use crate::out::{Ink, Line, Out, columns};
 use crate::reading::{self, Log, Values};
-use crate::state::{because, mark, spent_text, status_ink};
+use crate::state::{mark, spent_text, status_ink};
 
 /// A scope with more children shows its first and its last ones.
 const CHILDREN_MAX: usize = 40;
@@ -397,7 +397,7 @@ fn rest(node: &TreeNode) -> Line {
             let why = if **values == Value::Null {
                 String::new()
             } else {
-                format!("  because {}", because(values))
+                format!("  because {}", why(values))
             };
             Line::new()
                 .plain("chose ")

@@ -1,10 +1,9 @@
 //! `state`, `steps` and `decisions`: the three questions, answered from the log alone.
 
-use std::sync::Arc;
 
 use foldback::core::report::{
     ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars,
-    state_view, steps as steps_of, undos,
+    state_view, steps as steps_of, undos, why,
 };
 use foldback::core::{Event, Status, WorkflowState};
 use serde_json::Value;
@@ -312,7 +311,7 @@ pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
                 Line::new().ink(Ink::Bold, report.key.as_str()),
                 Line::new().dim("chose ").ink(Ink::Cyan, report.chosen),
                 Line::new().dim("out of ").plain(report.options.join(", ")),
-                Line::new().dim("because ").plain(because(&report.because)),
+                Line::new().dim("because ").plain(why(&report.because)),
             ]
         });
         let titles = [
@@ -326,15 +325,4 @@ pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
     }
     out.flush()?;
     trouble.map_or(Ok(Exit::Done), Err)
-}
-
-/// The values that decided, for a line: `.verdict = "revise"` where they are named.
-pub fn because(value: &Arc<Value>) -> String {
-    match &**value {
-        Value::Object(named) if !named.is_empty() => {
-            let told = |(name, value): (&String, &Value)| format!("{name} = {}", brief(value, 120));
-            named.iter().map(told).collect::<Vec<_>>().join(", ")
-        }
-        other => brief(other, CELL_MAX),
-    }
 }

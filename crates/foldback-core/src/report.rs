@@ -131,6 +131,37 @@ pub fn cut(text: &str, max: usize) -> String {
     }
 }
 
+/// Why a decision was made, for a line: the values that decided it, by name. A program may give
+/// them as they are (`{"score": 0.4}`) or beside the conditions they stand in (`[{"when": …,
+/// "values": {…}}]`); each name is told once.
+///
+/// ```
+/// use foldback_core::report::why;
+/// use serde_json::json;
+/// assert_eq!(why(&json!({"score": 0.4})), "score = 0.4");
+/// assert_eq!(why(&json!([{"when": ".n > 1", "values": {".n": 2}, "result": true}])), ".n = 2");
+/// ```
+pub fn why(because: &Value) -> String {
+    let mut named = Vec::new();
+    match because {
+        Value::Array(conditions) if conditions.iter().all(|c| c.get("values").is_some_and(Value::is_object)) => {
+            for values in conditions.iter().filter_map(|c| c.get("values").and_then(Value::as_object)) {
+                named.extend(values);
+            }
+        }
+        Value::Object(values) => named.extend(values),
+        _ => {}
+    }
+    let mut told: Vec<String> = Vec::new();
+    for (name, value) in named {
+        let text = format!("{name} = {}", brief(value, 80));
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    if told.is_empty() { brief(because, 120) } else { told.join(", ") }
+}
+
 fn null() -> Arc<Value> {
     Arc::new(Value::Null)
 }
