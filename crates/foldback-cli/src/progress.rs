@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
+use foldback::core::report::{cut, why};
 use foldback::core::{Effect, Event, Fact, Key, Usage};
 use foldback::engine::Observer;
-use foldback::core::report::{cut, why};
 use serde_json::Value;
 
 use crate::out::clean;

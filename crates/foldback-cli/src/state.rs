@@ -1,6 +1,5 @@
 //! `state`, `steps` and `decisions`: the three questions, answered from the log alone.
 
-
 use foldback::core::report::{
     ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars,
     state_view, steps as steps_of, undos, why,

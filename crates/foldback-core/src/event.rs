@@ -9,13 +9,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::step::{Effect, Failure, Recovery, RetryPolicy, Usage};
 use crate::value::{Request, Slot};
 use crate::{Micros, Version};
+
+mod wire;
+
+pub use wire::{DecodeError, ENGINE_TYPES};
 
 /// The id of an event: a UUIDv7 when we make it, any UUID when a caller supplies it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,7 +137,11 @@ pub enum Fact {
     /// Stimulus: the step failed for good.
     StepFailed(Box<StepFailed>),
     /// Stimulus: nobody knows whether a `write` happened.
-    OutcomeUnknown { key: Key, attempt: u32, reason: String },
+    OutcomeUnknown {
+        key: Key,
+        attempt: u32,
+        reason: String,
+    },
     /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not.
     OutcomeResolved {
         key: Key,
@@ -153,7 +160,11 @@ pub enum Fact {
     /// Consequence: a choice.
     DecisionMade(Box<DecisionMade>),
     /// Consequence: a scope was entered, or a task's input was computed.
-    TaskStarted { key: Key, kind: TaskKind, input: Slot },
+    TaskStarted {
+        key: Key,
+        kind: TaskKind,
+        input: Slot,
+    },
     /// Consequence: a task ended with an output; what lies inside it is superseded.
     TaskFinished {
         key: Key,
@@ -182,7 +193,11 @@ pub enum Fact {
     /// Consequence: the program ended badly.
     WorkflowFailed { error: Failure },
     /// Consequence: the program asks for something else than the log says it asked for.
-    WorkflowParked { key: Key, recorded: String, asked: String },
+    WorkflowParked {
+        key: Key,
+        recorded: String,
+        asked: String,
+    },
 }
 
 /// See [`Fact::WorkflowStarted`].
@@ -393,7 +408,9 @@ impl Fact {
             Fact::OutcomeResolved { landed, .. } => landed.iter().collect(),
             Fact::DecisionMade(e) => vec![&e.because],
             Fact::TaskStarted { input, .. } => vec![input],
-            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
+            Fact::TaskFinished {
+                output, context, ..
+            } => std::iter::once(output).chain(context).collect(),
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
@@ -417,7 +434,9 @@ impl Fact {
             Fact::OutcomeResolved { landed, .. } => landed.iter_mut().collect(),
             Fact::DecisionMade(e) => vec![&mut e.because],
             Fact::TaskStarted { input, .. } => vec![input],
-            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
+            Fact::TaskFinished {
+                output, context, ..
+            } => std::iter::once(output).chain(context).collect(),
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
@@ -433,210 +452,5 @@ impl Fact {
     /// The version of the fact's shape as it is written today.
     pub fn schema_version(&self) -> u32 {
         1
-    }
-}
-
-/// The fields of the variants that are written inline in the enum, for reading.
-mod shape {
-    use super::*;
-
-    #[derive(Deserialize)]
-    pub struct AttemptStarted {
-        pub key: Key,
-        pub attempt: u32,
-    }
-    #[derive(Deserialize)]
-    pub struct OutcomeUnknown {
-        pub key: Key,
-        pub attempt: u32,
-        pub reason: String,
-    }
-    #[derive(Deserialize)]
-    pub struct OutcomeResolved {
-        pub key: Key,
-        #[serde(default)]
-        pub landed: Option<Slot>,
-    }
-    #[derive(Deserialize)]
-    pub struct TimerSet {
-        pub key: Key,
-        pub due: Micros,
-        #[serde(default)]
-        pub finishes: bool,
-    }
-    #[derive(Deserialize)]
-    pub struct TimerFired {
-        pub key: Key,
-    }
-    #[derive(Deserialize)]
-    pub struct TaskStarted {
-        pub key: Key,
-        pub kind: TaskKind,
-        pub input: Slot,
-    }
-    #[derive(Deserialize)]
-    pub struct TaskFinished {
-        pub key: Key,
-        pub kind: TaskKind,
-        pub output: Slot,
-        #[serde(default)]
-        pub context: Option<Slot>,
-    }
-    #[derive(Deserialize)]
-    pub struct UndoArmed {
-        pub key: Key,
-        pub undo: Slot,
-        #[serde(default)]
-        pub previous: Option<Version>,
-    }
-    #[derive(Deserialize)]
-    pub struct Recorded {
-        #[serde(default)]
-        pub key: Option<Key>,
-        pub data: Slot,
-    }
-    #[derive(Deserialize)]
-    pub struct WorkflowCompleted {
-        pub output: Slot,
-    }
-    #[derive(Deserialize)]
-    pub struct WorkflowFailed {
-        pub error: Failure,
-    }
-    #[derive(Deserialize)]
-    pub struct WorkflowParked {
-        pub key: Key,
-        pub recorded: String,
-        pub asked: String,
-    }
-}
-
-/// An event that this build cannot read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeError {
-    /// The event's type.
-    pub event_type: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "event of type {}: {}", self.event_type, self.reason)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-/// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 17] = [
-    "WorkflowStarted",
-    "StepAsked",
-    "AttemptStarted",
-    "AttemptFailed",
-    "StepCompleted",
-    "StepFailed",
-    "OutcomeUnknown",
-    "OutcomeResolved",
-    "TimerSet",
-    "TimerFired",
-    "DecisionMade",
-    "TaskStarted",
-    "TaskFinished",
-    "UndoArmed",
-    "WorkflowCompleted",
-    "WorkflowFailed",
-    "WorkflowParked",
-];
-
-impl Fact {
-    /// The payload of the event as JSON text.
-    pub fn encode(&self) -> String {
-        serde_json::to_string(self).expect("a fact has a JSON text")
-    }
-
-    /// Reads a fact from its type, the version of its shape and its payload.
-    ///
-    /// Every type but the engine's own is a domain event. A shape that is newer than this build
-    /// is refused: guessing at a fact is worse than stopping.
-    pub fn decode(event_type: &str, schema_version: u32, payload: &str) -> Result<Fact, DecodeError> {
-        fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, String> {
-            serde_json::from_str(payload).map_err(|e| e.to_string())
-        }
-        let fail = |reason: String| DecodeError { event_type: event_type.to_owned(), reason };
-        if schema_version != 1 {
-            return Err(fail(format!("shape {schema_version} is not known to this build of Foldback")));
-        }
-        let fact = match event_type {
-            "WorkflowStarted" => read(payload).map(Fact::WorkflowStarted),
-            "StepAsked" => read(payload).map(Fact::StepAsked),
-            "AttemptFailed" => read(payload).map(Fact::AttemptFailed),
-            "StepCompleted" => read(payload).map(Fact::StepCompleted),
-            "StepFailed" => read(payload).map(Fact::StepFailed),
-            "DecisionMade" => read(payload).map(Fact::DecisionMade),
-            "AttemptStarted" => read(payload)
-                .map(|shape::AttemptStarted { key, attempt }| Fact::AttemptStarted { key, attempt }),
-            "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
-                Fact::OutcomeUnknown { key, attempt, reason }
-            }),
-            "OutcomeResolved" => read(payload)
-                .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
-            "TimerSet" => read(payload)
-                .map(|shape::TimerSet { key, due, finishes }| Fact::TimerSet { key, due, finishes }),
-            "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
-            "TaskStarted" => read(payload)
-                .map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted { key, kind, input }),
-            "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
-                Fact::TaskFinished { key, kind, output, context }
-            }),
-            "UndoArmed" => read(payload)
-                .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
-            "WorkflowCompleted" => {
-                read(payload).map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output })
-            }
-            "WorkflowFailed" => {
-                read(payload).map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error })
-            }
-            "WorkflowParked" => read(payload).map(|shape::WorkflowParked { key, recorded, asked }| {
-                Fact::WorkflowParked { key, recorded, asked }
-            }),
-            domain => read(payload)
-                .map(|shape::Recorded { key, data }| Fact::Recorded { event_type: Arc::from(domain), key, data }),
-        };
-        fact.map_err(fail)
-    }
-}
-
-/// The payload with every slot replaced by its value: what `events --json` and people read. Slots
-/// that are not at hand read `null`.
-impl Fact {
-    /// See the impl's documentation.
-    pub fn plain(&self) -> Value {
-        let mut value: Value = serde_json::from_str(&self.encode()).expect("what we encode is JSON");
-        let open = |slot: &Slot| (*slot.get()).clone();
-        match self {
-            Fact::WorkflowStarted(e) => value["input"] = open(&e.input),
-            Fact::StepAsked(e) => value["request"] = e.request.to_json(),
-            Fact::AttemptFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
-            Fact::StepCompleted(e) => value["output"] = open(&e.output),
-            Fact::StepFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
-            Fact::OutcomeResolved { landed, .. } => landed.iter().for_each(|s| value["landed"] = open(s)),
-            Fact::DecisionMade(e) => value["because"] = open(&e.because),
-            Fact::TaskStarted { input, .. } => value["input"] = open(input),
-            Fact::TaskFinished { output, context, .. } => {
-                value["output"] = open(output);
-                context.iter().for_each(|s| value["context"] = open(s));
-            }
-            Fact::UndoArmed { undo, .. } => value["undo"] = open(undo),
-            Fact::Recorded { data, .. } => value = open(data),
-            Fact::WorkflowCompleted { output } => value["output"] = open(output),
-            Fact::AttemptStarted { .. }
-            | Fact::OutcomeUnknown { .. }
-            | Fact::TimerSet { .. }
-            | Fact::TimerFired { .. }
-            | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowParked { .. } => {}
-        }
-        value
     }
 }

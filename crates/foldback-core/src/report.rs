@@ -144,8 +144,15 @@ pub fn cut(text: &str, max: usize) -> String {
 pub fn why(because: &Value) -> String {
     let mut named = Vec::new();
     match because {
-        Value::Array(conditions) if conditions.iter().all(|c| c.get("values").is_some_and(Value::is_object)) => {
-            for values in conditions.iter().filter_map(|c| c.get("values").and_then(Value::as_object)) {
+        Value::Array(conditions)
+            if conditions
+                .iter()
+                .all(|c| c.get("values").is_some_and(Value::is_object)) =>
+        {
+            for values in conditions
+                .iter()
+                .filter_map(|c| c.get("values").and_then(Value::as_object))
+            {
                 named.extend(values);
             }
         }
@@ -159,7 +166,11 @@ pub fn why(because: &Value) -> String {
             told.push(text);
         }
     }
-    if told.is_empty() { brief(because, 120) } else { told.join(", ") }
+    if told.is_empty() {
+        brief(because, 120)
+    } else {
+        told.join(", ")
+    }
 }
 
 fn null() -> Arc<Value> {

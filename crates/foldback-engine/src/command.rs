@@ -87,7 +87,10 @@ impl Start {
         } else {
             return Ok(());
         };
-        Err(Refusal::new(format!("workflow id {id:?} {wrong}"), "use letters, digits, `-`, `_` and `.`"))
+        Err(Refusal::new(
+            format!("workflow id {id:?} {wrong}"),
+            "use letters, digits, `-`, `_` and `.`",
+        ))
     }
 }
 
@@ -127,11 +130,17 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), hint: hint.into() }
+        Refusal {
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 
     /// The refusal of a command to a workflow that is not there.
     pub fn unknown_workflow(id: &str) -> Refusal {
-        Refusal::new(format!("no workflow {id:?} in this store"), "`foldback list` shows what is there; is --store right?")
+        Refusal::new(
+            format!("no workflow {id:?} in this store"),
+            "`foldback list` shows what is there; is --store right?",
+        )
     }
 }

@@ -1,19 +1,23 @@
 //! The loop: one closed enum of messages, one synchronous handler. It performs nothing itself; it
 //! reads a workflow when it takes it up, queues commits, and starts performers.
 
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use foldback_core::{
-    Divergence, Hash, Illegal, Key, Micros, Outcome, Owed, Run, Status, StepStatus, Stimulus, Timing, Turn, WorkflowState, limits, step,
+    Divergence, Hash, Illegal, Key, Micros, Outcome, Owed, Run, Status, StepStatus, Stimulus,
+    Timing, Turn, WorkflowState, limits, step,
 };
-use foldback_store::{Appended, Commit, CommitError, InboxCommand, Ownership, Store, StoreError, WorkflowRow};
+use foldback_store::{
+    Appended, Commit, CommitError, InboxCommand, Ownership, Store, StoreError, WorkflowRow,
+};
 use serde_json::Value;
 
+use crate::Programs;
 use crate::command::{Accepted, Answer, Command, Refusal, Start};
 use crate::ids::{self, EventIds};
 use crate::kind::{Call, Registry};
@@ -21,7 +25,6 @@ use crate::live::{Dispatch, Live};
 use crate::load::{self, LoadError};
 use crate::perform::perform;
 use crate::session::{Observer, Rest};
-use crate::Programs;
 
 /// Everything the loop can be told.
 pub enum Message {
@@ -122,7 +125,11 @@ pub struct Engine {
 
 impl Engine {
     /// An engine for a shard that this process owns, and where to speak to it.
-    pub fn new(around: Surroundings, shard: u32, ownership: Ownership) -> (Engine, Sender<Message>) {
+    pub fn new(
+        around: Surroundings,
+        shard: u32,
+        ownership: Ownership,
+    ) -> (Engine, Sender<Message>) {
         let (to_self, inbox) = channel();
         let engine = Engine {
             around,
@@ -172,7 +179,8 @@ impl Engine {
     }
 
     fn is_done(&self) -> bool {
-        self.failure.is_some() || (self.is_winding_down && self.in_flight.is_empty() && self.under_way == 0)
+        self.failure.is_some()
+            || (self.is_winding_down && self.in_flight.is_empty() && self.under_way == 0)
     }
 
     fn until_next_alarm(&self) -> Duration {
@@ -187,17 +195,44 @@ impl Engine {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Command { command, actor, from } => self.command(command, &actor, from),
-            Message::Report { workflow_id, key, attempt, outcome, latency_ms } => {
+            Message::Command {
+                command,
+                actor,
+                from,
+            } => self.command(command, &actor, from),
+            Message::Report {
+                workflow_id,
+                key,
+                attempt,
+                outcome,
+                latency_ms,
+            } => {
                 self.landed(&workflow_id, &key, attempt);
-                self.say(&workflow_id, Stimulus::Report { key, attempt, outcome, latency_ms }, "engine");
+                self.say(
+                    &workflow_id,
+                    Stimulus::Report {
+                        key,
+                        attempt,
+                        outcome,
+                        latency_ms,
+                    },
+                    "engine",
+                );
                 self.rest_if_done(&workflow_id);
             }
-            Message::Committed { workflow_id, incarnation, result, answer } => {
+            Message::Committed {
+                workflow_id,
+                incarnation,
+                result,
+                answer,
+            } => {
                 self.committed(&workflow_id, incarnation, result, answer);
             }
             Message::Watch { workflow_id, reply } => {
-                self.watchers.entry(workflow_id.clone()).or_default().push(reply);
+                self.watchers
+                    .entry(workflow_id.clone())
+                    .or_default()
+                    .push(reply);
                 self.rest_if_done(&workflow_id);
             }
             Message::WindDown => self.is_winding_down = true,
@@ -217,13 +252,22 @@ impl Engine {
             Command::Start(start) => self.start(start, actor, &from),
             Command::Resume { .. } => self.take_up(&id).map(|()| false),
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
-            Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
+            Command::Record {
+                event_type, data, ..
+            } => self.record(&id, event_type, data, actor, &from),
         };
         match outcome {
             Ok(true) => {} // answered when its commit is on disk
             Ok(false) => {
-                let status = self.live.get(&id).map(|l| l.state.status()).or_else(|| self.stored_status(&id));
-                let accepted = Accepted { status: status.unwrap_or(Status::Running), attached: true };
+                let status = self
+                    .live
+                    .get(&id)
+                    .map(|l| l.state.status())
+                    .or_else(|| self.stored_status(&id));
+                let accepted = Accepted {
+                    status: status.unwrap_or(Status::Running),
+                    attached: true,
+                };
                 self.reply(&id, from, Ok(accepted));
             }
             Err(refusal) => self.reply(&id, from, Err(refusal)),
@@ -241,34 +285,62 @@ impl Engine {
         Start::check_id(&start.workflow_id)?;
         let id = start.workflow_id.clone();
         let known = match self.live.get(&id) {
-            Some(live) => Some((Some(live.state.definition), Some(Hash::of_json(&live.state.input.get())))),
+            Some(live) => Some((
+                Some(live.state.definition),
+                Some(Hash::of_json(&live.state.input.get())),
+            )),
             None => self.row(&id)?.map(|row| (row.definition, row.input_hash)),
         };
         if let Some((definition, input_hash)) = known {
-            if definition != Some(start.definition) || input_hash != Some(Hash::of_json(&start.input)) {
+            if definition != Some(start.definition)
+                || input_hash != Some(Hash::of_json(&start.input))
+            {
                 return Err(another_start(&id, definition != Some(start.definition)));
             }
             return self.take_up(&id).map(|()| false);
         }
         let definition = start.stored_definition();
-        let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let program = self
+            .around
+            .programs
+            .program(&definition)
+            .map_err(unusable)?;
         let state = WorkflowState::empty(&id);
         let run = program.start(&state);
         self.hold(&id, state, run, Status::Running);
-        let stimulus = Stimulus::Start { definition: start.definition, name: start.name, input: start.input, lineage: None };
-        let with = With { definitions: vec![definition], answer: Some(from.clone()) };
-        self.say_with(&id, stimulus, actor, with).map_err(|e| Refusal::new(e.to_string(), "this is a bug in the program"))?;
+        let stimulus = Stimulus::Start {
+            definition: start.definition,
+            name: start.name,
+            input: start.input,
+            lineage: None,
+        };
+        let with = With {
+            definitions: vec![definition],
+            answer: Some(from.clone()),
+        };
+        self.say_with(&id, stimulus, actor, with)
+            .map_err(|e| Refusal::new(e.to_string(), "this is a bug in the program"))?;
         Ok(true)
     }
 
-    fn resolve(&mut self, id: &Arc<str>, key: Key, landed: Option<Value>, actor: &str, from: &ReplyTo) -> Result<bool, Refusal> {
+    fn resolve(
+        &mut self,
+        id: &Arc<str>,
+        key: Key,
+        landed: Option<Value>,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
         self.take_up(id)?;
         let state = self.live.get(id).map(|live| &live.state);
         match state.and_then(|s| s.step(&key)).map(|s| s.status) {
             Some(StepStatus::Unknown) => {}
             Some(other) => {
                 return Err(Refusal::new(
-                    format!("the outcome of `{key}` is not unknown: it is {}", format!("{other:?}").to_lowercase()),
+                    format!(
+                        "the outcome of `{key}` is not unknown: it is {}",
+                        format!("{other:?}").to_lowercase()
+                    ),
                     format!("`foldback steps {id}` shows where each step stands"),
                 ));
             }
@@ -279,13 +351,28 @@ impl Engine {
                 ));
             }
         }
-        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
+        let with = With {
+            definitions: Vec::new(),
+            answer: Some(from.clone()),
+        };
         self.say_with(id, Stimulus::Resolve { key, landed }, actor, with)
-            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
+            .map_err(|e| {
+                Refusal::new(
+                    e.to_string(),
+                    "`foldback show` says where the workflow stands",
+                )
+            })?;
         Ok(true)
     }
 
-    fn record(&mut self, id: &Arc<str>, event_type: Arc<str>, data: Value, actor: &str, from: &ReplyTo) -> Result<bool, Refusal> {
+    fn record(
+        &mut self,
+        id: &Arc<str>,
+        event_type: Arc<str>,
+        data: Value,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
         if foldback_core::event::ENGINE_TYPES.contains(&&*event_type) || event_type.is_empty() {
             return Err(Refusal::new(
                 format!("`{event_type}` is a type of the engine's own"),
@@ -293,14 +380,25 @@ impl Engine {
             ));
         }
         self.take_up(id)?;
-        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
+        let with = With {
+            definitions: Vec::new(),
+            answer: Some(from.clone()),
+        };
         self.say_with(id, Stimulus::Record { event_type, data }, actor, with)
-            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
+            .map_err(|e| {
+                Refusal::new(
+                    e.to_string(),
+                    "`foldback show` says where the workflow stands",
+                )
+            })?;
         Ok(true)
     }
 
     fn row(&mut self, id: &str) -> Result<Option<WorkflowRow>, Refusal> {
-        self.around.store.workflow(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
+        self.around
+            .store
+            .workflow(id)
+            .map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
 
     /// Brings a workflow into memory and goes on with it: a fold, a turn, and what is owed. The
@@ -312,14 +410,30 @@ impl Engine {
         let row = self.row(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
         let state = match load::state_at(&*self.around.store, id, None) {
             Ok(Some(state)) if state.is_started() => state,
-            Ok(_) => return Err(Refusal::new(format!("`{id}` is a stream of domain events, not a workflow"), "there is nothing to run")),
+            Ok(_) => {
+                return Err(Refusal::new(
+                    format!("`{id}` is a stream of domain events, not a workflow"),
+                    "there is nothing to run",
+                ));
+            }
             Err(error) => return Err(unreadable(id, &error)),
         };
-        let stored = self.around.store.definition(&state.definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
+        let stored = self
+            .around
+            .store
+            .definition(&state.definition)
+            .map_err(|e| Refusal::new(e.to_string(), ""))?;
         let Some(definition) = stored else {
-            return Err(Refusal::new(format!("the definition {} of `{id}` is missing", state.definition), "`foldback audit` shows what is damaged"));
+            return Err(Refusal::new(
+                format!("the definition {} of `{id}` is missing", state.definition),
+                "`foldback audit` shows what is damaged",
+            ));
         };
-        let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let program = self
+            .around
+            .programs
+            .program(&definition)
+            .map_err(unusable)?;
         let run = program.start(&state);
         let told = serde_json::from_value(Value::String(row.status)).unwrap_or(Status::Running);
         let owed = state.owes();
@@ -334,7 +448,9 @@ impl Engine {
                     }
                 }
                 Owed::Start(key) => self.pending.push_back((id.clone(), key)),
-                Owed::Retry(key, due) | Owed::Timer(key, due) => self.alarms.push(Reverse((due, id.clone(), key))),
+                Owed::Retry(key, due) | Owed::Timer(key, due) => {
+                    self.alarms.push(Reverse((due, id.clone(), key)))
+                }
             }
         }
         Ok(())
@@ -342,7 +458,8 @@ impl Engine {
 
     fn hold(&mut self, id: &Arc<str>, state: WorkflowState, run: Box<dyn Run>, told: Status) {
         self.incarnations += 1;
-        self.live.insert(id.clone(), Live::new(self.incarnations, state, run, told));
+        self.live
+            .insert(id.clone(), Live::new(self.incarnations, state, run, told));
     }
 
     fn reply(&mut self, id: &Arc<str>, from: ReplyTo, answer: Answer) {
@@ -351,7 +468,10 @@ impl Engine {
             ReplyTo::Nobody => {}
             ReplyTo::Inbox(command) => {
                 let body = serde_json::to_value(&answer).unwrap_or_default();
-                let commit = Commit { consumed: vec![(command, body)], ..Commit::default() };
+                let commit = Commit {
+                    consumed: vec![(command, body)],
+                    ..Commit::default()
+                };
                 self.queue(id.clone(), 0, commit, None);
             }
         }
@@ -374,16 +494,31 @@ impl Engine {
             _ => return self.tell_watchers(id, Status::Quarantined, Some(illegal.to_string())),
         };
         let asked = illegal.to_string();
-        let divergence = Divergence { key: Key::root(), recorded: "a log that obeys the law".into(), asked };
+        let divergence = Divergence {
+            key: Key::root(),
+            recorded: "a log that obeys the law".into(),
+            asked,
+        };
         self.hold(id, state, Box::new(Parking(divergence)), Status::Running);
-        if self.say_with(id, Stimulus::Continue, "engine", With::default()).is_err() {
+        if self
+            .say_with(id, Stimulus::Continue, "engine", With::default())
+            .is_err()
+        {
             self.live.remove(id);
             self.tell_watchers(id, Status::Quarantined, Some(illegal.to_string()));
         }
     }
 
-    fn say_with(&mut self, id: &Arc<str>, stimulus: Stimulus, actor: &str, with: With) -> Result<(), Illegal> {
-        let Some(live) = self.live.get_mut(id) else { return Ok(()) };
+    fn say_with(
+        &mut self,
+        id: &Arc<str>,
+        stimulus: Stimulus,
+        actor: &str,
+        with: With,
+    ) -> Result<(), Illegal> {
+        let Some(live) = self.live.get_mut(id) else {
+            return Ok(());
+        };
         let timing = Timing {
             now: ids::now(),
             actor: Arc::from(actor),
@@ -395,7 +530,9 @@ impl Engine {
         let observed = self.around.observer.is_some();
         let kinds = &self.around.kinds;
         // A person's code runs in here. Its panic costs its workflow, not the process.
-        let said = catch_unwind(AssertUnwindSafe(|| live.say(stimulus, &timing, &mut next_id, kinds, observed)));
+        let said = catch_unwind(AssertUnwindSafe(|| {
+            live.say(stimulus, &timing, &mut next_id, kinds, observed)
+        }));
         let mut advanced = said.unwrap_or_else(|panic| Err(panicked(live, &*panic)))?;
         let incarnation = live.incarnation;
         for (due, key) in advanced.alarms.drain(..) {
@@ -408,16 +545,34 @@ impl Engine {
             Some(mut commit) => {
                 commit.definitions = with.definitions;
                 let status = live.state.status();
-                let answer = with.answer.map(|from| (from, Ok(Accepted { status, attached: false })));
+                let answer = with.answer.map(|from| {
+                    (
+                        from,
+                        Ok(Accepted {
+                            status,
+                            attached: false,
+                        }),
+                    )
+                });
                 if let Some((ReplyTo::Inbox(command), answer)) = &answer {
-                    commit.consumed.push((command.clone(), serde_json::to_value(answer).unwrap_or_default()));
+                    commit.consumed.push((
+                        command.clone(),
+                        serde_json::to_value(answer).unwrap_or_default(),
+                    ));
                 }
                 self.queue(id.clone(), incarnation, commit, answer);
             }
             None => {
                 if let Some(from) = with.answer {
                     let status = live.state.status();
-                    self.reply(id, from, Ok(Accepted { status, attached: false }));
+                    self.reply(
+                        id,
+                        from,
+                        Ok(Accepted {
+                            status,
+                            attached: false,
+                        }),
+                    );
                 }
             }
         }
@@ -430,7 +585,13 @@ impl Engine {
         Ok(())
     }
 
-    fn queue(&mut self, workflow_id: Arc<str>, incarnation: u64, mut commit: Commit, answer: Option<(ReplyTo, Answer)>) {
+    fn queue(
+        &mut self,
+        workflow_id: Arc<str>,
+        incarnation: u64,
+        mut commit: Commit,
+        answer: Option<(ReplyTo, Answer)>,
+    ) {
         commit.shard = self.shard;
         commit.epoch = self.ownership.epoch;
         self.under_way += 1;
@@ -439,12 +600,23 @@ impl Engine {
             commit,
             Box::new(move |result| {
                 // The loop may have ended over a failure; then nobody is owed this.
-                let _gone = to.send(Message::Committed { workflow_id, incarnation, result, answer });
+                let _gone = to.send(Message::Committed {
+                    workflow_id,
+                    incarnation,
+                    result,
+                    answer,
+                });
             }),
         );
     }
 
-    fn committed(&mut self, id: &Arc<str>, incarnation: u64, result: Result<Vec<Appended>, CommitError>, answer: Option<(ReplyTo, Answer)>) {
+    fn committed(
+        &mut self,
+        id: &Arc<str>,
+        incarnation: u64,
+        result: Result<Vec<Appended>, CommitError>,
+        answer: Option<(ReplyTo, Answer)>,
+    ) {
         self.under_way -= 1;
         let appended = match result {
             Ok(appended) => appended,
@@ -453,7 +625,9 @@ impl Engine {
         if let Some((ReplyTo::Caller(reply), answer)) = answer {
             drop(reply.send(answer));
         }
-        let (Some(last), Some(live)) = (appended.first(), self.live.get_mut(id)) else { return };
+        let (Some(last), Some(live)) = (appended.first(), self.live.get_mut(id)) else {
+            return;
+        };
         if live.incarnation != incarnation {
             return;
         }
@@ -472,7 +646,13 @@ impl Engine {
     }
 
     /// A commit was not written. The memory that ran ahead of it is dropped and folded anew.
-    fn refused(&mut self, id: &Arc<str>, incarnation: u64, error: CommitError, answer: Option<(ReplyTo, Answer)>) {
+    fn refused(
+        &mut self,
+        id: &Arc<str>,
+        incarnation: u64,
+        error: CommitError,
+        answer: Option<(ReplyTo, Answer)>,
+    ) {
         match error {
             CommitError::Failed(error) => self.failure = Some(error),
             CommitError::StaleEpoch { .. } => {
@@ -488,7 +668,11 @@ impl Engine {
             | CommitError::CheckpointMoved { .. } => {
                 // What was queued behind the first refusal is refused too: by then the workflow
                 // has been folded anew, and that memory stays.
-                if self.live.get(id).is_some_and(|live| live.incarnation == incarnation) {
+                if self
+                    .live
+                    .get(id)
+                    .is_some_and(|live| live.incarnation == incarnation)
+                {
                     self.live.remove(id);
                     if let Err(refusal) = self.take_up(id) {
                         self.tell_watchers(id, Status::Quarantined, Some(refusal.message));
@@ -506,8 +690,12 @@ impl Engine {
     // ---- attempts -------------------------------------------------------------------------
 
     fn dispatch(&mut self, id: &Arc<str>, Dispatch { key, attempt }: Dispatch) {
-        let Some(live) = self.live.get(id) else { return };
-        let Some(step) = live.state.step(&key) else { return };
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
+        let Some(step) = live.state.step(&key) else {
+            return;
+        };
         if step.status != StepStatus::Running || step.attempts != attempt {
             return;
         }
@@ -531,12 +719,23 @@ impl Engine {
             effect: step.effect,
             idempotency_key: is_write.then(|| step::idempotency_key(id, &key, &step.request_hash)),
             timeout_ms: step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS),
-            rejected: step.rejected.as_ref().map(|slot| ((*slot.get()).clone(), step.error.clone().unwrap_or_default())),
+            rejected: step.rejected.as_ref().map(|slot| {
+                (
+                    (*slot.get()).clone(),
+                    step.error.clone().unwrap_or_default(),
+                )
+            }),
             progress,
             key,
         };
         let kind = self.around.kinds.get(&step.kind).cloned();
-        perform(&self.around.pool, kind, call, &step.kind, self.to_self.clone());
+        perform(
+            &self.around.pool,
+            kind,
+            call,
+            &step.kind,
+            self.to_self.clone(),
+        );
     }
 
     fn landed(&mut self, id: &Arc<str>, key: &Key, attempt: u32) {
@@ -559,13 +758,23 @@ impl Engine {
             if *due > now {
                 return;
             }
-            let Some(Reverse((due, id, key))) = self.alarms.pop() else { return };
-            let Some(live) = self.live.get(&id) else { continue };
+            let Some(Reverse((due, id, key))) = self.alarms.pop() else {
+                return;
+            };
+            let Some(live) = self.live.get(&id) else {
+                continue;
+            };
             match live.state.entries.get(&key).map(|e| &e.body) {
-                Some(foldback_core::EntryBody::Step(step)) if step.status == StepStatus::Backoff && step.due == Some(due) => {
+                Some(foldback_core::EntryBody::Step(step))
+                    if step.status == StepStatus::Backoff && step.due == Some(due) =>
+                {
                     self.pending.push_back((id, key));
                 }
-                Some(foldback_core::EntryBody::Timer { due: set, fired: false, .. }) if *set == due && live.state.end.is_none() => {
+                Some(foldback_core::EntryBody::Timer {
+                    due: set,
+                    fired: false,
+                    ..
+                }) if *set == due && live.state.end.is_none() => {
                     self.say(&id, Stimulus::TimerDue { key }, "engine");
                 }
                 // Superseded meanwhile.
@@ -577,7 +786,9 @@ impl Engine {
     /// Begins what waits for room: steps that were pending, and retries that are due.
     fn fill_room(&mut self) {
         while !self.is_winding_down && self.in_flight.len() < limits::IN_FLIGHT_MAX {
-            let Some((id, key)) = self.pending.pop_front() else { return };
+            let Some((id, key)) = self.pending.pop_front() else {
+                return;
+            };
             self.say(&id, Stimulus::Begin { key }, "engine");
         }
     }
@@ -586,7 +797,9 @@ impl Engine {
 
     /// Tells those who wait, and forgets the workflow, once nothing moves it but a person.
     fn rest_if_done(&mut self, id: &Arc<str>) {
-        let Some(live) = self.live.get(id) else { return };
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
         let status = live.state.status();
         let moves = matches!(status, Status::Running | Status::Waiting);
         if moves || !live.is_settled() || self.flying.contains_key(id) {
@@ -598,14 +811,25 @@ impl Engine {
 
     fn tell_watchers(&mut self, id: &Arc<str>, status: Status, reason: Option<String>) {
         for watcher in self.watchers.remove(id).unwrap_or_default() {
-            let _gone = watcher.send(Rest { workflow_id: id.clone(), status, reason: reason.clone() });
+            let _gone = watcher.send(Rest {
+                workflow_id: id.clone(),
+                status,
+                reason: reason.clone(),
+            });
         }
     }
 
     fn snapshot_if_due(&mut self, id: &Arc<str>) {
-        let Some(live) = self.live.get_mut(id) else { return };
-        let Some(snapshot) = live.snapshot_if_due() else { return };
-        let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
+        let Some(live) = self.live.get_mut(id) else {
+            return;
+        };
+        let Some(snapshot) = live.snapshot_if_due() else {
+            return;
+        };
+        let commit = Commit {
+            snapshots: vec![snapshot],
+            ..Commit::default()
+        };
         self.queue(id.clone(), 0, commit, None);
     }
 }
@@ -620,9 +844,19 @@ impl Run for Parking {
 }
 
 fn panicked(live: &Live, panic: &(dyn std::any::Any + Send)) -> Illegal {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-    let reason = format!("the program panicked: {}", text.unwrap_or_else(|| "without a word".into()));
-    Illegal { version: live.state.version + 1, event_type: "turn".into(), reason }
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    let reason = format!(
+        "the program panicked: {}",
+        text.unwrap_or_else(|| "without a word".into())
+    );
+    Illegal {
+        version: live.state.version + 1,
+        event_type: "turn".into(),
+        reason,
+    }
 }
 
 /// What else rides in the commit of a stimulus.
@@ -633,12 +867,17 @@ struct With {
 }
 
 fn unusable(reason: String) -> Refusal {
-    Refusal::new(format!("the definition cannot be run here: {reason}"), "`foldback check FILE` says more")
+    Refusal::new(
+        format!("the definition cannot be run here: {reason}"),
+        "`foldback check FILE` says more",
+    )
 }
 
 fn unreadable(id: &str, error: &LoadError) -> Refusal {
     match error {
-        LoadError::Store(error) => Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default()),
+        LoadError::Store(error) => {
+            Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default())
+        }
         LoadError::Quarantined { .. } => Refusal::new(
             format!("`{id}` is quarantined: {error}"),
             format!("`foldback audit {id}` shows what is broken; others go on"),
@@ -655,11 +894,19 @@ fn another_start(id: &str, is_definition: bool) -> Refusal {
 }
 
 /// Turns rows of the inbox into messages. A row that this build cannot read is answered so.
-pub fn from_inbox(rows: Vec<InboxCommand>, to: &Sender<Message>, unreadable: &mut dyn FnMut(InboxCommand, String)) {
+pub fn from_inbox(
+    rows: Vec<InboxCommand>,
+    to: &Sender<Message>,
+    unreadable: &mut dyn FnMut(InboxCommand, String),
+) {
     for row in rows {
         match serde_json::from_value::<Command>(row.body.clone()) {
             Ok(command) => {
-                let _gone = to.send(Message::Command { command, actor: Arc::from(&*row.actor), from: ReplyTo::Inbox(row.id) });
+                let _gone = to.send(Message::Command {
+                    command,
+                    actor: Arc::from(&*row.actor),
+                    from: ReplyTo::Inbox(row.id),
+                });
             }
             Err(error) => unreadable(row, error.to_string()),
         }

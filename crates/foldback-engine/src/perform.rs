@@ -1,7 +1,7 @@
 //! Performers: where attempts run. Each reports exactly once, whatever happens to it.
 
-use std::sync::mpsc::Sender;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use foldback_core::step::error_type;
@@ -11,11 +11,29 @@ use crate::engine::Message;
 use crate::kind::{Call, StepKind};
 
 /// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
-pub fn perform(pool: &tokio::runtime::Handle, kind: Option<Arc<dyn StepKind>>, call: Call, kind_name: &str, to: Sender<Message>) {
-    let mut report = Reporting { to: Some(to), workflow_id: call.workflow_id.clone(), key: call.key.clone(), attempt: call.attempt, effect: call.effect, began: Instant::now() };
+pub fn perform(
+    pool: &tokio::runtime::Handle,
+    kind: Option<Arc<dyn StepKind>>,
+    call: Call,
+    kind_name: &str,
+    to: Sender<Message>,
+) {
+    let mut report = Reporting {
+        to: Some(to),
+        workflow_id: call.workflow_id.clone(),
+        key: call.key.clone(),
+        attempt: call.attempt,
+        effect: call.effect,
+        began: Instant::now(),
+    };
     let Some(kind) = kind else {
         let detail = format!("no step kind `{kind_name}` is registered in this process");
-        report.send(failed(Failure::new(error_type::CONFIGURATION, 400, "Unknown step kind", detail)));
+        report.send(failed(Failure::new(
+            error_type::CONFIGURATION,
+            400,
+            "Unknown step kind",
+            detail,
+        )));
         return;
     };
     pool.spawn(async move {
@@ -33,12 +51,18 @@ fn out_of_time(effect: Effect, timeout_ms: u64) -> Outcome {
     let detail = format!("no answer within {timeout_ms} ms");
     match effect {
         Effect::Write => Outcome::Unknown { reason: detail },
-        Effect::Pure | Effect::Read => failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail)),
+        Effect::Pure | Effect::Read => {
+            failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail))
+        }
     }
 }
 
 fn failed(error: Failure) -> Outcome {
-    Outcome::Failed { error, retry_after_ms: None, usage: None }
+    Outcome::Failed {
+        error,
+        retry_after_ms: None,
+        usage: None,
+    }
 }
 
 /// Owed from the moment an attempt starts: dropped without having been sent (the kind panicked,
@@ -73,7 +97,12 @@ impl Drop for Reporting {
         let reason = "the step's code panicked, or its process is ending".to_owned();
         let outcome = match self.effect {
             Effect::Write => Outcome::Unknown { reason },
-            Effect::Pure | Effect::Read => failed(Failure::new(error_type::RUNTIME, 500, "The step broke off", reason)),
+            Effect::Pure | Effect::Read => failed(Failure::new(
+                error_type::RUNTIME,
+                500,
+                "The step broke off",
+                reason,
+            )),
         };
         self.send(outcome);
     }

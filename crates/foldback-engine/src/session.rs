@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::Programs;
 use crate::command::{Answer, Command, Refusal};
-use crate::engine::{Engine, ReplyTo, Message, Surroundings, from_inbox};
+use crate::engine::{Engine, Message, ReplyTo, Surroundings, from_inbox};
 use crate::ids;
 use crate::kind::Registry;
 use crate::load;
@@ -133,7 +133,11 @@ impl Session {
                 return Err(refusal.into());
             }
             let id = own.command.workflow_id().clone();
-            rests.push(own.rest.unwrap_or(Rest { workflow_id: id, status: Status::Running, reason: Some("stopped".into()) }));
+            rests.push(own.rest.unwrap_or(Rest {
+                workflow_id: id,
+                status: Status::Running,
+                reason: Some("stopped".into()),
+            }));
         }
         Ok(rests)
     }
@@ -163,21 +167,33 @@ impl Session {
                 engine.run()
             })
             .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
-        let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
+        let to_loop = take
+            .recv()
+            .map_err(|_| machine("the loop ended at once".into()))?;
         let steered = self.steer(&to_loop, epoch, own);
         let _gone = to_loop.send(Message::WindDown);
-        let ended = thread.join().map_err(|_| machine("the loop panicked; the log is as of its last commit".into()))?;
+        let ended = thread
+            .join()
+            .map_err(|_| machine("the loop panicked; the log is as of its last commit".into()))?;
         // The loop's own word comes first: it says why the steering lost it.
         ended.map_err(SessionError::Store)?;
         steered
     }
 
-    fn steer(&self, to_loop: &Sender<Message>, epoch: u64, own: &mut [Own]) -> Result<(), SessionError> {
+    fn steer(
+        &self,
+        to_loop: &Sender<Message>,
+        epoch: u64,
+        own: &mut [Own],
+    ) -> Result<(), SessionError> {
         let mut waits: Vec<Waiting<'_>> = Vec::new();
         for one in own.iter_mut().filter(|one| !one.is_done()) {
             let workflow_id = one.command.workflow_id().clone();
             let (reply, rest) = channel();
-            let _gone = to_loop.send(Message::Watch { workflow_id: workflow_id.clone(), reply });
+            let _gone = to_loop.send(Message::Watch {
+                workflow_id: workflow_id.clone(),
+                reply,
+            });
             // What was sent to the inbox and not answered yet, the loop takes from there. What was
             // answered by an owner that is gone, is gone on with.
             let command = match (&one.answer, one.is_sent) {
@@ -189,7 +205,11 @@ impl Session {
                 one.answer = None;
                 let (reply, answer) = channel();
                 let from = ReplyTo::Caller(reply);
-                let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
+                let _gone = to_loop.send(Message::Command {
+                    command,
+                    actor: self.actor.clone(),
+                    from,
+                });
                 answer
             });
             waits.push(Waiting { one, answer, rest });
@@ -219,28 +239,54 @@ impl Session {
         Ok(())
     }
 
-    fn pass_on_inbox(&self, to_loop: &Sender<Message>, epoch: u64, seen: &mut Option<u64>) -> Result<(), SessionError> {
+    fn pass_on_inbox(
+        &self,
+        to_loop: &Sender<Message>,
+        epoch: u64,
+        seen: &mut Option<u64>,
+    ) -> Result<(), SessionError> {
         let changes = self.store.change_counter()?;
         if *seen == Some(changes) {
             return Ok(());
         }
         *seen = Some(changes);
-        from_inbox(self.store.commands(0)?, to_loop, &mut |row: InboxCommand, reason| {
-            let refusal = Refusal::new(format!("the owner of this store cannot read the command: {reason}"), "are both processes of the same version?");
-            let answer = serde_json::to_value(Answer::Err(refusal)).unwrap_or_default();
-            let commit = Commit { shard: 0, epoch, consumed: vec![(row.id, answer)], ..Commit::default() };
-            self.store.commit(commit, Box::new(|_| {}));
-        });
+        from_inbox(
+            self.store.commands(0)?,
+            to_loop,
+            &mut |row: InboxCommand, reason| {
+                let refusal = Refusal::new(
+                    format!("the owner of this store cannot read the command: {reason}"),
+                    "are both processes of the same version?",
+                );
+                let answer = serde_json::to_value(Answer::Err(refusal)).unwrap_or_default();
+                let commit = Commit {
+                    shard: 0,
+                    epoch,
+                    consumed: vec![(row.id, answer)],
+                    ..Commit::default()
+                };
+                self.store.commit(commit, Box::new(|_| {}));
+            },
+        );
         Ok(())
     }
 
     // ---- as a client ----------------------------------------------------------------------
 
     fn be_client(&self, own: &mut [Own]) -> Result<(), SessionError> {
-        let waiting_for: HashSet<Arc<str>> = own.iter().filter(|o| !o.is_done()).map(|o| o.command.workflow_id().clone()).collect();
+        let waiting_for: HashSet<Arc<str>> = own
+            .iter()
+            .filter(|o| !o.is_done())
+            .map(|o| o.command.workflow_id().clone())
+            .collect();
         for one in own.iter_mut().filter(|one| !one.is_sent) {
             let body = serde_json::to_value(&one.command).map_err(|e| machine(e.to_string()))?;
-            self.store.send(InboxCommand { id: one.inbox_id.clone(), shard: 0, actor: self.actor.to_string(), body })?;
+            self.store.send(InboxCommand {
+                id: one.inbox_id.clone(),
+                shard: 0,
+                actor: self.actor.to_string(),
+                body,
+            })?;
             one.is_sent = true;
         }
         if waiting_for.is_empty() {
@@ -258,7 +304,11 @@ impl Session {
 
     fn answer_of(&self, one: &Own) -> Result<Option<Answer>, SessionError> {
         match self.store.answer(&one.inbox_id)? {
-            Some(answer) => Ok(Some(serde_json::from_value(answer).map_err(|e| machine(format!("an answer that cannot be read: {e}")))?)),
+            Some(answer) => {
+                Ok(Some(serde_json::from_value(answer).map_err(|e| {
+                    machine(format!("an answer that cannot be read: {e}"))
+                })?))
+            }
             None => Ok(None),
         }
     }
@@ -270,17 +320,25 @@ impl Session {
         }
         let id = one.command.workflow_id().clone();
         // The row before the events: what ends the following must not hide the last of them.
-        let Some(row) = self.store.workflow(&id)? else { return Ok(()) };
+        let Some(row) = self.store.workflow(&id)? else {
+            return Ok(());
+        };
         if let Some(observer) = &self.observer {
-            let events = load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
+            let events =
+                load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
             if let Some(last) = events.last() {
                 one.seen = last.version;
                 observer.committed(&id, &events);
             }
         }
-        let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
+        let status =
+            serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
         if !matches!(status, Status::Running | Status::Waiting) {
-            one.rest = Some(Rest { workflow_id: id, status, reason: None });
+            one.rest = Some(Rest {
+                workflow_id: id,
+                status,
+                reason: None,
+            });
         }
         Ok(())
     }
@@ -309,7 +367,11 @@ fn received<T>(from: &Receiver<T>) -> Result<Option<T>, SessionError> {
 }
 
 fn machine(message: String) -> SessionError {
-    SessionError::Store(StoreError { message, hint: None, is_input: false })
+    SessionError::Store(StoreError {
+        message,
+        hint: None,
+        is_input: false,
+    })
 }
 
 fn lost_loop() -> SessionError {

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 
 use foldback_core::program::StepAsk;
 use foldback_core::{
-    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run, StepStatus,
-    TaskKind, Turn, WorkflowState,
+    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy,
+    Run, StepStatus, TaskKind, Turn, WorkflowState,
 };
 use serde_json::{Value, json};
 
@@ -43,11 +43,21 @@ where
 {
     fn start(&self, state: &WorkflowState) -> Box<dyn Run> {
         let shared = Rc::new(RefCell::new(Shared::default()));
-        let known = state.entries.iter().filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
+        let known = state
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
         shared.borrow_mut().known = known.collect();
         let (function, context) = (self.0.clone(), Ctx::new(Key::root(), &shared));
-        let begin = Box::new(move |input| Box::pin(function(context, input)) as Pin<Box<dyn Future<Output = Ended>>>);
-        Box::new(CodeRun { begin: Some(begin), future: None, shared, end: None })
+        let begin = Box::new(move |input| {
+            Box::pin(function(context, input)) as Pin<Box<dyn Future<Output = Ended>>>
+        });
+        Box::new(CodeRun {
+            begin: Some(begin),
+            future: None,
+            shared,
+            end: None,
+        })
     }
 }
 
@@ -78,7 +88,10 @@ fn known(entry: &Entry) -> Option<Known> {
         EntryBody::Step(step) => match step.status {
             StepStatus::Completed => Some(Known::Ended(Ok((*step.output.as_ref()?.get()).clone()))),
             StepStatus::Failed => Some(Known::Ended(Err(step.error.clone().unwrap_or_default()))),
-            StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => None,
+            StepStatus::Pending
+            | StepStatus::Running
+            | StepStatus::Backoff
+            | StepStatus::Unknown => None,
         },
     }
 }
@@ -101,7 +114,10 @@ impl Run for CodeRun {
             Err(divergence) => return Turn::Diverged(divergence),
         };
         while has_news && let Some(future) = &mut self.future {
-            if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(ended) = future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
                 (self.future, self.end) = (None, Some(ended));
             }
             has_news = match self.shared.borrow_mut().hear(state) {
@@ -117,9 +133,20 @@ impl Run for CodeRun {
             _ => true,
         });
         // What the log owes and the code does not wait for, the code no longer asks for.
-        if let Some(key) = state.open.iter().find(|key| !shared.awaited.contains_key(*key)) {
-            let (recorded, asked) = ("a step or a timer".to_owned(), "nothing of this name".to_owned());
-            return Turn::Diverged(Divergence { key: key.clone(), recorded, asked });
+        if let Some(key) = state
+            .open
+            .iter()
+            .find(|key| !shared.awaited.contains_key(*key))
+        {
+            let (recorded, asked) = (
+                "a step or a timer".to_owned(),
+                "nothing of this name".to_owned(),
+            );
+            return Turn::Diverged(Divergence {
+                key: key.clone(),
+                recorded,
+                asked,
+            });
         }
         if !shared.asks.is_empty() {
             return Turn::Asks(std::mem::take(&mut shared.asks));
@@ -136,12 +163,18 @@ impl Shared {
     fn hear(&mut self, state: &WorkflowState) -> Result<bool, Divergence> {
         let mut heard = Vec::new();
         for (key, hash) in &self.awaited {
-            let Some(entry) = state.entries.get(key) else { continue };
+            let Some(entry) = state.entries.get(key) else {
+                continue;
+            };
             if let (EntryBody::Step(step), Some(hash)) = (&entry.body, hash)
                 && step.request_hash != *hash
             {
                 let recorded = format!("{} request {:?}", step.kind, step.request_hash);
-                return Err(Divergence { key: key.clone(), recorded, asked: format!("request {hash:?}") });
+                return Err(Divergence {
+                    key: key.clone(),
+                    recorded,
+                    asked: format!("request {hash:?}"),
+                });
             }
             if let Some(known) = known(entry) {
                 heard.push((key.clone(), known));
@@ -171,7 +204,14 @@ pub struct Work {
 impl Work {
     /// Work of a kind with an effect and a request (a JSON object).
     pub fn new(kind: &str, effect: Effect, request: Value) -> Work {
-        Work { kind: Arc::from(kind), effect, request, recovery: Recovery::Operator, retry: None, timeout_ms: None }
+        Work {
+            kind: Arc::from(kind),
+            effect,
+            request,
+            recovery: Recovery::Operator,
+            retry: None,
+            timeout_ms: None,
+        }
     }
 
     /// What happens when nobody knows whether it landed.
@@ -181,12 +221,18 @@ impl Work {
 
     /// When it is tried again.
     pub fn retry(self, policy: RetryPolicy) -> Work {
-        Work { retry: Some(policy), ..self }
+        Work {
+            retry: Some(policy),
+            ..self
+        }
     }
 
     /// How long one attempt may take, in ms.
     pub fn timeout_ms(self, timeout_ms: u64) -> Work {
-        Work { timeout_ms: Some(timeout_ms), ..self }
+        Work {
+            timeout_ms: Some(timeout_ms),
+            ..self
+        }
     }
 }
 
@@ -200,7 +246,11 @@ pub struct Ctx {
 
 impl Ctx {
     fn new(scope: Key, shared: &Rc<RefCell<Shared>>) -> Ctx {
-        Ctx { scope, shared: shared.clone(), used: HashMap::new() }
+        Ctx {
+            scope,
+            shared: shared.clone(),
+            used: HashMap::new(),
+        }
     }
 
     fn key(&mut self, name: &str) -> Key {
@@ -232,10 +282,23 @@ impl Ctx {
     /// Waits `delay_ms`, durably.
     pub fn sleep(&mut self, name: &str, delay_ms: u64) -> impl Future<Output = Ended> + '_ {
         let key = self.key(name);
-        self.wait_for(key.clone(), None, Ask::Timer { key, delay_ms, finishes: true })
+        self.wait_for(
+            key.clone(),
+            None,
+            Ask::Timer {
+                key,
+                delay_ms,
+                finishes: true,
+            },
+        )
     }
 
-    fn wait_for(&self, key: Key, hash: Option<Hash>, ask: Ask) -> impl Future<Output = Ended> + use<> {
+    fn wait_for(
+        &self,
+        key: Key,
+        hash: Option<Hash>,
+        ask: Ask,
+    ) -> impl Future<Output = Ended> + use<> {
         let shared = self.shared.clone();
         let mut ask = Some(ask);
         std::future::poll_fn(move |_| {
@@ -259,13 +322,25 @@ impl Ctx {
     }
 
     /// As [`Ctx::decide`], out of named options.
-    pub fn choose(&mut self, name: &str, chosen: &str, options: &[&str], because: impl Into<Value>) -> String {
+    pub fn choose(
+        &mut self,
+        name: &str,
+        chosen: &str,
+        options: &[&str],
+        because: impl Into<Value>,
+    ) -> String {
         let key = self.key(name);
         if let Some(Known::Decided(recorded)) = self.known(&key) {
             return recorded;
         }
         let options = options.iter().map(|o| (*o).to_owned()).collect();
-        self.ask(Ask::Decide { key, chosen: chosen.to_owned(), options, because: because.into(), finishes: true });
+        self.ask(Ask::Decide {
+            key,
+            chosen: chosen.to_owned(),
+            options,
+            because: because.into(),
+            finishes: true,
+        });
         chosen.to_owned()
     }
 
@@ -276,7 +351,12 @@ impl Ctx {
             return recorded;
         }
         let output = Arc::new(compute());
-        self.ask(Ask::Finish { key, kind: TaskKind::Compute, output: output.clone(), context: None });
+        self.ask(Ask::Finish {
+            key,
+            kind: TaskKind::Compute,
+            output: output.clone(),
+            context: None,
+        });
         (*output).clone()
     }
 
@@ -284,25 +364,42 @@ impl Ctx {
     pub fn record(&mut self, name: &str, event_type: &str, data: impl Into<Value>) {
         let key = self.key(name);
         if self.known(&key).is_none() {
-            self.ask(Ask::Record { key, event_type: Arc::from(event_type), data: data.into() });
+            self.ask(Ask::Record {
+                key,
+                event_type: Arc::from(event_type),
+                data: data.into(),
+            });
         }
     }
 
     /// Runs `branch` for each item, side by side, each in a context of its own; gives their outputs
     /// in order. All of them end before the first failure is passed on.
-    pub async fn each<T>(&mut self, name: &str, items: Vec<T>, branch: impl AsyncFn(Ctx, T) -> Ended) -> Ended {
+    pub async fn each<T>(
+        &mut self,
+        name: &str,
+        items: Vec<T>,
+        branch: impl AsyncFn(Ctx, T) -> Ended,
+    ) -> Ended {
         let key = self.key(name);
         match self.known(&key) {
             Some(Known::Ended(ended)) => return ended,
             Some(Known::Started | Known::Decided(_)) => {}
-            None => self.ask(Ask::Start { key: key.clone(), kind: TaskKind::Fork, input: Arc::new(json!({"branches": items.len()})) }),
+            None => self.ask(Ask::Start {
+                key: key.clone(),
+                kind: TaskKind::Fork,
+                input: Arc::new(json!({"branches": items.len()})),
+            }),
         }
         let mut branches = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             let scope = key.item(index as u64);
             match self.known(&scope) {
                 Some(Known::Ended(ended)) => branches.push((scope, None, Some(ended))),
-                _ => branches.push((scope.clone(), Some(Box::pin(branch(Ctx::new(scope, &self.shared), item))), None)),
+                _ => branches.push((
+                    scope.clone(),
+                    Some(Box::pin(branch(Ctx::new(scope, &self.shared), item))),
+                    None,
+                )),
             }
         }
         std::future::poll_fn(|context| {
@@ -312,17 +409,34 @@ impl Ctx {
                 {
                     if let Ok(output) = &end {
                         let (key, output) = (scope.clone(), Arc::new(output.clone()));
-                        self.ask(Ask::Finish { key, kind: TaskKind::Branch, output, context: None });
+                        self.ask(Ask::Finish {
+                            key,
+                            kind: TaskKind::Branch,
+                            output,
+                            context: None,
+                        });
                     }
                     (*future, *ended) = (None, Some(end));
                 }
             }
-            if branches.iter().all(|(.., ended)| ended.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+            if branches.iter().all(|(.., ended)| ended.is_some()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
-        let outputs = branches.into_iter().filter_map(|(.., ended)| ended).collect::<Result<Vec<Value>, Failure>>()?;
+        let outputs = branches
+            .into_iter()
+            .filter_map(|(.., ended)| ended)
+            .collect::<Result<Vec<Value>, Failure>>()?;
         let output = Arc::new(Value::Array(outputs));
-        self.ask(Ask::Finish { key, kind: TaskKind::Fork, output: output.clone(), context: None });
+        self.ask(Ask::Finish {
+            key,
+            kind: TaskKind::Fork,
+            output: output.clone(),
+            context: None,
+        });
         Ok((*output).clone())
     }
 }
