@@ -66,9 +66,7 @@ impl Default for Config {
     fn default() -> Config {
         let kinds = [Kind::Openai, Kind::Anthropic, Kind::Gemini, Kind::Ollama];
         let entry = |kind: Kind| (kind.name().to_owned(), Arc::new(Provider::built_in(kind)));
-        Config {
-            providers: kinds.into_iter().map(entry).collect(),
-        }
+        Config { providers: kinds.into_iter().map(entry).collect() }
     }
 }
 
@@ -132,8 +130,7 @@ impl Config {
 
 /// A parser's message without the value that it complains about.
 fn without_values(message: &str) -> String {
-    let is_about_a_value =
-        message.starts_with("invalid type") || message.starts_with("invalid value");
+    let is_about_a_value = message.starts_with("invalid type") || message.starts_with("invalid value");
     match (is_about_a_value, message.split_once(", expected")) {
         (true, Some((_, expected))) => format!("a value is not as expected: expected{expected}"),
         (true, None) => "a value is not as expected".to_owned(),
@@ -146,17 +143,9 @@ pub(crate) fn resolve<'a>(
     config: &'a Config,
     model: &'a str,
 ) -> Result<(&'a Provider, &'a str), ModelProblem> {
-    let known = || {
-        config
-            .providers
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let Some((provider, name)) = model
-        .split_once('/')
-        .filter(|(provider, name)| !provider.is_empty() && !name.is_empty())
+    let known = || config.providers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let Some((provider, name)) =
+        model.split_once('/').filter(|(provider, name)| !provider.is_empty() && !name.is_empty())
     else {
         return Err(ModelProblem {
             message: format!("the model `{model}` is not written provider/model"),
@@ -167,10 +156,7 @@ pub(crate) fn resolve<'a>(
         Some(provider) => Ok((provider, name)),
         None => Err(ModelProblem {
             message: format!("the model `{model}` names an unknown provider `{provider}`"),
-            hint: format!(
-                "providers: {}; add [providers.{provider}] to {FILE} for another",
-                known()
-            ),
+            hint: format!("providers: {}; add [providers.{provider}] to {FILE} for another", known()),
         }),
     }
 }

@@ -15,13 +15,7 @@ impl Work for Noop {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
 
     async fn work(self: Arc<Self>, _: Call, mut request: Value) -> Outcome {
-        let output = request
-            .get_mut("value")
-            .map(Value::take)
-            .unwrap_or_default();
-        Outcome::Completed {
-            output,
-            usage: None,
-        }
+        let output = request.get_mut("value").map(Value::take).unwrap_or_default();
+        Outcome::Completed { output, usage: None }
     }
 }

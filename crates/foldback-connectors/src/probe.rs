@@ -35,11 +35,7 @@ pub fn providers(config: &Config) -> Vec<ProviderStatus> {
         api_key_env: provider.api_key_env.clone(),
         is_key_set: provider.key_if_set().is_some(),
     };
-    config
-        .providers
-        .values()
-        .map(|provider| status(provider))
-        .collect()
+    config.providers.values().map(|provider| status(provider)).collect()
 }
 
 /// Asks a provider for its models, with its key where it is set: one line for a person either way.
@@ -55,18 +51,12 @@ pub async fn probe(status: &ProviderStatus) -> Result<String, String> {
             Err(format!("{} is missing", status.base_url))
         };
     }
-    let key = status
-        .api_key_env
-        .as_deref()
-        .and_then(crate::config::variable);
+    let key = status.api_key_env.as_deref().and_then(crate::config::variable);
     let (path, header) = match status.kind.as_str() {
         "ollama" => ("api/tags", None),
         "anthropic" => ("models", key.map(|key| ("x-api-key", key))),
         "gemini" => ("models", key.map(|key| ("x-goog-api-key", key))),
-        _ => (
-            "models",
-            key.map(|key| ("authorization", format!("Bearer {key}"))),
-        ),
+        _ => ("models", key.map(|key| ("authorization", format!("Bearer {key}")))),
     };
     let client = web::pooled()?;
     let mut request = client.get(under(&status.base_url, path)).timeout(PATIENCE);
@@ -74,26 +64,19 @@ pub async fn probe(status: &ProviderStatus) -> Result<String, String> {
         request = request.header("anthropic-version", "2023-06-01");
     }
     if let Some((name, value)) = header {
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| format!("{} holds no key", variable_of(status)))?;
+        let mut value =
+            HeaderValue::from_str(&value).map_err(|_| format!("{} holds no key", variable_of(status)))?;
         value.set_sensitive(true);
         request = request.header(HeaderName::from_static(name), value);
     }
-    let response = request
-        .send()
-        .await
-        .map_err(|error| format!("not reachable: {}", web::cause(&error)))?;
+    let response = request.send().await.map_err(|error| format!("not reachable: {}", web::cause(&error)))?;
     let code = response.status().as_u16();
     match code {
         200..=299 => Ok(models(response).await),
-        401 | 403 if !status.is_key_set => Err(format!(
-            "reachable; answers {code}, as {} is not set",
-            variable_of(status)
-        )),
-        401 | 403 => Err(format!(
-            "reachable; refuses the key in {} ({code})",
-            variable_of(status)
-        )),
+        401 | 403 if !status.is_key_set => {
+            Err(format!("reachable; answers {code}, as {} is not set", variable_of(status)))
+        }
+        401 | 403 => Err(format!("reachable; refuses the key in {} ({code})", variable_of(status))),
         _ => Err(format!("answers {code}")),
     }
 }
@@ -104,12 +87,8 @@ fn variable_of(status: &ProviderStatus) -> &str {
 
 async fn models(response: reqwest::Response) -> String {
     let list: Option<Value> = response.json().await.ok();
-    let count = |name: &str| {
-        list.as_ref()
-            .and_then(|list| list.get(name))
-            .and_then(Value::as_array)
-            .map(Vec::len)
-    };
+    let count =
+        |name: &str| list.as_ref().and_then(|list| list.get(name)).and_then(Value::as_array).map(Vec::len);
     match count("data").or_else(|| count("models")) {
         Some(n) => format!("reachable, {n} model{}", if n == 1 { "" } else { "s" }),
         None => "reachable".to_owned(),

@@ -19,19 +19,12 @@ impl<'a> Members<'a> {
     ///
     /// # Errors
     /// A request that is no object, or has a member that is not in `known`.
-    pub(crate) fn of(
-        kind: &'static str,
-        request: &'a Value,
-        known: &[&str],
-    ) -> Result<Members<'a>, Failure> {
+    pub(crate) fn of(kind: &'static str, request: &'a Value, known: &[&str]) -> Result<Members<'a>, Failure> {
         let Value::Object(map) = request else {
             return Err(wrong(kind, "the request is no object"));
         };
         if let Some(name) = map.keys().find(|name| !known.contains(&name.as_str())) {
-            return Err(wrong(
-                kind,
-                &format!("`{name}` is not known; known are {}", known.join(", ")),
-            ));
+            return Err(wrong(kind, &format!("`{name}` is not known; known are {}", known.join(", "))));
         }
         Ok(Members { kind, map })
     }
@@ -50,9 +43,7 @@ impl<'a> Members<'a> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        read(value)
-            .map(Some)
-            .ok_or_else(|| wrong(self.kind, &format!("`{name}` is not {what}")))
+        read(value).map(Some).ok_or_else(|| wrong(self.kind, &format!("`{name}` is not {what}")))
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, Failure> {
@@ -69,12 +60,8 @@ impl<'a> Members<'a> {
 
     pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Failure> {
         let whole = |value: &Value| {
-            let float = || {
-                value
-                    .as_f64()
-                    .filter(|n| n.fract() == 0.0 && (0.0..=9e15).contains(n))
-                    .map(|n| n as u64)
-            };
+            let float =
+                || value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..=9e15).contains(n)).map(|n| n as u64);
             value.as_u64().or_else(float)
         };
         self.typed(name, "a whole number, 0 or more", whole)
@@ -91,12 +78,7 @@ impl<'a> Members<'a> {
 
 /// A request that cannot be performed.
 pub(crate) fn wrong(kind: &str, what: &str) -> Failure {
-    Failure::new(
-        error_type::CONFIGURATION,
-        400,
-        "Bad request",
-        format!("{kind}: {what}"),
-    )
+    Failure::new(error_type::CONFIGURATION, 400, "Bad request", format!("{kind}: {what}"))
 }
 
 /// A value as text: a string as it is, other JSON compact.

@@ -56,11 +56,7 @@ impl<W: Work> StepKind for Veiled<W> {
 
 /// A failed outcome without more to say than its failure.
 pub(crate) fn failed(error: Failure) -> Outcome {
-    Outcome::Failed {
-        error,
-        retry_after_ms: None,
-        usage: None,
-    }
+    Outcome::Failed { error, retry_after_ms: None, usage: None }
 }
 
 /// The secrets of one call, and what is shown in their places.
@@ -79,21 +75,10 @@ impl Veil {
             }
         }
         // A password goes out as base64; a server that echoes headers gives it back like that.
-        if call
-            .secrets
-            .keys()
-            .any(|pointer| pointer.starts_with("/authentication/"))
-        {
-            let part = |name| {
-                request
-                    .pointer(&format!("/authentication/{name}"))
-                    .and_then(Value::as_str)
-            };
+        if call.secrets.keys().any(|pointer| pointer.starts_with("/authentication/")) {
+            let part = |name| request.pointer(&format!("/authentication/{name}")).and_then(Value::as_str);
             if let (Some(user), Some(password)) = (part("username"), part("password")) {
-                veil = veil.hide(
-                    &STANDARD.encode(format!("{user}:{password}")),
-                    "[secret authentication]",
-                );
+                veil = veil.hide(&STANDARD.encode(format!("{user}:{password}")), "[secret authentication]");
             }
         }
         veil
@@ -104,8 +89,7 @@ impl Veil {
         if value.len() >= SHORTEST {
             self.hidden.push((value.to_owned(), shown.to_owned()));
             // Longest first, so that a secret that contains another leaves no rest.
-            self.hidden
-                .sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+            self.hidden.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         }
         self
     }
@@ -132,9 +116,7 @@ impl Veil {
         }
         match value {
             Value::String(text) => Value::String(self.text(&text).into_owned()),
-            Value::Array(items) => {
-                Value::Array(items.into_iter().map(|item| self.value(item)).collect())
-            }
+            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.value(item)).collect()),
             Value::Object(map) => Value::Object(
                 map.into_iter()
                     .map(|(name, value)| (self.text(&name).into_owned(), self.value(value)))
@@ -156,31 +138,14 @@ impl Veil {
             return outcome;
         }
         match outcome {
-            Outcome::Completed { output, usage } => Outcome::Completed {
-                output: self.value(output),
-                usage,
-            },
-            Outcome::Failed {
-                error,
-                retry_after_ms,
-                usage,
-            } => Outcome::Failed {
-                error: self.failure(error),
-                retry_after_ms,
-                usage,
-            },
-            Outcome::Rejected {
-                output,
-                error,
-                usage,
-            } => Outcome::Rejected {
-                output: self.value(output),
-                error: self.failure(error),
-                usage,
-            },
-            Outcome::Unknown { reason } => Outcome::Unknown {
-                reason: self.text(&reason).into_owned(),
-            },
+            Outcome::Completed { output, usage } => Outcome::Completed { output: self.value(output), usage },
+            Outcome::Failed { error, retry_after_ms, usage } => {
+                Outcome::Failed { error: self.failure(error), retry_after_ms, usage }
+            }
+            Outcome::Rejected { output, error, usage } => {
+                Outcome::Rejected { output: self.value(output), error: self.failure(error), usage }
+            }
+            Outcome::Unknown { reason } => Outcome::Unknown { reason: self.text(&reason).into_owned() },
         }
     }
 }
@@ -201,14 +166,7 @@ mod tests {
             veil.value(json!({"canary": ["my canary", 1]})),
             json!({"[secret a]": ["my [secret a]", 1]})
         );
-        let shown = veil.outcome(Outcome::Unknown {
-            reason: "sent canary".into(),
-        });
-        assert_eq!(
-            shown,
-            Outcome::Unknown {
-                reason: "sent [secret a]".into()
-            }
-        );
+        let shown = veil.outcome(Outcome::Unknown { reason: "sent canary".into() });
+        assert_eq!(shown, Outcome::Unknown { reason: "sent [secret a]".into() });
     }
 }

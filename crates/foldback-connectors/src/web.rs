@@ -71,10 +71,7 @@ fn builder() -> ClientBuilder {
 fn finish(builder: impl Fn() -> ClientBuilder) -> Built {
     install_cryptography();
     builder().build().or_else(|first| {
-        builder()
-            .tls_certs_only(Vec::<reqwest::Certificate>::new())
-            .build()
-            .map_err(|_| cause(&first))
+        builder().tls_certs_only(Vec::<reqwest::Certificate>::new()).build().map_err(|_| cause(&first))
     })
 }
 
@@ -103,7 +100,9 @@ pub(crate) fn cause(error: &reqwest::Error) -> String {
         text.push_str(kind);
     }
     if text.contains("UnknownIssuer") {
-        text.push_str(" (no certificate authority known here vouches for it; see ca-certificates, SSL_CERT_FILE)");
+        text.push_str(
+            " (no certificate authority known here vouches for it; see ca-certificates, SSL_CERT_FILE)",
+        );
     }
     text
 }
@@ -128,20 +127,13 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 /// How long the other side asks to wait, in ms: `retry-after-ms`, or `retry-after` in seconds or
 /// as a date.
 pub(crate) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    };
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(ms) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
         return Some(ms.max(0.0).ceil() as u64);
     }
     let after = text("retry-after")?;
     if let Ok(seconds) = after.parse::<f64>() {
-        return seconds
-            .is_finite()
-            .then(|| (seconds.max(0.0) * 1_000.0).ceil() as u64);
+        return seconds.is_finite().then(|| (seconds.max(0.0) * 1_000.0).ceil() as u64);
     }
     let at = jiff::fmt::rfc2822::parse(after).ok()?.timestamp();
     let ms = at.as_millisecond() - jiff::Timestamp::now().as_millisecond();
@@ -179,10 +171,7 @@ mod tests {
         assert_eq!(parse("retry-after", "3"), Some(3_000));
         assert_eq!(parse("retry-after", "0.5"), Some(500));
         assert_eq!(parse("retry-after-ms", "250"), Some(250));
-        assert_eq!(
-            parse("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(0)
-        );
+        assert_eq!(parse("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(0));
         let far = parse("retry-after", "Fri, 31 Dec 2100 23:59:59 GMT").expect("a date");
         assert!(far > 1_000_000, "{far}");
         assert_eq!(parse("retry-after", "soon"), None);
@@ -198,11 +187,7 @@ mod tests {
             ("https://api.openai.com/v1", false),
             ("http://localhost.example.com/", false),
         ] {
-            assert_eq!(
-                is_loopback(&text.parse().expect("an address")),
-                expected,
-                "{text}"
-            );
+            assert_eq!(is_loopback(&text.parse().expect("an address")), expected, "{text}");
         }
     }
 }

@@ -12,45 +12,22 @@ use support::*;
 #[tokio::test]
 async fn content_is_told_by_its_type() {
     let table: Vec<(&str, &[u8], Value)> = vec![
-        (
-            "content-type: application/json\r\n",
-            b"{\"a\": [1, 2.5]}",
-            json!({"a": [1, 2.5]}),
-        ),
-        (
-            "content-type: application/problem+json; charset=utf-8\r\n",
-            b"\xef\xbb\xbf[]",
-            json!([]),
-        ),
+        ("content-type: application/json\r\n", b"{\"a\": [1, 2.5]}", json!({"a": [1, 2.5]})),
+        ("content-type: application/problem+json; charset=utf-8\r\n", b"\xef\xbb\xbf[]", json!([])),
         ("content-type: application/json\r\n", b"", Value::Null),
         ("content-type: text/plain\r\n", b"[1]", json!("[1]")),
         ("content-type: text/plain\r\n", b"", json!("")),
         ("", b"[1]", json!([1])),
         ("", b"hello", json!("hello")),
-        (
-            "content-type: image/png\r\n",
-            b"\xff\xd8\x00",
-            json!("/9gA"),
-        ),
+        ("content-type: image/png\r\n", b"\xff\xd8\x00", json!("/9gA")),
     ];
     for (headers, body, expected) in table {
         let server = Server::constant("200 OK", headers, body).await;
-        let output = completed(
-            run(
-                "http",
-                json!({"method": "GET", "uri": server.url("/")}),
-                Read,
-            )
-            .await,
-        );
+        let output = completed(run("http", json!({"method": "GET", "uri": server.url("/")}), Read).await);
         assert_eq!(output, expected, "{headers:?} {body:?}");
         let raw = json!({"method": "GET", "uri": server.url("/"), "output": "raw"});
         let raw = completed(run("http", raw, Read).await);
-        assert_eq!(
-            raw.as_str().map(|text| text.len() % 4),
-            Some(0),
-            "base64: {raw}"
-        );
+        assert_eq!(raw.as_str().map(|text| text.len() % 4), Some(0), "base64: {raw}");
     }
 }
 
@@ -69,19 +46,13 @@ async fn a_request_is_sent_as_asked() {
     });
     let output = completed(run("http", request, Write).await);
     let seen = &server.seen()[0];
-    assert_eq!(
-        seen.line,
-        "POST /items?x=1&q=a+b%26c&n=2&tags=r&tags=s HTTP/1.1"
-    );
+    assert_eq!(seen.line, "POST /items?x=1&q=a+b%26c&n=2&tags=r&tags=s HTTP/1.1");
     assert_eq!(seen.json(), json!({"name": "é"}));
     assert_eq!(seen.header("content-type"), Some("application/json"));
     assert_eq!(seen.header("idempotency-key"), Some("the-idempotency-key"));
     assert_eq!(seen.header("authorization"), Some("Bearer t-1"));
     assert_eq!(seen.header("x-mine"), Some("yes"));
-    assert!(
-        seen.header("accept")
-            .is_some_and(|accept| accept.starts_with("application/json"))
-    );
+    assert!(seen.header("accept").is_some_and(|accept| accept.starts_with("application/json")));
     assert_eq!(output["statusCode"], 201);
     assert_eq!(output["content"], json!({"id": 1}));
     assert_eq!(output["headers"]["x-a"], "1, 2");
@@ -109,10 +80,7 @@ async fn bodies_follow_the_content_type() {
         assert_eq!(completed(run("http", request, Write).await), Value::Null);
         let seen = server.seen().pop().expect("a request");
         assert_eq!(String::from_utf8_lossy(&seen.body), expected);
-        assert_eq!(
-            seen.header("content-type"),
-            Some(content_type.unwrap_or("application/json"))
-        );
+        assert_eq!(seen.header("content-type"), Some(content_type.unwrap_or("application/json")));
     }
 }
 
@@ -126,23 +94,15 @@ async fn a_write_carries_one_key_over_all_its_attempts_and_a_read_none() {
         call.attempt = attempt;
         completed(perform(&registry, "http", call).await);
     }
-    let own =
-        json!({"method": "POST", "uri": server.url("/"), "headers": {"idempotency-key": "mine"}});
+    let own = json!({"method": "POST", "uri": server.url("/"), "headers": {"idempotency-key": "mine"}});
     completed(run("http", own, Write).await);
     completed(run("http", json!({"uri": server.url("/")}), Read).await);
     let seen = server.seen();
-    let keys: Vec<_> = seen
-        .iter()
-        .map(|seen| seen.header("idempotency-key"))
-        .collect();
+    let keys: Vec<_> = seen.iter().map(|seen| seen.header("idempotency-key")).collect();
     let key = Some("the-idempotency-key");
     assert_eq!(keys, [key, key, key, Some("mine"), None]);
     let connections: Vec<_> = seen.iter().map(|seen| seen.connection).collect();
-    assert_eq!(
-        connections,
-        [1, 2, 3, 4, 5],
-        "each write has a connection of its own"
-    );
+    assert_eq!(connections, [1, 2, 3, 4, 5], "each write has a connection of its own");
 }
 
 #[tokio::test]
@@ -159,13 +119,7 @@ async fn an_error_status_is_a_known_outcome() {
     let long = "x".repeat(2_000);
     for (status, headers, body, detail, wait) in [
         ("404 Not Found", "", "no such thing", "no such thing", None),
-        (
-            "429 Too Many Requests",
-            "retry-after: 2\r\n",
-            "slow",
-            "slow",
-            Some(2_000),
-        ),
+        ("429 Too Many Requests", "retry-after: 2\r\n", "slow", "slow", Some(2_000)),
         (
             "503 Service Unavailable",
             "retry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
@@ -173,36 +127,17 @@ async fn an_error_status_is_a_known_outcome() {
             "has no body",
             Some(0),
         ),
-        (
-            "500 Internal Server Error",
-            "content-type: application/json\r\n",
-            "{broken",
-            "{broken",
-            None,
-        ),
+        ("500 Internal Server Error", "content-type: application/json\r\n", "{broken", "{broken", None),
         ("418 I'm a teapot", "", long.as_str(), "xxx…", None),
     ] {
         let server = Server::constant(status, headers, body).await;
-        match run(
-            "http",
-            json!({"method": "POST", "uri": server.url("/x")}),
-            Write,
-        )
-        .await
-        {
-            Outcome::Failed {
-                error,
-                retry_after_ms,
-                ..
-            } => {
+        match run("http", json!({"method": "POST", "uri": server.url("/x")}), Write).await {
+            Outcome::Failed { error, retry_after_ms, .. } => {
                 assert_eq!(error.short_type(), "communication");
                 assert!(status.starts_with(&error.status.to_string()), "{error:?}");
                 assert!(status.ends_with(&error.title), "{error:?}");
                 let told = error.detail.expect("a detail");
-                assert!(
-                    told.contains(detail) && told.chars().count() <= 501,
-                    "{told}"
-                );
+                assert!(told.contains(detail) && told.chars().count() <= 501, "{told}");
                 assert_eq!(retry_after_ms, wait);
             }
             other => panic!("{status}: {other:?}"),
@@ -214,41 +149,25 @@ async fn an_error_status_is_a_known_outcome() {
 #[tokio::test]
 async fn what_did_not_leave_is_known_and_what_may_have_is_not() {
     // A port that nobody listens on.
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let free = nobody.local_addr().expect("an address");
     drop(nobody);
     let refused = json!({"method": "POST", "uri": format!("http://{free}/secret-path?token=1")});
     let (kind, status, detail) = failed(run("http", refused, Write).await);
     assert_eq!((kind.as_str(), status), ("communication", 503));
-    assert!(
-        detail.contains("refused") && !detail.contains("token"),
-        "{detail}"
-    );
+    assert!(detail.contains("refused") && !detail.contains("token"), "{detail}");
 
-    let (_, status, detail) = failed(
-        run(
-            "http",
-            json!({"uri": "http://no-such-host.invalid/"}),
-            Write,
-        )
-        .await,
-    );
+    let (_, status, detail) =
+        failed(run("http", json!({"uri": "http://no-such-host.invalid/"}), Write).await);
     assert_eq!(status, 503, "{detail}");
 
     // TLS to a server that does not speak it fails before the request is sent.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = tokio::io::AsyncWriteExt::write_all(
-                &mut stream,
-                b"HTTP/1.1 400 Bad Request\r\n\r\n",
-            )
-            .await;
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
     let tls = json!({"method": "POST", "uri": format!("https://{address}/")});
@@ -266,47 +185,25 @@ async fn what_did_not_leave_is_known_and_what_may_have_is_not() {
     ] {
         let acts = std::sync::Arc::new(acts);
         let server = Server::start(move |_, _| {
-            acts.iter()
-                .map(|bytes| Act::Send(bytes.clone()))
-                .chain([Act::Close])
-                .collect()
+            acts.iter().map(|bytes| Act::Send(bytes.clone())).chain([Act::Close]).collect()
         })
         .await;
-        let told = unknown(
-            run(
-                "http",
-                json!({"method": "POST", "uri": server.url("/")}),
-                Write,
-            )
-            .await,
-        );
+        let told = unknown(run("http", json!({"method": "POST", "uri": server.url("/")}), Write).await);
         assert!(told.contains(reason), "{name}: {told}");
         assert_eq!(server.seen().len(), 1, "{name}: nothing is sent twice");
     }
 
     // The same answer to a read is a failure that is told.
     let server = Server::constant("200 OK", "content-type: application/json\r\n", "{oops").await;
-    assert_eq!(
-        failed(run("http", json!({"uri": server.url("/")}), Read).await).1,
-        502
-    );
+    assert_eq!(failed(run("http", json!({"uri": server.url("/")}), Read).await).1, 502);
 
     // A complete status is known, also where its body is cut.
     let server = Server::start(|_, _| {
-        vec![
-            Act::Send(b"HTTP/1.1 409 Conflict\r\ncontent-length: 100\r\n\r\nhalf".to_vec()),
-            Act::Close,
-        ]
+        vec![Act::Send(b"HTTP/1.1 409 Conflict\r\ncontent-length: 100\r\n\r\nhalf".to_vec()), Act::Close]
     })
     .await;
-    let (_, status, detail) = failed(
-        run(
-            "http",
-            json!({"method": "POST", "uri": server.url("/")}),
-            Write,
-        )
-        .await,
-    );
+    let (_, status, detail) =
+        failed(run("http", json!({"method": "POST", "uri": server.url("/")}), Write).await);
     assert_eq!((status, detail.as_str()), (409, "half"));
 }
 
@@ -315,11 +212,7 @@ async fn a_server_that_never_answers_is_given_up_with_the_future() {
     let server = Server::start(|_, _| vec![Act::Hang]).await;
     let (call, _) = call(json!({"uri": server.url("/")}), Read);
     let work = builtin().get("http").expect("a kind").perform(call);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), work)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(200), work).await.is_err());
     assert_eq!(server.seen().len(), 1);
 }
 
@@ -339,66 +232,28 @@ async fn an_answer_is_bounded() {
             [Act::Send(head)].into_iter().chain(pieces).collect()
         })
     };
-    let (kind, _, detail) =
-        failed(run("http", json!({"uri": endless().await.url("/")}), Read).await);
+    let (kind, _, detail) = failed(run("http", json!({"uri": endless().await.url("/")}), Read).await);
     assert_eq!(kind, "runtime");
-    assert!(
-        detail.contains(&limits::STEP_OUTPUT_MAX_BYTES.to_string()),
-        "{detail}"
-    );
-    let told = unknown(
-        run(
-            "http",
-            json!({"method": "POST", "uri": endless().await.url("/")}),
-            Write,
-        )
-        .await,
-    );
-    assert!(
-        told.contains("longer"),
-        "a write that was answered so may have landed: {told}"
-    );
+    assert!(detail.contains(&limits::STEP_OUTPUT_MAX_BYTES.to_string()), "{detail}");
+    let told = unknown(run("http", json!({"method": "POST", "uri": endless().await.url("/")}), Write).await);
+    assert!(told.contains("longer"), "a write that was answered so may have landed: {told}");
 }
 
 #[tokio::test]
 async fn a_request_that_cannot_be_sent_is_a_configuration_failure() {
     for (request, part) in [
         (json!({"method": "GET"}), "`uri` is missing"),
-        (
-            json!({"uri": "not an address"}),
-            "`uri` is no absolute address",
-        ),
+        (json!({"uri": "not an address"}), "`uri` is no absolute address"),
         (json!({"uri": "ftp://x/"}), "starts with `ftp:`"),
-        (
-            json!({"uri": "http://x/", "method": "G T"}),
-            "no HTTP method",
-        ),
-        (
-            json!({"uri": "http://x/", "headers": {"a b": "c"}}),
-            "no name of a header",
-        ),
-        (
-            json!({"uri": "http://x/", "headers": {"a": "c\nd"}}),
-            "value of `a`",
-        ),
-        (
-            json!({"uri": "http://x/", "headers": ["a"]}),
-            "`headers` is not an object",
-        ),
+        (json!({"uri": "http://x/", "method": "G T"}), "no HTTP method"),
+        (json!({"uri": "http://x/", "headers": {"a b": "c"}}), "no name of a header"),
+        (json!({"uri": "http://x/", "headers": {"a": "c\nd"}}), "value of `a`"),
+        (json!({"uri": "http://x/", "headers": ["a"]}), "`headers` is not an object"),
         (json!({"uri": "http://x/", "output": "xml"}), "`output`"),
         (json!({"uri": "http://x/", "redirect": "yes"}), "`redirect`"),
-        (
-            json!({"uri": "http://x/", "endpoint": "y"}),
-            "`endpoint` is not known",
-        ),
-        (
-            json!({"uri": "http://x/", "authentication": {"scheme": "digest"}}),
-            "`digest`",
-        ),
-        (
-            json!({"uri": "http://x/", "authentication": {"scheme": "bearer"}}),
-            "`authentication.token`",
-        ),
+        (json!({"uri": "http://x/", "endpoint": "y"}), "`endpoint` is not known"),
+        (json!({"uri": "http://x/", "authentication": {"scheme": "digest"}}), "`digest`"),
+        (json!({"uri": "http://x/", "authentication": {"scheme": "bearer"}}), "`authentication.token`"),
         (json!("text"), "no object"),
     ] {
         let (kind, status, detail) = failed(run("http", request.clone(), Write).await);

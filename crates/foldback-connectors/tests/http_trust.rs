@@ -15,24 +15,14 @@ async fn redirects_are_errors_unless_asked_for() {
     let server = Server::constant("302 Found", &location, "").await;
     let (_, status, detail) = failed(run("http", json!({"uri": server.url("/")}), Read).await);
     assert_eq!(status, 302);
-    assert!(
-        detail.contains("redirect: true") && target.seen().is_empty(),
-        "{detail}"
-    );
+    assert!(detail.contains("redirect: true") && target.seen().is_empty(), "{detail}");
 
     let request = json!({"method": "POST", "uri": server.url("/"), "body": {"a": 1}, "redirect": true,
         "authentication": {"scheme": "bearer", "token": "token-1"}});
     assert_eq!(completed(run("http", request, Write).await), "there");
     let seen = target.seen();
-    assert_eq!(
-        seen[0].line, "GET /new HTTP/1.1",
-        "a POST that is answered by 302 goes on as GET"
-    );
-    assert_eq!(
-        seen[0].header("authorization"),
-        None,
-        "another origin gets no credentials"
-    );
+    assert_eq!(seen[0].line, "GET /new HTTP/1.1", "a POST that is answered by 302 goes on as GET");
+    assert_eq!(seen[0].header("authorization"), None, "another origin gets no credentials");
     assert!(seen[0].body.is_empty());
 
     // 307 keeps method and body, also for a secret one where the origin stays the same.
@@ -45,8 +35,7 @@ async fn redirects_are_errors_unless_asked_for() {
         vec![Act::Send(answer)]
     })
     .await;
-    let request =
-        json!({"method": "POST", "uri": server.url("/a"), "body": {"a": 1}, "redirect": true});
+    let request = json!({"method": "POST", "uri": server.url("/a"), "body": {"a": 1}, "redirect": true});
     assert_eq!(completed(run("http", request, Write).await), "ok");
     assert_eq!(
         (server.seen()[1].line.as_str(), server.seen()[1].json()),
@@ -56,10 +45,7 @@ async fn redirects_are_errors_unless_asked_for() {
     // A circle ends, and not modified is an answer.
     let circle = Server::constant("301 Moved Permanently", "location: /\r\n", "").await;
     let request = json!({"uri": circle.url("/"), "redirect": true, "output": "response"});
-    assert_eq!(
-        completed(run("http", request, Read).await)["statusCode"],
-        301
-    );
+    assert_eq!(completed(run("http", request, Read).await)["statusCode"], 301);
     assert_eq!(circle.seen().len(), 11);
 }
 
@@ -68,36 +54,19 @@ async fn a_secret_is_sent_and_never_told() {
     // A server that echoes all it gets, in its headers too.
     let echo = |status: &'static str| {
         Server::start(move |_, seen| {
-            let all = format!(
-                "{} {:?} {}",
-                seen.line,
-                seen.headers,
-                String::from_utf8_lossy(&seen.body)
-            );
+            let all = format!("{} {:?} {}", seen.line, seen.headers, String::from_utf8_lossy(&seen.body));
             let echoed = seen.header("x-key").unwrap_or_default().to_owned();
-            vec![Act::Send(http(
-                status,
-                &format!("x-echo: {echoed}\r\ncontent-type: text/plain\r\n"),
-                all,
-            ))]
+            vec![Act::Send(http(status, &format!("x-echo: {echoed}\r\ncontent-type: text/plain\r\n"), all))]
         })
     };
-    let secrets: BTreeMap<String, String> = [
-        "/headers/X-Key",
-        "/authentication/password",
-        "/body/deep/0",
-        "/query/q",
-    ]
-    .map(|pointer| (pointer.to_owned(), SECRET.to_owned()))
-    .into();
+    let secrets: BTreeMap<String, String> =
+        ["/headers/X-Key", "/authentication/password", "/body/deep/0", "/query/q"]
+            .map(|pointer| (pointer.to_owned(), SECRET.to_owned()))
+            .into();
     let registry = builtin();
     for status in ["200 OK", "500 Internal Server Error"] {
         let server = echo(status).await;
-        for uri in [
-            server.url("/"),
-            "http://127.0.0.1:1/".to_owned(),
-            "http://[".to_owned(),
-        ] {
+        for uri in [server.url("/"), "http://127.0.0.1:1/".to_owned(), "http://[".to_owned()] {
             let (mut call, told) = call(
                 json!({
                     "method": "POST", "uri": uri, "headers": {"X-Key": null}, "query": {"q": null},
@@ -118,55 +87,31 @@ async fn a_secret_is_sent_and_never_told() {
     }
     // Another origin does not get it by a redirect.
     let target = Server::constant("200 OK", "", "").await;
-    let server = Server::constant(
-        "307 Temporary Redirect",
-        &format!("location: {}\r\n", target.url("/")),
-        "",
-    )
-    .await;
-    let (mut with_header, _) = call(
-        json!({"uri": server.url("/"), "headers": {"X-Key": null}, "redirect": true}),
-        Read,
-    );
+    let server =
+        Server::constant("307 Temporary Redirect", &format!("location: {}\r\n", target.url("/")), "").await;
+    let (mut with_header, _) =
+        call(json!({"uri": server.url("/"), "headers": {"X-Key": null}, "redirect": true}), Read);
     with_header.secrets = [("/headers/X-Key".to_owned(), SECRET.to_owned())].into();
     completed(perform(&registry, "http", with_header).await);
     assert_eq!(target.seen()[0].header("x-key"), None);
-    let (mut with_body, _) = call(
-        json!({"method": "POST", "uri": server.url("/"), "body": null, "redirect": true}),
-        Write,
-    );
+    let (mut with_body, _) =
+        call(json!({"method": "POST", "uri": server.url("/"), "body": null, "redirect": true}), Write);
     with_body.secrets = [("/body".to_owned(), SECRET.to_owned())].into();
     let (_, _, detail) = failed(perform(&registry, "http", with_body).await);
-    assert!(
-        detail.contains("not sent on") && target.seen().len() == 1,
-        "{detail}"
-    );
+    assert!(detail.contains("not sent on") && target.seen().len() == 1, "{detail}");
 
-    let (mut unset, _) = call(
-        json!({"uri": server.url("/"), "headers": {"X-Key": null}}),
-        Read,
-    );
+    let (mut unset, _) = call(json!({"uri": server.url("/"), "headers": {"X-Key": null}}), Read);
     unset.secrets = [("/headers/X-Key".to_owned(), "no-such-secret".to_owned())].into();
     let (kind, _, detail) = failed(perform(&registry, "http", unset).await);
     assert_eq!(kind, "configuration");
-    assert!(
-        detail.contains("FOLDBACK_SECRET_NO_SUCH_SECRET"),
-        "{detail}"
-    );
+    assert!(detail.contains("FOLDBACK_SECRET_NO_SUCH_SECRET"), "{detail}");
 }
 
 #[tokio::test]
 async fn a_server_that_closes_after_each_answer_loses_and_doubles_nothing() {
     let server = Server::start(|_, _| vec![Act::Send(http("200 OK", "", "x")), Act::Close]).await;
     for n in 1..=30 {
-        completed(
-            run(
-                "http",
-                json!({"method": "POST", "uri": server.url("/"), "body": n}),
-                Write,
-            )
-            .await,
-        );
+        completed(run("http", json!({"method": "POST", "uri": server.url("/"), "body": n}), Write).await);
         assert_eq!(server.seen().len(), n);
     }
 }

@@ -48,13 +48,7 @@ async fn a_request_is_sent_exactly_and_the_answer_streams() {
         raw: Some(json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10})),
         ..Usage::default()
     };
-    assert_eq!(
-        outcome,
-        Outcome::Completed {
-            output: json!("Hello wörld"),
-            usage: Some(usage)
-        }
-    );
+    assert_eq!(outcome, Outcome::Completed { output: json!("Hello wörld"), usage: Some(usage) });
 }
 
 #[tokio::test]
@@ -68,11 +62,7 @@ async fn tokens_are_told_before_the_answer_is_complete() {
     let (call, told) = call(hello(), Read);
     let registry = fake(&server);
     let work = registry.get("llm").expect("a kind").perform(call);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(300), work)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(300), work).await.is_err());
     assert_eq!(*told.lock().expect("a log"), ["first"]);
 }
 
@@ -81,12 +71,10 @@ async fn an_answer_by_schema_is_parsed_and_the_schema_sent() {
     let server = Server::start(|_, _| chat_stream(&["{\"label\"", ": \"a\"}"], "stop")).await;
     let mut request = hello();
     request["schema"] = schema();
-    assert_eq!(
-        completed(ask(&fake(&server), request).await),
-        json!({"label": "a"})
-    );
+    assert_eq!(completed(ask(&fake(&server), request).await), json!({"label": "a"}));
     let sent = server.seen()[0].json();
-    let expected = json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema()}});
+    let expected =
+        json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema()}});
     assert_eq!(sent["response_format"], expected);
 }
 
@@ -102,27 +90,16 @@ async fn an_answer_that_misses_is_rejected_and_repaired() {
     let mut request = hello();
     request["schema"] = schema();
     let mut rejected: Option<(Value, Failure)> = None;
-    for (expected, part) in [
-        (json!({"label": "z"}), "\"z\" is not one of"),
-        (json!("{\"label\": "), "cut at its bound"),
-    ] {
+    for (expected, part) in
+        [(json!({"label": "z"}), "\"z\" is not one of"), (json!("{\"label\": "), "cut at its bound")]
+    {
         let (mut call, _) = call(request.clone(), Read);
         call.rejected = rejected.take();
         match perform(&registry, "llm", call).await {
-            Outcome::Rejected {
-                output,
-                error,
-                usage,
-            } => {
+            Outcome::Rejected { output, error, usage } => {
                 assert_eq!(output, expected);
                 assert_eq!((error.short_type(), error.status), ("validation", 400));
-                assert!(
-                    error
-                        .detail
-                        .as_deref()
-                        .is_some_and(|detail| detail.contains(part)),
-                    "{error:?}"
-                );
+                assert!(error.detail.as_deref().is_some_and(|detail| detail.contains(part)), "{error:?}");
                 assert_eq!(usage.expect("usage").input_tokens, 7);
                 rejected = Some((output, error));
             }
@@ -131,22 +108,13 @@ async fn an_answer_that_misses_is_rejected_and_repaired() {
     }
     let (mut call, _) = call(request, Read);
     call.rejected = rejected;
-    assert_eq!(
-        completed(perform(&registry, "llm", call).await),
-        json!({"label": "b"})
-    );
+    assert_eq!(completed(perform(&registry, "llm", call).await), json!({"label": "b"}));
     let sent = server.seen()[1].json();
     let messages = sent["messages"].as_array().expect("messages");
     assert_eq!(messages[0], json!({"role": "user", "content": "Hello"}));
-    assert_eq!(
-        messages[1],
-        json!({"role": "assistant", "content": "{\"label\":\"z\"}"})
-    );
+    assert_eq!(messages[1], json!({"role": "assistant", "content": "{\"label\":\"z\"}"}));
     let last = messages[2]["content"].as_str().expect("a text");
-    assert!(
-        last.contains("\"z\" is not one of") && last.contains("JSON only"),
-        "{last}"
-    );
+    assert!(last.contains("\"z\" is not one of") && last.contains("JSON only"), "{last}");
     assert_eq!(
         server.seen()[2].json()["messages"][1]["content"],
         "{\"label\": ",
@@ -181,22 +149,8 @@ async fn errors_of_a_provider_as_a_table() {
             None,
             "Loading model",
         ),
-        (
-            "529 Overloaded",
-            "",
-            r#"{"error":"busy"}"#,
-            ("communication", 503),
-            None,
-            "busy",
-        ),
-        (
-            "400 Bad Request",
-            "",
-            r#"{"detail":"too long"}"#,
-            ("communication", 400),
-            None,
-            "too long",
-        ),
+        ("529 Overloaded", "", r#"{"error":"busy"}"#, ("communication", 503), None, "busy"),
+        ("400 Bad Request", "", r#"{"detail":"too long"}"#, ("communication", 400), None, "too long"),
         (
             "401 Unauthorized",
             "",
@@ -205,43 +159,15 @@ async fn errors_of_a_provider_as_a_table() {
             None,
             "api_key_env",
         ),
-        (
-            "403 Forbidden",
-            "",
-            "<html>",
-            ("authorization", 403),
-            None,
-            "<html>",
-        ),
-        (
-            "302 Found",
-            "location: http://127.0.0.1:1/\r\n",
-            "",
-            ("communication", 302),
-            None,
-            "",
-        ),
+        ("403 Forbidden", "", "<html>", ("authorization", 403), None, "<html>"),
+        ("302 Found", "location: http://127.0.0.1:1/\r\n", "", ("communication", 302), None, ""),
     ] {
         let server = Server::constant(status, headers, body).await;
         match ask(&fake(&server), hello()).await {
-            Outcome::Failed {
-                error,
-                retry_after_ms,
-                ..
-            } => {
-                assert_eq!(
-                    (error.short_type(), error.status),
-                    expected,
-                    "{status}: {error:?}"
-                );
+            Outcome::Failed { error, retry_after_ms, .. } => {
+                assert_eq!((error.short_type(), error.status), expected, "{status}: {error:?}");
                 assert_eq!(retry_after_ms, wait, "{status}");
-                assert!(
-                    error
-                        .detail
-                        .as_deref()
-                        .is_some_and(|detail| detail.contains(part)),
-                    "{error:?}"
-                );
+                assert!(error.detail.as_deref().is_some_and(|detail| detail.contains(part)), "{error:?}");
             }
             other => panic!("{status}: {other:?}"),
         }
@@ -258,10 +184,7 @@ async fn a_broken_connection_is_told_for_what_it_is() {
 
     // Closed without an answer; cut by force; ended politely, but before the answer was complete.
     let cut = |end: Vec<Act>| {
-        let mut acts: Vec<Act> = chat_stream(&["one", "two"], "stop")
-            .into_iter()
-            .take(3)
-            .collect();
+        let mut acts: Vec<Act> = chat_stream(&["one", "two"], "stop").into_iter().take(3).collect();
         acts.extend(end);
         acts
     };
@@ -270,8 +193,7 @@ async fn a_broken_connection_is_told_for_what_it_is() {
     assert!(told.contains("`fake`"), "{told}");
     let server = Server::start(move |_, _| cut(vec![Act::Close])).await;
     unknown(ask(&fake(&server), hello()).await);
-    let server =
-        Server::start(move |_, _| cut(vec![Act::Send(b"0\r\n\r\n".to_vec()), Act::Close])).await;
+    let server = Server::start(move |_, _| cut(vec![Act::Send(b"0\r\n\r\n".to_vec()), Act::Close])).await;
     let told = unknown(ask(&fake(&server), hello()).await);
     assert!(told.contains("broke off after 6 characters"), "{told}");
     assert_eq!(server.seen().len(), 1);
@@ -279,27 +201,17 @@ async fn a_broken_connection_is_told_for_what_it_is() {
     // An error in the middle of a stream is the provider's word.
     let server = Server::start(|_, _| {
         let mut acts: Vec<Act> = chat_stream(&["one"], "stop").into_iter().take(2).collect();
-        acts.push(Act::Send(chunk(
-            "data: {\"error\":{\"code\":503,\"message\":\"out of memory\"}}\n\n",
-        )));
+        acts.push(Act::Send(chunk("data: {\"error\":{\"code\":503,\"message\":\"out of memory\"}}\n\n")));
         acts.push(Act::Send(b"0\r\n\r\n".to_vec()));
         acts
     })
     .await;
     let (_, status, detail) = failed(ask(&fake(&server), hello()).await);
-    assert!(
-        status == 503 && detail.contains("out of memory"),
-        "{status} {detail}"
-    );
+    assert!(status == 503 && detail.contains("out of memory"), "{status} {detail}");
 
-    let server = Server::start(|_, _| {
-        vec![
-            Act::Send(stream_head()),
-            Act::Send(chunk("data: {oops\n\n")),
-            Act::Hang,
-        ]
-    })
-    .await;
+    let server =
+        Server::start(|_, _| vec![Act::Send(stream_head()), Act::Send(chunk("data: {oops\n\n")), Act::Hang])
+            .await;
     assert_eq!(failed(ask(&fake(&server), hello()).await).1, 502);
 }
 
@@ -308,46 +220,16 @@ async fn requests_that_cannot_be_asked_are_configuration_failures() {
     let registry = builtin();
     for (request, part) in [
         (json!({"template": "x"}), "`model` is missing"),
-        (
-            json!({"model": "gpt", "template": "x"}),
-            "not written provider/model",
-        ),
-        (
-            json!({"model": "nope/x", "template": "x"}),
-            "unknown provider `nope`",
-        ),
-        (
-            json!({"model": "ollama/x"}),
-            "neither `template` nor `messages`",
-        ),
-        (
-            json!({"model": "ollama/x", "template": "{y}"}),
-            "no variable `y`",
-        ),
-        (
-            json!({"model": "ollama/x", "template": "x", "temprature": 1}),
-            "`temprature` is not known",
-        ),
-        (
-            json!({"model": "ollama/x", "template": "x", "seed": -1}),
-            "`seed`",
-        ),
-        (
-            json!({"model": "ollama/x", "template": "x", "max_tokens": 1.5}),
-            "`max_tokens`",
-        ),
-        (
-            json!({"model": "ollama/x", "template": "x", "schema": {"type": "objekt"}}),
-            "`schema`",
-        ),
-        (
-            json!({"model": "ollama/x", "messages": [{"role": "bot", "content": "x"}]}),
-            "`messages[0]`",
-        ),
-        (
-            json!({"model": "ollama/x", "messages": [{"role": "user"}]}),
-            "no `content`",
-        ),
+        (json!({"model": "gpt", "template": "x"}), "not written provider/model"),
+        (json!({"model": "nope/x", "template": "x"}), "unknown provider `nope`"),
+        (json!({"model": "ollama/x"}), "neither `template` nor `messages`"),
+        (json!({"model": "ollama/x", "template": "{y}"}), "no variable `y`"),
+        (json!({"model": "ollama/x", "template": "x", "temprature": 1}), "`temprature` is not known"),
+        (json!({"model": "ollama/x", "template": "x", "seed": -1}), "`seed`"),
+        (json!({"model": "ollama/x", "template": "x", "max_tokens": 1.5}), "`max_tokens`"),
+        (json!({"model": "ollama/x", "template": "x", "schema": {"type": "objekt"}}), "`schema`"),
+        (json!({"model": "ollama/x", "messages": [{"role": "bot", "content": "x"}]}), "`messages[0]`"),
+        (json!({"model": "ollama/x", "messages": [{"role": "user"}]}), "no `content`"),
     ] {
         let (kind, status, detail) = failed(ask(&registry, request.clone()).await);
         assert_eq!((kind.as_str(), status), ("configuration", 400), "{request}");

@@ -13,8 +13,10 @@ use support::*;
 async fn streams_of_other_dialects_are_understood() {
     // No `[DONE]`, comments between events, and a character cut over two chunks.
     let server = Server::start(|_, _| {
-        let first = json!({"model": "m", "choices": [{"delta": {"content": "é"}, "finish_reason": null}]}).to_string();
-        let last = json!({"model": "m", "choices": [{"delta": {"content": "!"}, "finish_reason": "stop"}]}).to_string();
+        let first = json!({"model": "m", "choices": [{"delta": {"content": "é"}, "finish_reason": null}]})
+            .to_string();
+        let last = json!({"model": "m", "choices": [{"delta": {"content": "!"}, "finish_reason": "stop"}]})
+            .to_string();
         let text = format!(": hello\r\n\r\ndata: {first}\r\n\r\ndata: {last}\r\n\r\n");
         let at = text.find('é').expect("there") + 1;
         let bytes = |part: &[u8]| {
@@ -33,11 +35,7 @@ async fn streams_of_other_dialects_are_understood() {
 fn whole_answer() -> Vec<Act> {
     let body = json!({"model": "fake-1", "choices": [{"message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}});
-    vec![Act::Send(http(
-        "200 OK",
-        "content-type: application/json\r\n",
-        body.to_string(),
-    ))]
+    vec![Act::Send(http("200 OK", "content-type: application/json\r\n", body.to_string()))]
 }
 
 #[tokio::test]
@@ -46,19 +44,9 @@ async fn a_server_that_does_not_stream_is_asked_without() {
     let registry = fake(&server);
     for _ in 0..2 {
         match ask(&registry, hello()).await {
-            Outcome::Completed {
-                output,
-                usage: Some(usage),
-            } => {
+            Outcome::Completed { output, usage: Some(usage) } => {
                 assert_eq!(output, "whole");
-                assert_eq!(
-                    (
-                        usage.input_tokens,
-                        usage.output_tokens,
-                        usage.model.as_str()
-                    ),
-                    (4, 1, "fake-1")
-                );
+                assert_eq!((usage.input_tokens, usage.output_tokens, usage.model.as_str()), (4, 1, "fake-1"));
                 assert_eq!(usage.finish_reason.as_deref(), Some("stop"));
                 assert_eq!(
                     usage.raw,
@@ -68,17 +56,12 @@ async fn a_server_that_does_not_stream_is_asked_without() {
             other => panic!("{other:?}"),
         }
     }
-    let streamed: Vec<Value> = server
-        .seen()
-        .iter()
-        .map(|seen| seen.json()["stream"].clone())
-        .collect();
+    let streamed: Vec<Value> = server.seen().iter().map(|seen| seen.json()["stream"].clone()).collect();
     assert_eq!(streamed, [true, false, false], "it is found out once");
 
     let server = Server::start(|_, _| whole_answer()).await;
     let url = server.url("/v1/");
-    let text =
-        format!("[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\nstream = false\n");
+    let text = format!("[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\nstream = false\n");
     assert_eq!(completed(ask(&configured(&text).0, hello()).await), "whole");
     assert_eq!(server.seen().len(), 1);
 }
@@ -89,23 +72,13 @@ async fn a_key_is_sent_and_never_told() {
     let echo = |status: &'static str, body: &'static str| {
         Server::start(move |_, seen| {
             let key = seen.header("authorization").unwrap_or_default().to_owned();
-            vec![Act::Send(http(
-                status,
-                "content-type: application/json\r\n",
-                body.replace("KEY", &key),
-            ))]
+            vec![Act::Send(http(status, "content-type: application/json\r\n", body.replace("KEY", &key)))]
         })
     };
     for (status, body) in [
-        (
-            "401 Unauthorized",
-            r#"{"error":{"message":"wrong key KEY"}}"#,
-        ),
+        ("401 Unauthorized", r#"{"error":{"message":"wrong key KEY"}}"#),
         ("500 Internal Server Error", "KEY"),
-        (
-            "200 OK",
-            r#"{"choices":[{"message":{"content":"KEY"},"finish_reason":"stop"}]}"#,
-        ),
+        ("200 OK", r#"{"choices":[{"message":{"content":"KEY"},"finish_reason":"stop"}]}"#),
     ] {
         let server = echo(status, body).await;
         let url = server.url("/v1");
@@ -114,14 +87,8 @@ async fn a_key_is_sent_and_never_told() {
         );
         let outcome = ask(&configured(&text).0, hello()).await;
         let shown = format!("{outcome:?}");
-        assert!(
-            !shown.contains(&canary) && shown.contains("CARGO_MANIFEST_DIR"),
-            "{shown}"
-        );
-        assert_eq!(
-            server.seen()[0].header("authorization"),
-            Some(format!("Bearer {canary}").as_str())
-        );
+        assert!(!shown.contains(&canary) && shown.contains("CARGO_MANIFEST_DIR"), "{shown}");
+        assert_eq!(server.seen()[0].header("authorization"), Some(format!("Bearer {canary}").as_str()));
     }
 }
 
@@ -130,11 +97,7 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
     let events = |events: Vec<(&'static str, Value)>| -> Vec<Act> {
         let mut acts = vec![Act::Send(stream_head())];
         for (name, data) in events {
-            let name = if name.is_empty() {
-                String::new()
-            } else {
-                format!("event: {name}\n")
-            };
+            let name = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
             acts.push(Act::Send(chunk(&format!("{name}data: {data}\n\n"))));
         }
         acts.push(Act::Send(b"0\r\n\r\n".to_vec()));
@@ -146,7 +109,8 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
         );
         configured(&text).0
     };
-    let request = json!({"model": "p/m-1", "system": "s", "template": "t", "schema": schema(), "max_tokens": 9});
+    let request =
+        json!({"model": "p/m-1", "system": "s", "template": "t", "schema": schema(), "max_tokens": 9});
 
     let answer = move || {
         vec![
@@ -162,10 +126,7 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
                 "content_block_delta",
                 json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "{\"label\":\"a\"}"}}),
             ),
-            (
-                "content_block_stop",
-                json!({"type": "content_block_stop", "index": 0}),
-            ),
+            ("content_block_stop", json!({"type": "content_block_stop", "index": 0})),
             (
                 "message_delta",
                 json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}),
@@ -175,23 +136,10 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
     };
     let server = Server::start(move |_, _| events(answer())).await;
     match ask(&provider("anthropic", server.url("")), request.clone()).await {
-        Outcome::Completed {
-            output,
-            usage: Some(usage),
-        } => {
+        Outcome::Completed { output, usage: Some(usage) } => {
             assert_eq!(output, json!({"label": "a"}));
-            assert_eq!(
-                (
-                    usage.model.as_str(),
-                    usage.input_tokens,
-                    usage.output_tokens
-                ),
-                ("claude-x", 11, 5)
-            );
-            assert_eq!(
-                usage.raw,
-                Some(json!({"input_tokens": 11, "output_tokens": 5}))
-            );
+            assert_eq!((usage.model.as_str(), usage.input_tokens, usage.output_tokens), ("claude-x", 11, 5));
+            assert_eq!(usage.raw, Some(json!({"input_tokens": 11, "output_tokens": 5})));
         }
         other => panic!("{other:?}"),
     }
@@ -213,12 +161,8 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
         )]
     };
     let server = Server::start(move |_, _| events(overloaded())).await;
-    let (_, status, detail) =
-        failed(ask(&provider("anthropic", server.url("")), request.clone()).await);
-    assert!(
-        status == 503 && detail.contains("Overloaded"),
-        "{status} {detail}"
-    );
+    let (_, status, detail) = failed(ask(&provider("anthropic", server.url("")), request.clone()).await);
+    assert!(status == 503 && detail.contains("Overloaded"), "{status} {detail}");
 
     let gemini = |finish: Value| {
         vec![(
@@ -228,49 +172,27 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
         )]
     };
     let server =
-        Server::start(move |n, _| events(gemini(if n == 0 { json!("STOP") } else { Value::Null })))
-            .await;
+        Server::start(move |n, _| events(gemini(if n == 0 { json!("STOP") } else { Value::Null }))).await;
     let registry = provider("gemini", server.url("/v1beta"));
     match ask(&registry, request.clone()).await {
-        Outcome::Completed {
-            output,
-            usage: Some(usage),
-        } => {
+        Outcome::Completed { output, usage: Some(usage) } => {
             assert_eq!(output, json!({"label": "b"}));
-            assert_eq!(
-                (
-                    usage.model.as_str(),
-                    usage.input_tokens,
-                    usage.output_tokens
-                ),
-                ("gemini-x", 3, 2)
-            );
+            assert_eq!((usage.model.as_str(), usage.input_tokens, usage.output_tokens), ("gemini-x", 3, 2));
         }
         other => panic!("{other:?}"),
     }
     assert!(
-        server.seen()[0]
-            .line
-            .starts_with("POST /v1beta/models/m-1:streamGenerateContent"),
+        server.seen()[0].line.starts_with("POST /v1beta/models/m-1:streamGenerateContent"),
         "{:?}",
         server.seen()
     );
     unknown(ask(&registry, request.clone()).await);
 
     let server = Server::start(|_, _| chat_stream(&["{\"label\":\"a\"}"], "stop")).await;
-    let text = format!(
-        "[providers.p]\nkind = \"ollama\"\nbase_url = \"{}\"\n",
-        server.url("")
-    );
-    assert_eq!(
-        completed(ask(&configured(&text).0, request).await),
-        json!({"label": "a"})
-    );
+    let text = format!("[providers.p]\nkind = \"ollama\"\nbase_url = \"{}\"\n", server.url(""));
+    assert_eq!(completed(ask(&configured(&text).0, request).await), json!({"label": "a"}));
     assert_eq!(server.seen()[0].line, "POST /v1/chat/completions HTTP/1.1");
-    assert_eq!(
-        server.seen()[0].json()["response_format"]["type"],
-        "json_schema"
-    );
+    assert_eq!(server.seen()[0].json()["response_format"]["type"], "json_schema");
 }
 
 #[tokio::test]
@@ -284,39 +206,19 @@ async fn a_scripted_provider_answers_by_rule() {
     )
     .expect("a file");
     let path = directory.path().join("foldback.toml");
-    std::fs::write(
-        &path,
-        "[providers.s]\nkind = \"scripted\"\nfile = \"answers.toml\"\n",
-    )
-    .expect("a file");
+    std::fs::write(&path, "[providers.s]\nkind = \"scripted\"\nfile = \"answers.toml\"\n").expect("a file");
     let registry = registry(&Config::load(Some(&path)).expect("a configuration"));
     let ask_for = |template: &str, schema: Value| {
-        ask(
-            &registry,
-            json!({"model": "s/m", "template": template, "schema": schema}),
-        )
+        ask(&registry, json!({"model": "s/m", "template": template, "schema": schema}))
     };
     match ask_for("the weather", Value::Null).await {
-        Outcome::Failed {
-            error,
-            retry_after_ms: Some(7),
-            ..
-        } => assert_eq!(error.status, 429),
+        Outcome::Failed { error, retry_after_ms: Some(7), .. } => assert_eq!(error.status, 429),
         other => panic!("{other:?}"),
     }
-    assert_eq!(
-        completed(ask_for("the weather", schema()).await),
-        json!({"label": "a"})
-    );
-    assert_eq!(
-        completed(ask_for("the weather", Value::Null).await),
-        "{\"label\":\"a\"}"
-    );
+    assert_eq!(completed(ask_for("the weather", schema()).await), json!({"label": "a"}));
+    assert_eq!(completed(ask_for("the weather", Value::Null).await), "{\"label\":\"a\"}");
     assert_eq!(completed(ask_for("long", Value::Null).await), "two words");
-    assert_eq!(
-        failed(ask_for("else", Value::Null).await).0,
-        "configuration"
-    );
+    assert_eq!(failed(ask_for("else", Value::Null).await).0, "configuration");
 }
 
 /// Against a real server: `FOLDBACK_TEST_LLM_URL=http://127.0.0.1:18080/v1`, and its model's name
@@ -326,20 +228,16 @@ async fn a_real_model_answers() {
     let Ok(url) = std::env::var("FOLDBACK_TEST_LLM_URL") else {
         return;
     };
-    let model = std::env::var("FOLDBACK_TEST_LLM_MODEL")
-        .unwrap_or_else(|_| "smollm2-135m-instruct".to_owned());
-    let (registry, _directory) = configured(&format!(
-        "[providers.real]\nkind = \"openai\"\nbase_url = \"{url}\"\n"
-    ));
+    let model =
+        std::env::var("FOLDBACK_TEST_LLM_MODEL").unwrap_or_else(|_| "smollm2-135m-instruct".to_owned());
+    let (registry, _directory) =
+        configured(&format!("[providers.real]\nkind = \"openai\"\nbase_url = \"{url}\"\n"));
     let request = json!({"model": format!("real/{model}"), "template": "The capital of France is", "seed": 7, "temperature": 0.8, "max_tokens": 24});
     let mut texts = Vec::new();
     for _ in 0..2 {
         let (call, told) = call(request.clone(), Read);
         match perform(&registry, "llm", call).await {
-            Outcome::Completed {
-                output,
-                usage: Some(usage),
-            } => {
+            Outcome::Completed { output, usage: Some(usage) } => {
                 let told = told.lock().expect("a log");
                 assert!(told.len() > 1, "it streams: {told:?}");
                 assert_eq!(Value::String(told.concat()), output);
@@ -355,13 +253,7 @@ async fn a_real_model_answers() {
     assert_eq!(texts[0], texts[1], "one seed, one text");
     let by_schema = json!({"model": format!("real/{model}"), "template": "Classify: 'My invoice is wrong.'", "schema": schema(), "max_tokens": 40});
     let output = completed(ask(&registry, by_schema).await);
-    assert!(
-        ["a", "b"].contains(&output["label"].as_str().unwrap_or_default()),
-        "{output}"
-    );
+    assert!(["a", "b"].contains(&output["label"].as_str().unwrap_or_default()), "{output}");
     let cut = json!({"model": format!("real/{model}"), "template": "Classify.", "schema": schema(), "max_tokens": 2});
-    assert!(matches!(
-        ask(&registry, cut).await,
-        Outcome::Rejected { .. }
-    ));
+    assert!(matches!(ask(&registry, cut).await, Outcome::Rejected { .. }));
 }

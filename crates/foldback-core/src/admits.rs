@@ -23,11 +23,7 @@ pub struct Illegal {
 
 impl fmt::Display for Illegal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at version {} is against the law: {}",
-            self.event_type, self.version, self.reason
-        )
+        write!(f, "{} at version {} is against the law: {}", self.event_type, self.version, self.reason)
     }
 }
 
@@ -39,21 +35,16 @@ impl WorkflowState {
     /// # Errors
     /// Which law it breaks.
     pub fn admits(&self, event: &Event) -> Result<(), Illegal> {
-        self.in_order(event)
-            .and_then(|()| self.admits_fact(&event.fact))
-            .map_err(|reason| Illegal {
-                version: event.version,
-                event_type: event.fact.event_type().to_owned(),
-                reason,
-            })
+        self.in_order(event).and_then(|()| self.admits_fact(&event.fact)).map_err(|reason| Illegal {
+            version: event.version,
+            event_type: event.fact.event_type().to_owned(),
+            reason,
+        })
     }
 
     fn in_order(&self, event: &Event) -> Result<(), String> {
         if event.version != self.version + 1 {
-            return Err(format!(
-                "versions have no gaps; {} was due",
-                self.version + 1
-            ));
+            return Err(format!("versions have no gaps; {} was due", self.version + 1));
         }
         if event.timestamp < self.now {
             return Err("times never go back within a workflow".into());
@@ -71,9 +62,7 @@ impl WorkflowState {
             // that is no workflow at all.
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
-            _ if self.end.is_some() && !is_late_report(fact) => {
-                Err("the workflow has ended".into())
-            }
+            _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
 
             Fact::StepAsked(asked) => {
                 if asked.key.as_str().len() > limits::KEY_MAX_BYTES {
@@ -98,24 +87,17 @@ impl WorkflowState {
             Fact::AttemptFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
             Fact::StepCompleted(e) => self.is_running(&e.key, e.attempt).map(drop),
             Fact::StepFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
-            Fact::OutcomeUnknown { key, attempt, .. } => {
-                match self.is_running(key, *attempt)?.effect {
-                    Effect::Write => Ok(()),
-                    Effect::Pure | Effect::Read => {
-                        Err("only the outcome of a write can be unknown".into())
-                    }
-                }
-            }
+            Fact::OutcomeUnknown { key, attempt, .. } => match self.is_running(key, *attempt)?.effect {
+                Effect::Write => Ok(()),
+                Effect::Pure | Effect::Read => Err("only the outcome of a write can be unknown".into()),
+            },
             Fact::OutcomeResolved { key, .. } => match self.known_step(key)?.status {
                 StepStatus::Unknown => Ok(()),
                 _ => Err(format!("the outcome of `{key}` is not unknown")),
             },
             Fact::TimerSet { key, .. } => self.is_free(key),
             Fact::TimerFired { key } => match self.entries.get(key) {
-                Some(Entry {
-                    body: EntryBody::Timer { fired: false, .. },
-                    ..
-                }) => Ok(()),
+                Some(Entry { body: EntryBody::Timer { fired: false, .. }, .. }) => Ok(()),
                 _ => Err(format!("no timer `{key}` is set")),
             },
             Fact::DecisionMade(made) => {
@@ -144,8 +126,7 @@ impl WorkflowState {
     }
 
     fn known_step(&self, key: &Key) -> Result<&Step, String> {
-        self.step(key)
-            .ok_or_else(|| format!("no step `{key}` was asked for"))
+        self.step(key).ok_or_else(|| format!("no step `{key}` was asked for"))
     }
 
     fn is_running(&self, key: &Key, attempt: u32) -> Result<&Step, String> {

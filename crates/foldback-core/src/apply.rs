@@ -13,9 +13,7 @@ use crate::step::Usage;
 use crate::value::{Request, Slot};
 
 fn first_with_prefix<T>(map: &BTreeMap<Key, T>, prefix: &str) -> Option<Key> {
-    let (key, _) = map
-        .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-        .next()?;
+    let (key, _) = map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
     key.as_str().starts_with(prefix).then(|| key.clone())
 }
 
@@ -73,9 +71,7 @@ impl WorkflowState {
                     step.request = Request::default();
                 });
             }
-            Fact::OutcomeUnknown { key, .. } => {
-                self.with_step(key, |step| step.status = StepStatus::Unknown)
-            }
+            Fact::OutcomeUnknown { key, .. } => self.with_step(key, |step| step.status = StepStatus::Unknown),
             Fact::OutcomeResolved { key, landed } => match landed {
                 Some(output) => self.step_completed(key, output),
                 None => self.with_step(key, |step| step.status = StepStatus::Pending),
@@ -84,18 +80,12 @@ impl WorkflowState {
                 self.enter(
                     key,
                     event.version,
-                    EntryBody::Timer {
-                        due: *due,
-                        fired: false,
-                        finishes: *finishes,
-                    },
+                    EntryBody::Timer { due: *due, fired: false, finishes: *finishes },
                 );
             }
             Fact::TimerFired { key } => self.timer_fired(key),
             Fact::DecisionMade(made) => {
-                let chosen = EntryBody::Decided {
-                    chosen: Arc::from(&*made.chosen),
-                };
+                let chosen = EntryBody::Decided { chosen: Arc::from(&*made.chosen) };
                 self.enter(&made.key, event.version, chosen.clone());
                 if made.finishes {
                     let task = made.key.unmarked();
@@ -107,25 +97,12 @@ impl WorkflowState {
             }
             Fact::TaskStarted { key, kind, input } => {
                 self.supersede_earlier_try(key);
-                self.enter(
-                    key,
-                    event.version,
-                    EntryBody::Started {
-                        kind: *kind,
-                        iterations: 0,
-                        last: None,
-                    },
-                );
+                self.enter(key, event.version, EntryBody::Started { kind: *kind, iterations: 0, last: None });
                 if let Some(entry) = self.entries.get_mut(key) {
                     entry.input = Some(input.clone());
                 }
             }
-            Fact::TaskFinished {
-                key,
-                kind,
-                output,
-                context,
-            } => {
+            Fact::TaskFinished { key, kind, output, context } => {
                 self.task_finished(key, *kind, output, event.version);
                 if let Some(context) = context {
                     self.context = context.clone();
@@ -141,25 +118,12 @@ impl WorkflowState {
                 self.entries.clear();
                 self.cursors.clear();
                 self.open.clear();
-                self.end = Some(End::Completed {
-                    output: output.clone(),
-                });
+                self.end = Some(End::Completed { output: output.clone() });
             }
-            Fact::WorkflowFailed { error } => {
-                self.end = Some(End::Failed {
-                    error: error.clone(),
-                })
-            }
-            Fact::WorkflowParked {
-                key,
-                recorded,
-                asked,
-            } => {
-                self.end = Some(End::Parked {
-                    key: key.clone(),
-                    recorded: recorded.clone(),
-                    asked: asked.clone(),
-                });
+            Fact::WorkflowFailed { error } => self.end = Some(End::Failed { error: error.clone() }),
+            Fact::WorkflowParked { key, recorded, asked } => {
+                self.end =
+                    Some(End::Parked { key: key.clone(), recorded: recorded.clone(), asked: asked.clone() });
             }
         }
     }
@@ -176,11 +140,7 @@ impl WorkflowState {
             secrets: asked.secrets.clone(),
             instance: asked.instance.clone(),
             finishes: asked.finishes,
-            status: if asked.starts {
-                StepStatus::Running
-            } else {
-                StepStatus::Pending
-            },
+            status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
             attempts: u32::from(asked.starts),
             interruptions: 0,
             repairs: 0,
@@ -209,12 +169,8 @@ impl WorkflowState {
     }
 
     fn timer_fired(&mut self, timer: &Key) {
-        if let Some(Entry {
-            body: EntryBody::Timer {
-                fired, finishes, ..
-            },
-            ..
-        }) = self.entries.get_mut(timer)
+        if let Some(Entry { body: EntryBody::Timer { fired, finishes, .. }, .. }) =
+            self.entries.get_mut(timer)
         {
             *fired = true;
             let finishes = *finishes;
@@ -231,13 +187,8 @@ impl WorkflowState {
                 self.supersede_inside(key);
                 self.forget(key);
                 if let Some((scope, index)) = key.itemed()
-                    && let Some(Entry {
-                        body:
-                            EntryBody::Started {
-                                iterations, last, ..
-                            },
-                        ..
-                    }) = self.entries.get_mut(&scope)
+                    && let Some(Entry { body: EntryBody::Started { iterations, last, .. }, .. }) =
+                        self.entries.get_mut(&scope)
                 {
                     *iterations = index + 1;
                     *last = Some(output.clone());
@@ -249,14 +200,7 @@ impl WorkflowState {
             }
             TaskKind::Set | TaskKind::Compute | TaskKind::Record | TaskKind::Shape => {}
         }
-        self.enter(
-            key,
-            version,
-            EntryBody::Finished {
-                kind,
-                output: output.clone(),
-            },
-        );
+        self.enter(key, version, EntryBody::Finished { kind, output: output.clone() });
         if !matches!(kind, TaskKind::Branch | TaskKind::Record) {
             self.advance_cursor(key, Some(output));
         }
@@ -267,9 +211,7 @@ impl WorkflowState {
         let is_open = match &body {
             EntryBody::Step(_) => true,
             EntryBody::Timer { fired, .. } => !fired,
-            EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. } => {
-                false
-            }
+            EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. } => false,
         };
         if is_open {
             self.open.insert(key.clone());
@@ -284,22 +226,14 @@ impl WorkflowState {
             self.supersede_inside(&before);
             self.forget(&before);
         }
-        self.entries.insert(
-            key.clone(),
-            Entry {
-                input: None,
-                since,
-                body,
-            },
-        );
+        self.entries.insert(key.clone(), Entry { input: None, since, body });
     }
 
     /// A later try of a block supersedes the tries before it.
     fn supersede_earlier_try(&mut self, key: &Key) {
         let block = key.unmarked();
-        let Some(n) = key.as_str()[block.as_str().len()..]
-            .strip_prefix('!')
-            .and_then(|n| n.parse::<u64>().ok())
+        let Some(n) =
+            key.as_str()[block.as_str().len()..].strip_prefix('!').and_then(|n| n.parse::<u64>().ok())
         else {
             return;
         };
@@ -343,10 +277,7 @@ impl WorkflowState {
         let cursor = self
             .cursors
             .entry(finished.parent())
-            .or_insert_with(|| Cursor {
-                last: finished.clone(),
-                data: None,
-            });
+            .or_insert_with(|| Cursor { last: finished.clone(), data: None });
         cursor.last = finished.clone();
         if let Some(data) = data {
             cursor.data = Some(data.clone());
@@ -354,11 +285,7 @@ impl WorkflowState {
     }
 
     fn with_step(&mut self, key: &Key, change: impl FnOnce(&mut Step)) {
-        if let Some(Entry {
-            body: EntryBody::Step(step),
-            ..
-        }) = self.entries.get_mut(key)
-        {
+        if let Some(Entry { body: EntryBody::Step(step), .. }) = self.entries.get_mut(key) {
             change(step);
             if step.status.is_settled() {
                 self.open.remove(key);
@@ -370,10 +297,7 @@ impl WorkflowState {
         if let Some(usage) = usage {
             self.spent.input_tokens = self.spent.input_tokens.saturating_add(usage.input_tokens);
             self.spent.output_tokens = self.spent.output_tokens.saturating_add(usage.output_tokens);
-            self.spent.micro_usd = self
-                .spent
-                .micro_usd
-                .saturating_add(usage.micro_usd.unwrap_or(0));
+            self.spent.micro_usd = self.spent.micro_usd.saturating_add(usage.micro_usd.unwrap_or(0));
         }
     }
 }

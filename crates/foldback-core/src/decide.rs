@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::event::{
-    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepCompleted,
-    StepFailed, WorkflowStarted,
+    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepCompleted, StepFailed,
+    WorkflowStarted,
 };
 use crate::hash::Hash;
 use crate::key::Key;
@@ -131,20 +131,13 @@ pub fn advance(
         let facts = match run.turn(state) {
             Turn::Waits => break,
             _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
-            Turn::Asks(asks) => asks
-                .into_iter()
-                .map(|ask| consequence(state, ask, now, timing.may_start))
-                .collect(),
-            Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted {
-                output: Slot::of(output),
-            }],
+            Turn::Asks(asks) => {
+                asks.into_iter().map(|ask| consequence(state, ask, now, timing.may_start)).collect()
+            }
+            Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
             Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
             Turn::Diverged(at) => {
-                vec![Fact::WorkflowParked {
-                    key: at.key,
-                    recorded: at.recorded,
-                    asked: at.asked,
-                }]
+                vec![Fact::WorkflowParked { key: at.key, recorded: at.recorded, asked: at.asked }]
             }
         };
         for fact in facts {
@@ -195,68 +188,36 @@ fn write(
 /// What a stimulus means here; `None` where it means nothing (a late or doubled word).
 fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool) -> Option<Fact> {
     match stimulus {
-        Stimulus::Start {
-            definition,
-            name,
-            input,
-            lineage,
-        } => Some(Fact::WorkflowStarted(WorkflowStarted {
-            definition,
-            name,
-            input: Slot::of(input),
-            lineage,
-        })),
-        Stimulus::Report {
-            key,
-            attempt,
-            outcome,
-            latency_ms,
-        } => {
+        Stimulus::Start { definition, name, input, lineage } => {
+            Some(Fact::WorkflowStarted(WorkflowStarted { definition, name, input: Slot::of(input), lineage }))
+        }
+        Stimulus::Report { key, attempt, outcome, latency_ms } => {
             let step = state.step(&key)?;
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
-            Some(
-                Verdict {
-                    state,
-                    key,
-                    step,
-                    now,
-                }
-                .of(outcome, latency_ms),
-            )
+            Some(Verdict { state, key, step, now }.of(outcome, latency_ms))
         }
         Stimulus::Begin { key } => {
             let step = state.step(&key)?;
             let is_due = matches!(step.status, StepStatus::Pending | StepStatus::Backoff);
-            (is_due && may_start && state.end.is_none()).then(|| Fact::AttemptStarted {
-                attempt: step.attempts + 1,
-                key,
-            })
+            (is_due && may_start && state.end.is_none())
+                .then(|| Fact::AttemptStarted { attempt: step.attempts + 1, key })
         }
         Stimulus::Lost { key, attempt } => {
             let step = state.step(&key)?;
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
-            Verdict {
-                state,
-                key,
-                step,
-                now,
-            }
-            .lost(may_start)
+            Verdict { state, key, step, now }.lost(may_start)
         }
         Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),
-        Stimulus::Resolve { key, landed } => Some(Fact::OutcomeResolved {
-            key,
-            landed: landed.map(Slot::of),
-        }),
-        Stimulus::Record { event_type, data } => Some(Fact::Recorded {
-            event_type,
-            key: None,
-            data: Slot::of(data),
-        }),
+        Stimulus::Resolve { key, landed } => {
+            Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) })
+        }
+        Stimulus::Record { event_type, data } => {
+            Some(Fact::Recorded { event_type, key: None, data: Slot::of(data) })
+        }
         Stimulus::Continue => None,
     }
 }
@@ -280,16 +241,8 @@ impl Verdict<'_> {
                 latency_ms,
                 usage,
             })),
-            Outcome::Failed {
-                error,
-                retry_after_ms,
-                usage,
-            } => self.failed(error, retry_after_ms, usage),
-            Outcome::Rejected {
-                output,
-                error,
-                usage,
-            } => self.rejected(output, error, usage),
+            Outcome::Failed { error, retry_after_ms, usage } => self.failed(error, retry_after_ms, usage),
+            Outcome::Rejected { output, error, usage } => self.rejected(output, error, usage),
             Outcome::Unknown { reason } if self.step.effect != Effect::Write => {
                 let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
                 self.failed(error, None, None)
@@ -300,10 +253,7 @@ impl Verdict<'_> {
 
     fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
         let again = self.step.retry.as_ref().filter(|policy| {
-            let own_attempts = self
-                .step
-                .attempts
-                .saturating_sub(self.step.interruptions + self.step.repairs);
+            let own_attempts = self.step.attempts.saturating_sub(self.step.interruptions + self.step.repairs);
             own_attempts < policy.attempts
                 && (policy.statuses.is_empty() || policy.statuses.contains(&error.status))
                 && self.state.end.is_none()
@@ -312,9 +262,7 @@ impl Verdict<'_> {
             return self.step_failed(error, None, usage);
         };
         let delay = policy.delay_after(self.step.attempts, self.chance());
-        let delay_ms = delay
-            .max(retry_after_ms.unwrap_or(0))
-            .min(limits::RETRY_DELAY_MAX_MS);
+        let delay_ms = delay.max(retry_after_ms.unwrap_or(0)).min(limits::RETRY_DELAY_MAX_MS);
         self.again(error, delay_ms, None, usage, false)
     }
 
@@ -331,20 +279,11 @@ impl Verdict<'_> {
             && self.step.unknowns < limits::UNKNOWN_ATTEMPTS_MAX
             && self.state.end.is_none();
         if !may_retry {
-            return Fact::OutcomeUnknown {
-                key: self.key,
-                attempt: self.step.attempts,
-                reason,
-            };
+            return Fact::OutcomeUnknown { key: self.key, attempt: self.step.attempts, reason };
         }
         let (base_ms, max_ms) = limits::UNKNOWN_BACKOFF_MS;
         let delay_ms = backoff_ms(base_ms, max_ms, self.step.unknowns + 1, self.chance());
-        let error = Failure::new(
-            error_type::COMMUNICATION,
-            503,
-            "Outcome unknown, sent again",
-            reason,
-        );
+        let error = Failure::new(error_type::COMMUNICATION, 503, "Outcome unknown, sent again", reason);
         self.again(error, delay_ms, None, None, true)
     }
 
@@ -359,17 +298,10 @@ impl Verdict<'_> {
             (Effect::Write, _) => false,
         };
         if may_repeat && self.state.end.is_none() {
-            return may_start.then_some(Fact::AttemptStarted {
-                key,
-                attempt: attempt + 1,
-            });
+            return may_start.then_some(Fact::AttemptStarted { key, attempt: attempt + 1 });
         }
         if self.step.effect == Effect::Write {
-            return Some(Fact::OutcomeUnknown {
-                key,
-                attempt,
-                reason,
-            });
+            return Some(Fact::OutcomeUnknown { key, attempt, reason });
         }
         if self.state.end.is_some() {
             return None;
@@ -378,11 +310,7 @@ impl Verdict<'_> {
             "{reason}; it was interrupted {} times and is not started again",
             self.step.interruptions + 1
         );
-        Some(self.step_failed(
-            Failure::new(error_type::RUNTIME, 500, "Interrupted", detail),
-            None,
-            None,
-        ))
+        Some(self.step_failed(Failure::new(error_type::RUNTIME, 500, "Interrupted", detail), None, None))
     }
 
     fn again(
@@ -410,20 +338,12 @@ impl Verdict<'_> {
 
     fn step_failed(self, error: Failure, rejected: Option<Slot>, usage: Option<Usage>) -> Fact {
         let (error, attempt) = (self.located(error), self.step.attempts);
-        Fact::StepFailed(Box::new(StepFailed {
-            key: self.key,
-            attempt,
-            error,
-            rejected,
-            usage,
-        }))
+        Fact::StepFailed(Box::new(StepFailed { key: self.key, attempt, error, rejected, usage }))
     }
 
     fn located(&self, mut error: Failure) -> Failure {
         error.key = Some(self.key.clone());
-        error.instance = error
-            .instance
-            .or_else(|| self.step.instance.as_deref().map(str::to_owned));
+        error.instance = error.instance.or_else(|| self.step.instance.as_deref().map(str::to_owned));
         error
     }
 
@@ -436,63 +356,29 @@ impl Verdict<'_> {
 fn consequence(state: &WorkflowState, ask: Ask, now: Micros, may_start: bool) -> Fact {
     match ask {
         Ask::Step(ask) => Fact::StepAsked(Box::new(step_asked(*ask, may_start))),
-        Ask::Timer {
-            key,
-            delay_ms,
-            finishes,
-        } => {
-            let delay_us = i64::try_from(delay_ms)
-                .unwrap_or(i64::MAX)
-                .saturating_mul(1_000);
-            Fact::TimerSet {
-                key,
-                due: now.saturating_add(delay_us),
-                finishes,
-            }
+        Ask::Timer { key, delay_ms, finishes } => {
+            let delay_us = i64::try_from(delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+            Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes }
         }
-        Ask::Decide {
-            key,
-            chosen,
-            options,
-            because,
-            finishes,
-        } => Fact::DecisionMade(Box::new(DecisionMade {
-            key,
-            chosen,
-            options,
-            because: Slot::of(because),
-            finishes,
-        })),
-        Ask::Start { key, kind, input } => Fact::TaskStarted {
-            key,
-            kind,
-            input: Slot::of(input),
-        },
-        Ask::Finish {
-            key,
-            kind,
-            output,
-            context,
-        } => Fact::TaskFinished {
-            key,
-            kind,
-            output: Slot::of(output),
-            context: context.map(Slot::of),
-        },
-        Ask::Record {
-            key,
-            event_type,
-            data,
-        } => Fact::Recorded {
-            event_type,
-            key: Some(key),
-            data: Slot::of(data),
-        },
-        Ask::ArmUndo { key, undo } => Fact::UndoArmed {
-            key,
-            undo: Slot::of(undo),
-            previous: state.newest_undo,
-        },
+        Ask::Decide { key, chosen, options, because, finishes } => {
+            Fact::DecisionMade(Box::new(DecisionMade {
+                key,
+                chosen,
+                options,
+                because: Slot::of(because),
+                finishes,
+            }))
+        }
+        Ask::Start { key, kind, input } => Fact::TaskStarted { key, kind, input: Slot::of(input) },
+        Ask::Finish { key, kind, output, context } => {
+            Fact::TaskFinished { key, kind, output: Slot::of(output), context: context.map(Slot::of) }
+        }
+        Ask::Record { key, event_type, data } => {
+            Fact::Recorded { event_type, key: Some(key), data: Slot::of(data) }
+        }
+        Ask::ArmUndo { key, undo } => {
+            Fact::UndoArmed { key, undo: Slot::of(undo), previous: state.newest_undo }
+        }
     }
 }
 

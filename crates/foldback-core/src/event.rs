@@ -137,11 +137,7 @@ pub enum Fact {
     /// Stimulus: the step failed for good.
     StepFailed(Box<StepFailed>),
     /// Stimulus: nobody knows whether a `write` happened.
-    OutcomeUnknown {
-        key: Key,
-        attempt: u32,
-        reason: String,
-    },
+    OutcomeUnknown { key: Key, attempt: u32, reason: String },
     /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not.
     OutcomeResolved {
         key: Key,
@@ -160,11 +156,7 @@ pub enum Fact {
     /// Consequence: a choice.
     DecisionMade(Box<DecisionMade>),
     /// Consequence: a scope was entered, or a task's input was computed.
-    TaskStarted {
-        key: Key,
-        kind: TaskKind,
-        input: Slot,
-    },
+    TaskStarted { key: Key, kind: TaskKind, input: Slot },
     /// Consequence: a task ended with an output; what lies inside it is superseded.
     TaskFinished {
         key: Key,
@@ -193,11 +185,7 @@ pub enum Fact {
     /// Consequence: the program ended badly.
     WorkflowFailed { error: Failure },
     /// Consequence: the program asks for something else than the log says it asked for.
-    WorkflowParked {
-        key: Key,
-        recorded: String,
-        asked: String,
-    },
+    WorkflowParked { key: Key, recorded: String, asked: String },
 }
 
 /// See [`Fact::WorkflowStarted`].
@@ -391,9 +379,7 @@ impl Fact {
             | Fact::UndoArmed { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
             Fact::Recorded { key, .. } => key.as_ref(),
-            Fact::WorkflowStarted(_)
-            | Fact::WorkflowCompleted { .. }
-            | Fact::WorkflowFailed { .. } => None,
+            Fact::WorkflowStarted(_) | Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } => None,
         }
     }
 
@@ -408,9 +394,7 @@ impl Fact {
             Fact::OutcomeResolved { landed, .. } => landed.iter().collect(),
             Fact::DecisionMade(e) => vec![&e.because],
             Fact::TaskStarted { input, .. } => vec![input],
-            Fact::TaskFinished {
-                output, context, ..
-            } => std::iter::once(output).chain(context).collect(),
+            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
@@ -434,9 +418,7 @@ impl Fact {
             Fact::OutcomeResolved { landed, .. } => landed.iter_mut().collect(),
             Fact::DecisionMade(e) => vec![&mut e.because],
             Fact::TaskStarted { input, .. } => vec![input],
-            Fact::TaskFinished {
-                output, context, ..
-            } => std::iter::once(output).chain(context).collect(),
+            Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],

@@ -244,9 +244,6 @@ mod tests {
             Hash::of_json(&json!({"b": [{"y": 2, "x": 1}], "a": 1}))
         );
         assert_ne!(Hash::of_json(&json!([1, 2])), Hash::of_json(&json!([2, 1])));
-        assert_eq!(
-            canonical_json(&json!({"b": 1, "a": "ü\n"})),
-            r#"{"a":"ü\n","b":1}"#
-        );
+        assert_eq!(canonical_json(&json!({"b": 1, "a": "ü\n"})), r#"{"a":"ü\n","b":1}"#);
     }
 }

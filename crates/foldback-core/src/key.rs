@@ -54,11 +54,7 @@ impl Key {
     /// assert_eq!(Key::root().child("read").item(3).child("fetch").as_str(), "read[3]/fetch");
     /// ```
     pub fn child(&self, name: &str) -> Key {
-        if self.is_root() {
-            Key::new(name)
-        } else {
-            Key::new(format!("{}/{name}", self.0))
-        }
+        if self.is_root() { Key::new(name) } else { Key::new(format!("{}/{name}", self.0)) }
     }
 
     /// The `index`-th iteration or branch of this scope, from 0.
@@ -68,11 +64,7 @@ impl Key {
 
     /// The `n`-th visit of this task, from 1.
     pub fn visit(&self, n: u64) -> Key {
-        if n < 2 {
-            self.clone()
-        } else {
-            Key::new(format!("{}#{n}", self.0))
-        }
+        if n < 2 { self.clone() } else { Key::new(format!("{}#{n}", self.0)) }
     }
 
     /// This key with a mark: `!if`, `!catch`, `!2` …
@@ -189,12 +181,7 @@ mod tests {
 
     #[test]
     fn keys_come_apart_as_they_were_put_together() {
-        let key = Key::root()
-            .child("a")
-            .item(3)
-            .child("draft")
-            .visit(2)
-            .mark("if");
+        let key = Key::root().child("a").item(3).child("draft").visit(2).mark("if");
         assert_eq!(key.as_str(), "a[3]/draft#2!if");
         assert_eq!(key.parent().as_str(), "a[3]");
         assert_eq!(key.name(), "draft");

@@ -160,11 +160,8 @@ impl StepAsk {
 
     /// The hash by which two asks are the same: kind, request and the names of secrets, by meaning.
     pub fn request_hash(&self) -> crate::Hash {
-        let secrets: Vec<u8> = self
-            .secrets
-            .iter()
-            .flat_map(|(at, name)| format!("{at}={name}\n").into_bytes())
-            .collect();
+        let secrets: Vec<u8> =
+            self.secrets.iter().flat_map(|(at, name)| format!("{at}={name}\n").into_bytes()).collect();
         crate::Hash::of_parts(&[
             self.kind.as_bytes(),
             crate::hash::canonical_json(&self.request).as_bytes(),

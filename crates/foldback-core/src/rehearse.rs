@@ -30,12 +30,7 @@ pub struct Rehearsal {
 ///
 /// # Panics
 /// When the program asks for what the law forbids, or does not end after a million stimuli.
-pub fn rehearse(
-    program: &dyn Program,
-    workflow_id: &str,
-    input: Value,
-    world: World<'_>,
-) -> Rehearsal {
+pub fn rehearse(program: &dyn Program, workflow_id: &str, input: Value, world: World<'_>) -> Rehearsal {
     let state = WorkflowState::empty(workflow_id);
     let start = Stimulus::Start {
         definition: Hash::of_bytes(b"rehearsal"),
@@ -50,12 +45,7 @@ pub fn rehearse(
 ///
 /// # Panics
 /// As [`rehearse`], and when the log breaks the law.
-pub fn resume(
-    program: &dyn Program,
-    workflow_id: &str,
-    events: &[Event],
-    world: World<'_>,
-) -> Rehearsal {
+pub fn resume(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
     let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
     go_on(program, events.to_vec(), state, Stimulus::Continue, world)
 }
@@ -71,28 +61,19 @@ fn go_on(
     let mut next = Some(first);
     let mut in_flight: Vec<(Key, u32)> = Vec::new();
     for _ in 0..1_000_000 {
-        let Some(stimulus) = next
-            .take()
-            .or_else(|| from_owed(&state, &mut in_flight, world))
-        else {
+        let Some(stimulus) = next.take().or_else(|| from_owed(&state, &mut in_flight, world)) else {
             return Rehearsal { events, state };
         };
         let mut serial = state.version;
         let mut ids = || {
             serial += 1;
-            EventId(
-                (0xF01D_0000_0000_0000_0000_0000_0000_0000_u128 + u128::from(serial)).to_be_bytes(),
-            )
+            EventId((0xF01D_0000_0000_0000_0000_0000_0000_0000_u128 + u128::from(serial)).to_be_bytes())
         };
         let now = match &stimulus {
             Stimulus::TimerDue { .. } | Stimulus::Begin { .. } => state.now + 86_400_000_000,
             _ => state.now + 1_000,
         };
-        let timing = Timing {
-            now,
-            actor: Arc::from("rehearsal"),
-            may_start: true,
-        };
+        let timing = Timing { now, actor: Arc::from("rehearsal"), may_start: true };
         let batch = advance(&mut state, &mut *run, stimulus, &timing, &mut ids)
             .unwrap_or_else(|illegal| panic!("{illegal}\n{}", crate::text::render(&events)));
         for event in &batch.events {
@@ -111,31 +92,20 @@ fn go_on(
 }
 
 /// The next word of the world, from what the state owes.
-fn from_owed(
-    state: &WorkflowState,
-    in_flight: &mut Vec<(Key, u32)>,
-    world: World<'_>,
-) -> Option<Stimulus> {
+fn from_owed(state: &WorkflowState, in_flight: &mut Vec<(Key, u32)>, world: World<'_>) -> Option<Stimulus> {
     let owed = state.owes().into_iter().next()?;
     Some(match owed {
         Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
         Owed::Timer(key, _) => Stimulus::TimerDue { key },
         Owed::Attempt(key, attempt) => {
-            let position = in_flight
-                .iter()
-                .position(|flying| *flying == (key.clone(), attempt));
+            let position = in_flight.iter().position(|flying| *flying == (key.clone(), attempt));
             let Some(position) = position else {
                 return Some(Stimulus::Lost { key, attempt });
             };
             in_flight.swap_remove(position);
             let step = state.step(&key).expect("what is owed is known");
             let outcome = world(&key, step, attempt);
-            Stimulus::Report {
-                key,
-                attempt,
-                outcome,
-                latency_ms: 1,
-            }
+            Stimulus::Report { key, attempt, outcome, latency_ms: 1 }
         }
     })
 }
@@ -157,12 +127,8 @@ pub fn crash_anywhere(program: &dyn Program, input: Value, world: World<'_>) -> 
             crate::text::render(&whole.events),
             crate::text::render(&resumed.events),
         );
-        let folded =
-            WorkflowState::fold("w", &resumed.events).expect("what was written obeys the law");
-        assert_eq!(
-            folded, resumed.state,
-            "the fold of the log is the state that wrote it (cut at {cut})"
-        );
+        let folded = WorkflowState::fold("w", &resumed.events).expect("what was written obeys the law");
+        assert_eq!(folded, resumed.state, "the fold of the log is the state that wrote it (cut at {cut})");
     }
     whole
 }
@@ -177,12 +143,8 @@ fn meaning(rehearsal: &Rehearsal) -> (Vec<String>, Option<End>) {
             Fact::StepCompleted(e) => Some(format!("completed {} {}", e.key, e.output.get())),
             Fact::StepFailed(e) => Some(format!("failed {} {}", e.key, e.error.title)),
             Fact::DecisionMade(e) => Some(format!("decided {} {}", e.key, e.chosen)),
-            Fact::TaskFinished { key, output, .. } => {
-                Some(format!("finished {key} {}", output.get()))
-            }
-            Fact::Recorded {
-                event_type, data, ..
-            } => Some(format!("recorded {event_type} {}", data.get())),
+            Fact::TaskFinished { key, output, .. } => Some(format!("finished {key} {}", output.get())),
+            Fact::Recorded { event_type, data, .. } => Some(format!("recorded {event_type} {}", data.get())),
             _ => None,
         })
         .collect();

@@ -67,19 +67,7 @@ pub fn iso(at: Micros) -> String {
     }
     let is_leap = first_day_of(year + 1) - first_day_of(year) == 366;
     let (mut month, mut left) = (1, day - first_day_of(year));
-    for days in [
-        31,
-        if is_leap { 29 } else { 28 },
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-    ] {
+    for days in [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
         if left < days {
             break;
         }
@@ -106,11 +94,7 @@ fn first_day_of(year: i64) -> i64 {
 /// Millionths of a dollar for people: `$0.0042`, `$1.23`.
 pub fn dollars(micro_usd: u64) -> String {
     if micro_usd >= 1_000_000 {
-        return format!(
-            "${}.{:02}",
-            micro_usd / 1_000_000,
-            micro_usd % 1_000_000 / 10_000
-        );
+        return format!("${}.{:02}", micro_usd / 1_000_000, micro_usd % 1_000_000 / 10_000);
     }
     let text = format!("$0.{micro_usd:06}");
     let short = text.trim_end_matches('0');
@@ -145,14 +129,9 @@ pub fn why(because: &Value) -> String {
     let mut named = Vec::new();
     match because {
         Value::Array(conditions)
-            if conditions
-                .iter()
-                .all(|c| c.get("values").is_some_and(Value::is_object)) =>
+            if conditions.iter().all(|c| c.get("values").is_some_and(Value::is_object)) =>
         {
-            for values in conditions
-                .iter()
-                .filter_map(|c| c.get("values").and_then(Value::as_object))
-            {
+            for values in conditions.iter().filter_map(|c| c.get("values").and_then(Value::as_object)) {
                 named.extend(values);
             }
         }
@@ -166,11 +145,7 @@ pub fn why(because: &Value) -> String {
             told.push(text);
         }
     }
-    if told.is_empty() {
-        brief(because, 120)
-    } else {
-        told.join(", ")
-    }
+    if told.is_empty() { brief(because, 120) } else { told.join(", ") }
 }
 
 fn null() -> Arc<Value> {

@@ -260,10 +260,7 @@ impl Status {
 
     /// Whether a workflow in this state will never move again unless it is reopened.
     pub fn is_ended(self) -> bool {
-        matches!(
-            self,
-            Status::Completed | Status::Failed | Status::Parked | Status::Quarantined
-        )
+        matches!(self, Status::Completed | Status::Failed | Status::Parked | Status::Quarantined)
     }
 }
 
@@ -324,10 +321,7 @@ impl WorkflowState {
     /// The step of this key.
     pub fn step(&self, key: &Key) -> Option<&Step> {
         match self.entries.get(key) {
-            Some(Entry {
-                body: EntryBody::Step(step),
-                ..
-            }) => Some(step),
+            Some(Entry { body: EntryBody::Step(step), .. }) => Some(step),
             _ => None,
         }
     }
@@ -385,9 +379,7 @@ impl WorkflowState {
                     StepStatus::Running if self.end.is_none() || step.effect == Effect::Write => {
                         owed.push(Owed::Attempt(key.clone(), step.attempts))
                     }
-                    StepStatus::Pending if self.end.is_none() => {
-                        owed.push(Owed::Start(key.clone()))
-                    }
+                    StepStatus::Pending if self.end.is_none() => owed.push(Owed::Start(key.clone())),
                     StepStatus::Backoff if self.end.is_none() => {
                         owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.now)));
                     }
@@ -398,9 +390,7 @@ impl WorkflowState {
                     | StepStatus::Failed
                     | StepStatus::Unknown => {}
                 },
-                EntryBody::Timer {
-                    due, fired: false, ..
-                } if self.end.is_none() => {
+                EntryBody::Timer { due, fired: false, .. } if self.end.is_none() => {
                     owed.push(Owed::Timer(key.clone(), *due));
                 }
                 EntryBody::Timer { .. }
@@ -424,18 +414,13 @@ impl WorkflowState {
             return Some((task.clone(), 1));
         }
         let key = self.first_after(&format!("{task}#"))?.as_str();
-        let digits = key[task.as_str().len() + 1..]
-            .split(|c: char| !c.is_ascii_digit())
-            .next()?;
+        let digits = key[task.as_str().len() + 1..].split(|c: char| !c.is_ascii_digit()).next()?;
         let visit = digits.parse().ok()?;
         Some((task.visit(visit), visit))
     }
 
     fn first_after(&self, prefix: &str) -> Option<&Key> {
-        let (key, _) = self
-            .entries
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .next()?;
+        let (key, _) = self.entries.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
         key.as_str().starts_with(prefix).then_some(key)
     }
 

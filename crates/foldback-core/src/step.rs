@@ -55,13 +55,7 @@ impl RetryPolicy {
     /// The policy of a model call: 429 and 503 are tried again, and an answer that misses its
     /// schema has one repair round.
     pub fn model() -> RetryPolicy {
-        RetryPolicy {
-            attempts: 6,
-            statuses: vec![429, 503],
-            delay_ms: 500,
-            max_delay_ms: 60_000,
-            repairs: 1,
-        }
+        RetryPolicy { attempts: 6, statuses: vec![429, 503], delay_ms: 500, max_delay_ms: 60_000, repairs: 1 }
     }
 
     /// The delay after attempt `attempt` (from 1), in ms: exponential, with "equal jitter" (half
@@ -73,21 +67,15 @@ impl RetryPolicy {
 
 /// `base * 2^(attempt-1)`, at most `max`, of which the second half is scaled by `chance`.
 pub fn backoff_ms(base_ms: u64, max_ms: u64, attempt: u32, chance: u64) -> u64 {
-    let full = base_ms
-        .saturating_mul(1u64 << attempt.saturating_sub(1).min(30))
-        .min(max_ms);
+    let full = base_ms.saturating_mul(1u64 << attempt.saturating_sub(1).min(30)).min(max_ms);
     let half = full / 2;
     (half + chance % (full - half + 1)).min(limits::RETRY_DELAY_MAX_MS)
 }
 
 /// A number that looks random and is a hash of (workflow, key, attempt): the same in every fold.
 pub fn chance(workflow_id: &str, key: &Key, attempt: u32) -> u64 {
-    let hash = Hash::of_parts(&[
-        b"chance",
-        workflow_id.as_bytes(),
-        key.as_str().as_bytes(),
-        &attempt.to_le_bytes(),
-    ]);
+    let hash =
+        Hash::of_parts(&[b"chance", workflow_id.as_bytes(), key.as_str().as_bytes(), &attempt.to_le_bytes()]);
     u64::from_le_bytes(hash.0[..8].try_into().expect("a hash has 32 bytes"))
 }
 
@@ -129,25 +117,20 @@ pub mod error_type {
     /// The prefix of all of them.
     pub const PREFIX: &str = "https://open-workflow-specification.org/dsl/errors/types/";
     /// A definition or a program that cannot be run.
-    pub const CONFIGURATION: &str =
-        "https://open-workflow-specification.org/dsl/errors/types/configuration";
+    pub const CONFIGURATION: &str = "https://open-workflow-specification.org/dsl/errors/types/configuration";
     /// A value that misses its schema.
-    pub const VALIDATION: &str =
-        "https://open-workflow-specification.org/dsl/errors/types/validation";
+    pub const VALIDATION: &str = "https://open-workflow-specification.org/dsl/errors/types/validation";
     /// An expression that could not be evaluated.
-    pub const EXPRESSION: &str =
-        "https://open-workflow-specification.org/dsl/errors/types/expression";
+    pub const EXPRESSION: &str = "https://open-workflow-specification.org/dsl/errors/types/expression";
     /// Credentials that were refused.
     pub const AUTHENTICATION: &str =
         "https://open-workflow-specification.org/dsl/errors/types/authentication";
     /// Something that was not allowed.
-    pub const AUTHORIZATION: &str =
-        "https://open-workflow-specification.org/dsl/errors/types/authorization";
+    pub const AUTHORIZATION: &str = "https://open-workflow-specification.org/dsl/errors/types/authorization";
     /// Time that ran out.
     pub const TIMEOUT: &str = "https://open-workflow-specification.org/dsl/errors/types/timeout";
     /// A service that answered with an error, or not at all.
-    pub const COMMUNICATION: &str =
-        "https://open-workflow-specification.org/dsl/errors/types/communication";
+    pub const COMMUNICATION: &str = "https://open-workflow-specification.org/dsl/errors/types/communication";
     /// Anything else that went wrong while running.
     pub const RUNTIME: &str = "https://open-workflow-specification.org/dsl/errors/types/runtime";
 }
@@ -173,10 +156,7 @@ impl Failure {
 
     /// The last segment of the type: `communication`.
     pub fn short_type(&self) -> &str {
-        self.error_type
-            .rsplit('/')
-            .next()
-            .unwrap_or(&self.error_type)
+        self.error_type.rsplit('/').next().unwrap_or(&self.error_type)
     }
 }
 
@@ -244,26 +224,11 @@ mod tests {
 
     #[test]
     fn delays_double_and_stay_within_their_bounds() {
-        let policy = RetryPolicy {
-            attempts: 9,
-            delay_ms: 100,
-            max_delay_ms: 1_000,
-            ..Default::default()
-        };
-        for (attempt, full) in [
-            (1, 100),
-            (2, 200),
-            (3, 400),
-            (4, 800),
-            (5, 1_000),
-            (99, 1_000),
-        ] {
+        let policy = RetryPolicy { attempts: 9, delay_ms: 100, max_delay_ms: 1_000, ..Default::default() };
+        for (attempt, full) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1_000), (99, 1_000)] {
             for dice in [0, 1, 77, u64::MAX] {
                 let delay = policy.delay_after(attempt, dice);
-                assert!(
-                    (full / 2..=full).contains(&delay),
-                    "attempt {attempt}: {delay}"
-                );
+                assert!((full / 2..=full).contains(&delay), "attempt {attempt}: {delay}");
             }
         }
     }
@@ -275,9 +240,6 @@ mod tests {
         assert_eq!(base, idempotency_key("a", &Key::from("t!2/post"), &request));
         assert_ne!(base, idempotency_key("a~1", &Key::from("t/post"), &request));
         assert_ne!(base, idempotency_key("a", &Key::from("t/post#2"), &request));
-        assert_ne!(
-            base,
-            idempotency_key("a", &Key::from("t/post"), &Hash::of_bytes(b"other"))
-        );
+        assert_ne!(base, idempotency_key("a", &Key::from("t/post"), &Hash::of_bytes(b"other")));
     }
 }

@@ -22,75 +22,41 @@ pub fn line(fact: &Fact) -> String {
         Fact::StepAsked(e) => {
             let starts = if e.starts { "" } else { " (not started)" };
             let request = Slot::of(e.request.to_json());
-            format!(
-                "{} {} {}{starts}",
-                e.kind,
-                effect(e.effect),
-                short(&request)
-            )
+            format!("{} {} {}{starts}", e.kind, effect(e.effect), short(&request))
         }
         Fact::AttemptStarted { attempt, .. } => format!("attempt {attempt}"),
         Fact::AttemptFailed(e) => {
-            format!(
-                "attempt {} {} {}; again in {} ms",
-                e.attempt, e.error.status, e.error.title, e.delay_ms
-            )
+            format!("attempt {} {} {}; again in {} ms", e.attempt, e.error.status, e.error.title, e.delay_ms)
         }
         Fact::StepCompleted(e) => format!("attempt {} -> {}", e.attempt, short(&e.output)),
         Fact::StepFailed(e) => {
             format!("attempt {} {} {}", e.attempt, e.error.status, e.error.title)
         }
-        Fact::OutcomeUnknown {
-            attempt, reason, ..
-        } => format!("attempt {attempt}: {reason}"),
-        Fact::OutcomeResolved {
-            landed: Some(output),
-            ..
-        } => format!("landed -> {}", short(output)),
+        Fact::OutcomeUnknown { attempt, reason, .. } => format!("attempt {attempt}: {reason}"),
+        Fact::OutcomeResolved { landed: Some(output), .. } => format!("landed -> {}", short(output)),
         Fact::OutcomeResolved { landed: None, .. } => "did not happen".into(),
         Fact::TimerSet { .. } | Fact::TimerFired { .. } => String::new(),
         Fact::DecisionMade(e) => {
-            format!(
-                "{} out of [{}] because {}",
-                e.chosen,
-                e.options.join(", "),
-                short(&e.because)
-            )
+            format!("{} out of [{}] because {}", e.chosen, e.options.join(", "), short(&e.because))
         }
         Fact::TaskStarted { kind, input, .. } => {
             format!("{} <- {}", kind_name(*kind), short(input))
         }
-        Fact::TaskFinished {
-            kind,
-            output,
-            context,
-            ..
-        } => {
-            let context = context
-                .as_ref()
-                .map(|c| format!(" context={}", short(c)))
-                .unwrap_or_default();
+        Fact::TaskFinished { kind, output, context, .. } => {
+            let context = context.as_ref().map(|c| format!(" context={}", short(c))).unwrap_or_default();
             format!("{} -> {}{context}", kind_name(*kind), short(output))
         }
         Fact::UndoArmed { undo, .. } => short(undo),
         Fact::Recorded { data, .. } => short(data),
         Fact::WorkflowCompleted { output } => short(output),
         Fact::WorkflowFailed { error } => {
-            let key = error
-                .key
-                .as_ref()
-                .map(|k| format!("{k}: "))
-                .unwrap_or_default();
+            let key = error.key.as_ref().map(|k| format!("{k}: ")).unwrap_or_default();
             format!("{key}{} {}", error.status, error.title)
         }
-        Fact::WorkflowParked {
-            recorded, asked, ..
-        } => format!("recorded {recorded}, asked {asked}"),
+        Fact::WorkflowParked { recorded, asked, .. } => format!("recorded {recorded}, asked {asked}"),
     };
     let key = fact.key().map(|k| format!("{k}  ")).unwrap_or_default();
-    format!("{:<17} {key}{what}", fact.event_type())
-        .trim_end()
-        .to_owned()
+    format!("{:<17} {key}{what}", fact.event_type()).trim_end().to_owned()
 }
 
 fn kind_name(kind: crate::TaskKind) -> String {

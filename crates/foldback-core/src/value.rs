@@ -97,12 +97,7 @@ impl Slot {
     /// The payload that this slot needs beside the log, when it is stored and at hand.
     pub fn payload(&self) -> Option<Payload> {
         match self {
-            Slot::Stored(StoredRef {
-                hash,
-                media_type,
-                value: Some(value),
-                ..
-            }) => Some(Payload {
+            Slot::Stored(StoredRef { hash, media_type, value: Some(value), .. }) => Some(Payload {
                 hash: *hash,
                 media_type: media_type.as_deref().unwrap_or(JSON).to_owned(),
                 bytes: serde_json::to_vec(&**value).expect("a JSON value has a text"),
@@ -165,25 +160,15 @@ impl Request {
     /// A value that is no object becomes the single part `value`.
     pub fn from_json(value: Value, lists: &[&str]) -> Request {
         let Value::Object(map) = value else {
-            return Request {
-                parts: BTreeMap::from([("value".into(), Part::One(Slot::of(value)))]),
-            };
+            return Request { parts: BTreeMap::from([("value".into(), Part::One(Slot::of(value)))]) };
         };
         let part = |(name, value): (String, Value)| match value {
-            Value::Array(items) if lists.contains(&name.as_str()) => (
-                name,
-                Part::Many(
-                    items
-                        .into_iter()
-                        .map(|v| Slot::bounded(Arc::new(v), 64))
-                        .collect(),
-                ),
-            ),
+            Value::Array(items) if lists.contains(&name.as_str()) => {
+                (name, Part::Many(items.into_iter().map(|v| Slot::bounded(Arc::new(v), 64)).collect()))
+            }
             value => (name, Part::One(Slot::of(value))),
         };
-        Request {
-            parts: map.into_iter().map(part).collect(),
-        }
+        Request { parts: map.into_iter().map(part).collect() }
     }
 
     /// The request as one JSON object. Parts that are not at hand read `null`.
@@ -192,12 +177,7 @@ impl Request {
             Part::One(slot) => (*slot.get()).clone(),
             Part::Many(slots) => Value::Array(slots.iter().map(|s| (*s.get()).clone()).collect()),
         };
-        Value::Object(
-            self.parts
-                .iter()
-                .map(|(name, part)| (name.clone(), value(part)))
-                .collect(),
-        )
+        Value::Object(self.parts.iter().map(|(name, part)| (name.clone(), value(part))).collect())
     }
 
     /// Every slot of the request.
@@ -265,20 +245,12 @@ impl<'de> Visitor<'de> for SlotVisitor {
                 "bytes" => bytes = map.next_value()?,
                 "media_type" => media_type = Some(map.next_value()?),
                 other => {
-                    return Err(de::Error::unknown_field(
-                        other,
-                        &["inline", "ref", "bytes", "media_type"],
-                    ));
+                    return Err(de::Error::unknown_field(other, &["inline", "ref", "bytes", "media_type"]));
                 }
             }
         }
         let hash = hash.ok_or_else(|| de::Error::missing_field("ref"))?;
-        Ok(Slot::Stored(StoredRef {
-            hash,
-            bytes,
-            media_type,
-            value: None,
-        }))
+        Ok(Slot::Stored(StoredRef { hash, bytes, media_type, value: None }))
     }
 }
 
@@ -345,10 +317,7 @@ mod tests {
         let text = serde_json::to_string(&slot).unwrap();
         assert!(text.len() < 120, "{text}");
         let back: Slot = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            back, slot,
-            "a slot without its value at hand is the same slot"
-        );
+        assert_eq!(back, slot, "a slot without its value at hand is the same slot");
         assert_eq!(back.value(), None);
         assert_eq!(*slot.get(), value);
     }
@@ -356,8 +325,7 @@ mod tests {
     #[test]
     fn messages_of_a_chat_are_slots_of_their_own() {
         let long = "m".repeat(100);
-        let request =
-            json!({"model": "a/b", "messages": [{"role": "user", "content": long}, "hi"]});
+        let request = json!({"model": "a/b", "messages": [{"role": "user", "content": long}, "hi"]});
         let typed = Request::from_json(request.clone(), &["messages"]);
         assert_eq!(typed.slots().filter_map(Slot::payload).count(), 1);
         let text = serde_json::to_string(&typed).unwrap();

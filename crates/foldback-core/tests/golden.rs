@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use foldback_core::event::{
-    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed,
-    WorkflowStarted,
+    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, WorkflowStarted,
 };
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
@@ -26,12 +25,8 @@ fn folder() -> PathBuf {
 /// Every fact with every field set.
 fn full() -> Vec<Fact> {
     let key = Key::from("refine[1]/critique#2");
-    let stored = Slot::Stored(StoredRef {
-        hash: Hash::of_bytes(b"x"),
-        bytes: 2_000,
-        media_type: None,
-        value: None,
-    });
+    let stored =
+        Slot::Stored(StoredRef { hash: Hash::of_bytes(b"x"), bytes: 2_000, media_type: None, value: None });
     let image = Slot::Stored(StoredRef {
         hash: Hash::of_bytes(b"y"),
         bytes: 9,
@@ -61,11 +56,7 @@ fn full() -> Vec<Fact> {
             ("system".to_owned(), Part::One(stored.clone())),
             (
                 "messages".to_owned(),
-                Part::Many(vec![
-                    stored.clone(),
-                    Slot::of(json!({"role": "user"})),
-                    image,
-                ]),
+                Part::Many(vec![stored.clone(), Slot::of(json!({"role": "user"})), image]),
             ),
         ]
         .into(),
@@ -75,11 +66,7 @@ fn full() -> Vec<Fact> {
             definition: Hash::of_bytes(b"definition"),
             name: "article 0.1.0".into(),
             input: Slot::of(json!({"topic": "lamps"})),
-            lineage: Some(Lineage {
-                parent: "a".into(),
-                cut: 7,
-                cut_hash: Hash::of_bytes(b"cut"),
-            }),
+            lineage: Some(Lineage { parent: "a".into(), cut: 7, cut_hash: Hash::of_bytes(b"cut") }),
         }),
         Fact::StepAsked(Box::new(StepAsked {
             key: key.clone(),
@@ -95,10 +82,7 @@ fn full() -> Vec<Fact> {
             finishes: true,
             starts: true,
         })),
-        Fact::AttemptStarted {
-            key: key.clone(),
-            attempt: 2,
-        },
+        Fact::AttemptStarted { key: key.clone(), attempt: 2 },
         Fact::AttemptFailed(Box::new(AttemptFailed {
             key: key.clone(),
             attempt: 1,
@@ -123,20 +107,9 @@ fn full() -> Vec<Fact> {
             rejected: Some(stored.clone()),
             usage: Some(usage),
         })),
-        Fact::OutcomeUnknown {
-            key: key.clone(),
-            attempt: 1,
-            reason: "the connection broke".into(),
-        },
-        Fact::OutcomeResolved {
-            key: key.clone(),
-            landed: Some(Slot::of(json!({"id": 7}))),
-        },
-        Fact::TimerSet {
-            key: key.clone(),
-            due: 1_700_000_000_000_000,
-            finishes: true,
-        },
+        Fact::OutcomeUnknown { key: key.clone(), attempt: 1, reason: "the connection broke".into() },
+        Fact::OutcomeResolved { key: key.clone(), landed: Some(Slot::of(json!({"id": 7}))) },
+        Fact::TimerSet { key: key.clone(), due: 1_700_000_000_000_000, finishes: true },
         Fact::TimerFired { key: key.clone() },
         Fact::DecisionMade(Box::new(DecisionMade {
             key: key.mark("if"),
@@ -145,22 +118,14 @@ fn full() -> Vec<Fact> {
             because: Slot::of(json!({".score": 0.4})),
             finishes: true,
         })),
-        Fact::TaskStarted {
-            key: key.clone(),
-            kind: TaskKind::For,
-            input: Slot::of(json!({"items": [1]})),
-        },
+        Fact::TaskStarted { key: key.clone(), kind: TaskKind::For, input: Slot::of(json!({"items": [1]})) },
         Fact::TaskFinished {
             key: key.clone(),
             kind: TaskKind::Iteration,
             output: Slot::of(json!(1)),
             context: Some(Slot::of(json!({"seen": 1}))),
         },
-        Fact::UndoArmed {
-            key: key.clone(),
-            undo: Slot::of(json!({"delete": 7})),
-            previous: Some(3),
-        },
+        Fact::UndoArmed { key: key.clone(), undo: Slot::of(json!({"delete": 7})), previous: Some(3) },
         Fact::Recorded {
             event_type: Arc::from("CONTENT_GENERATED"),
             key: Some(key.clone()),
@@ -168,11 +133,7 @@ fn full() -> Vec<Fact> {
         },
         Fact::WorkflowCompleted { output: stored },
         Fact::WorkflowFailed { error },
-        Fact::WorkflowParked {
-            key,
-            recorded: "llm request a".into(),
-            asked: "http request b".into(),
-        },
+        Fact::WorkflowParked { key, recorded: "llm request a".into(), asked: "http request b".into() },
     ]
 }
 
@@ -180,32 +141,19 @@ fn full() -> Vec<Fact> {
 fn every_event_ever_written_is_read() {
     let bless = std::env::var_os("FOLDBACK_BLESS").is_some();
     for fact in full() {
-        let path = folder().join(format!(
-            "{}.v{}.json",
-            fact.event_type(),
-            fact.schema_version()
-        ));
+        let path = folder().join(format!("{}.v{}.json", fact.event_type(), fact.schema_version()));
         if bless && !path.exists() {
             std::fs::write(&path, fact.encode() + "\n").unwrap();
         }
-        let golden = std::fs::read_to_string(&path)
-            .unwrap_or_else(|_| panic!("{} is missing", path.display()));
-        assert_eq!(
-            fact.encode(),
-            golden.trim_end(),
-            "{} is written as ever",
-            path.display()
-        );
+        let golden =
+            std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+        assert_eq!(fact.encode(), golden.trim_end(), "{} is written as ever", path.display());
     }
     // Also the files of versions that are no longer written.
     let mut types = BTreeSet::new();
     for entry in std::fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        let (event_type, version) = name
-            .strip_suffix(".json")
-            .unwrap()
-            .rsplit_once(".v")
-            .unwrap();
+        let (event_type, version) = name.strip_suffix(".json").unwrap().rsplit_once(".v").unwrap();
         let text = std::fs::read_to_string(folder().join(&name)).unwrap();
         let fact = Fact::decode(event_type, version.parse().unwrap(), text.trim_end())
             .unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -213,10 +161,7 @@ fn every_event_ever_written_is_read() {
         types.insert(event_type.to_owned());
     }
     for engine_type in ENGINE_TYPES {
-        assert!(
-            types.contains(engine_type),
-            "{engine_type} has no golden file"
-        );
+        assert!(types.contains(engine_type), "{engine_type} has no golden file");
     }
 }
 
@@ -224,11 +169,7 @@ fn every_event_ever_written_is_read() {
 fn what_cannot_be_read_says_so() {
     for (event_type, version, payload) in [
         ("StepCompleted", 1, "{}"),
-        (
-            "StepCompleted",
-            2,
-            r#"{"key":"a","attempt":1,"output":{"inline":1},"latency_ms":1}"#,
-        ),
+        ("StepCompleted", 2, r#"{"key":"a","attempt":1,"output":{"inline":1},"latency_ms":1}"#),
         ("StepCompleted", 1, "not json"),
         ("TimerFired", 1, r#"{"key": 7}"#),
         ("CONTENT_GENERATED", 1, "[]"),

@@ -7,9 +7,8 @@ use foldback_core::program::StepAsk;
 use foldback_core::step::error_type;
 use foldback_core::text::line;
 use foldback_core::{
-    Ask, Divergence, Effect, EntryBody, Event, EventId, Fact, Failure, Hash, Illegal, Key, Outcome,
-    Recovery, RetryPolicy, Run, Slot, Status, Stimulus, TaskKind, Timing, Turn, WorkflowState,
-    advance, limits,
+    Ask, Divergence, Effect, EntryBody, Event, EventId, Fact, Failure, Hash, Illegal, Key, Outcome, Recovery,
+    RetryPolicy, Run, Slot, Status, Stimulus, TaskKind, Timing, Turn, WorkflowState, advance, limits,
 };
 use serde_json::{Value, json};
 
@@ -18,11 +17,7 @@ struct Script(Vec<Turn>);
 
 impl Run for Script {
     fn turn(&mut self, _state: &WorkflowState) -> Turn {
-        if self.0.is_empty() {
-            Turn::Waits
-        } else {
-            self.0.remove(0)
-        }
+        if self.0.is_empty() { Turn::Waits } else { self.0.remove(0) }
     }
 }
 
@@ -34,11 +29,7 @@ struct Story {
 
 impl Story {
     fn begun() -> Story {
-        let mut story = Story {
-            state: WorkflowState::empty("w"),
-            serial: 0,
-            now: 1_000_000,
-        };
+        let mut story = Story { state: WorkflowState::empty("w"), serial: 0, now: 1_000_000 };
         let start = Stimulus::Start {
             definition: Hash::of_bytes(b"d"),
             name: "d".into(),
@@ -51,23 +42,13 @@ impl Story {
 
     fn when(&mut self, stimulus: Stimulus, answers: Vec<Turn>) -> Result<Vec<Event>, Illegal> {
         self.now += 1_000;
-        let timing = Timing {
-            now: self.now,
-            actor: Arc::from("test"),
-            may_start: true,
-        };
+        let timing = Timing { now: self.now, actor: Arc::from("test"), may_start: true };
         let mut ids = || {
             self.serial += 1;
             EventId(self.serial.to_be_bytes())
         };
         let mut state = self.state.clone();
-        let batch = advance(
-            &mut state,
-            &mut Script(answers),
-            stimulus,
-            &timing,
-            &mut ids,
-        )?;
+        let batch = advance(&mut state, &mut Script(answers), stimulus, &timing, &mut ids)?;
         self.state = state;
         Ok(batch.events)
     }
@@ -77,39 +58,18 @@ impl Story {
         let mut story = Story::begun();
         let mut ask = StepAsk::new(Key::from("a"), "http", effect, json!({"uri": "x"}));
         (ask.recovery, ask.retry) = (recovery, retry);
-        story
-            .when(
-                Stimulus::Continue,
-                vec![Turn::Asks(vec![Ask::Step(Box::new(ask))])],
-            )
-            .unwrap();
+        story.when(Stimulus::Continue, vec![Turn::Asks(vec![Ask::Step(Box::new(ask))])]).unwrap();
         story
     }
 
     fn report(&mut self, attempt: u32, outcome: Outcome) -> String {
         let key = Key::from("a");
-        text(
-            &self
-                .when(
-                    Stimulus::Report {
-                        key,
-                        attempt,
-                        outcome,
-                        latency_ms: 1,
-                    },
-                    vec![],
-                )
-                .unwrap(),
-        )
+        text(&self.when(Stimulus::Report { key, attempt, outcome, latency_ms: 1 }, vec![]).unwrap())
     }
 }
 
 fn text(events: &[Event]) -> String {
-    events
-        .iter()
-        .map(|e| line(&e.fact))
-        .collect::<Vec<_>>()
-        .join("\n")
+    events.iter().map(|e| line(&e.fact)).collect::<Vec<_>>().join("\n")
 }
 
 fn failed(status: u16, retry_after_ms: Option<u64>) -> Outcome {
@@ -124,46 +84,23 @@ fn failed(status: u16, retry_after_ms: Option<u64>) -> Outcome {
 fn how_an_attempt_may_end() {
     use Effect::{Pure, Read, Write};
     let policy = |statuses: Vec<u16>| {
-        Some(RetryPolicy {
-            attempts: 2,
-            statuses,
-            delay_ms: 100,
-            max_delay_ms: 100,
-            repairs: 1,
-        })
+        Some(RetryPolicy { attempts: 2, statuses, delay_ms: 100, max_delay_ms: 100, repairs: 1 })
     };
-    let done = || Outcome::Completed {
-        output: json!(7),
-        usage: None,
-    };
+    let done = || Outcome::Completed { output: json!(7), usage: None };
     let rejected = || Outcome::Rejected {
         output: json!("bad"),
         error: Failure::new("t", 400, "schema", "x"),
         usage: None,
     };
-    let unknown = || Outcome::Unknown {
-        reason: "gone".into(),
-    };
+    let unknown = || Outcome::Unknown { reason: "gone".into() };
     let operator = Recovery::Operator;
     // effect, recovery, policy, outcome, what is written begins with
     let cases: Vec<(Effect, Recovery, Option<RetryPolicy>, Outcome, &str)> = vec![
-        (
-            Read,
-            operator,
-            None,
-            done(),
-            "StepCompleted     a  attempt 1 -> 7",
-        ),
+        (Read, operator, None, done(), "StepCompleted     a  attempt 1 -> 7"),
         (Write, operator, None, done(), "StepCompleted"),
         // Nothing is tried again without a policy, nor what the policy does not name.
         (Read, operator, None, failed(503, None), "StepFailed"),
-        (
-            Read,
-            operator,
-            policy(vec![429]),
-            failed(500, None),
-            "StepFailed",
-        ),
+        (Read, operator, policy(vec![429]), failed(500, None), "StepFailed"),
         (
             Read,
             operator,
@@ -171,13 +108,7 @@ fn how_an_attempt_may_end() {
             failed(429, None),
             "AttemptFailed     a  attempt 1 429 no; again in",
         ),
-        (
-            Write,
-            operator,
-            policy(vec![]),
-            failed(500, None),
-            "AttemptFailed",
-        ),
+        (Write, operator, policy(vec![]), failed(500, None), "AttemptFailed"),
         // What a server asks for is honoured, up to a day.
         (
             Read,
@@ -204,48 +135,24 @@ fn how_an_attempt_may_end() {
         // Only of a write is an outcome unknown.
         (Pure, operator, None, unknown(), "StepFailed"),
         (Read, operator, None, unknown(), "StepFailed"),
-        (
-            Write,
-            operator,
-            policy(vec![]),
-            unknown(),
-            "OutcomeUnknown    a  attempt 1: gone",
-        ),
+        (Write, operator, policy(vec![]), unknown(), "OutcomeUnknown    a  attempt 1: gone"),
         (Write, Recovery::Retry, None, unknown(), "AttemptFailed"),
     ];
     for (effect, recovery, policy, outcome, wanted) in cases {
         let said = format!("{effect:?} {recovery:?} {policy:?} {outcome:?}");
         let mut story = Story::asked(effect, recovery, policy);
         let found = story.report(1, outcome);
-        assert!(
-            found.starts_with(wanted),
-            "{said}\n  wanted {wanted}\n  found  {found}"
-        );
+        assert!(found.starts_with(wanted), "{said}\n  wanted {wanted}\n  found  {found}");
     }
 }
 
 #[test]
 fn what_a_dead_process_leaves_behind() {
-    let lost = |attempt| Stimulus::Lost {
-        key: Key::from("a"),
-        attempt,
-    };
+    let lost = |attempt| Stimulus::Lost { key: Key::from("a"), attempt };
     for (effect, recovery, wanted) in [
-        (
-            Effect::Pure,
-            Recovery::Operator,
-            "AttemptStarted    a  attempt 2",
-        ),
-        (
-            Effect::Read,
-            Recovery::Operator,
-            "AttemptStarted    a  attempt 2",
-        ),
-        (
-            Effect::Write,
-            Recovery::Retry,
-            "AttemptStarted    a  attempt 2",
-        ),
+        (Effect::Pure, Recovery::Operator, "AttemptStarted    a  attempt 2"),
+        (Effect::Read, Recovery::Operator, "AttemptStarted    a  attempt 2"),
+        (Effect::Write, Recovery::Retry, "AttemptStarted    a  attempt 2"),
         (
             Effect::Write,
             Recovery::Operator,
@@ -253,21 +160,11 @@ fn what_a_dead_process_leaves_behind() {
         ),
     ] {
         let mut story = Story::asked(effect, recovery, None);
-        assert_eq!(
-            text(&story.when(lost(1), vec![]).unwrap()),
-            wanted,
-            "{effect:?} {recovery:?}"
-        );
-        assert!(
-            story.when(lost(1), vec![]).unwrap().is_empty(),
-            "a doubled word means nothing"
-        );
+        assert_eq!(text(&story.when(lost(1), vec![]).unwrap()), wanted, "{effect:?} {recovery:?}");
+        assert!(story.when(lost(1), vec![]).unwrap().is_empty(), "a doubled word means nothing");
     }
     // A step that kills its process each time is not started for ever.
-    for (effect, wanted) in [
-        (Effect::Read, "StepFailed"),
-        (Effect::Write, "OutcomeUnknown"),
-    ] {
+    for (effect, wanted) in [(Effect::Read, "StepFailed"), (Effect::Write, "OutcomeUnknown")] {
         let mut story = Story::asked(effect, Recovery::Retry, None);
         let mut attempt = 1;
         let end = loop {
@@ -285,41 +182,19 @@ fn what_a_dead_process_leaves_behind() {
 #[test]
 fn an_unknown_outcome_is_settled_by_a_person() {
     for (landed, wanted, status) in [
-        (
-            Some(json!({"id": 7})),
-            "OutcomeResolved   a  landed -> {\"id\":7}",
-            Status::Running,
-        ),
+        (Some(json!({"id": 7})), "OutcomeResolved   a  landed -> {\"id\":7}", Status::Running),
         (None, "OutcomeResolved   a  did not happen", Status::Running),
     ] {
         let mut story = Story::asked(Effect::Write, Recovery::Operator, None);
-        let resolve = Stimulus::Resolve {
-            key: Key::from("a"),
-            landed: landed.clone(),
-        };
-        assert!(
-            story.when(resolve.clone(), vec![]).is_err(),
-            "what runs is not unknown"
-        );
-        story.report(
-            1,
-            Outcome::Unknown {
-                reason: "gone".into(),
-            },
-        );
+        let resolve = Stimulus::Resolve { key: Key::from("a"), landed: landed.clone() };
+        assert!(story.when(resolve.clone(), vec![]).is_err(), "what runs is not unknown");
+        story.report(1, Outcome::Unknown { reason: "gone".into() });
         assert_eq!(story.state.status(), Status::Unknown);
         assert_eq!(text(&story.when(resolve.clone(), vec![]).unwrap()), wanted);
         assert_eq!(story.state.status(), status);
         assert!(story.when(resolve, vec![]).is_err(), "once");
         if landed.is_none() {
-            let begun = story
-                .when(
-                    Stimulus::Begin {
-                        key: Key::from("a"),
-                    },
-                    vec![],
-                )
-                .unwrap();
+            let begun = story.when(Stimulus::Begin { key: Key::from("a") }, vec![]).unwrap();
             assert_eq!(text(&begun), "AttemptStarted    a  attempt 2");
         }
     }
@@ -328,14 +203,7 @@ fn an_unknown_outcome_is_settled_by_a_person() {
 #[test]
 fn what_breaks_the_law_is_refused_and_leaves_no_trace() {
     let ask = |ask: Ask| vec![Turn::Asks(vec![ask])];
-    let step = |key: &str| {
-        Ask::Step(Box::new(StepAsk::new(
-            Key::from(key),
-            "http",
-            Effect::Read,
-            json!({}),
-        )))
-    };
+    let step = |key: &str| Ask::Step(Box::new(StepAsk::new(Key::from(key), "http", Effect::Read, json!({}))));
     let finish = |key: &str| Ask::Finish {
         key: Key::from(key),
         kind: TaskKind::Do,
@@ -352,60 +220,22 @@ fn what_breaks_the_law_is_refused_and_leaves_no_trace() {
     let cases: Vec<(&str, Stimulus, Vec<Turn>, &str)> = vec![
         (
             "a second start",
-            Stimulus::Start {
-                definition: Hash::ZERO,
-                name: String::new(),
-                input: json!(1),
-                lineage: None,
-            },
+            Stimulus::Start { definition: Hash::ZERO, name: String::new(), input: json!(1), lineage: None },
             vec![],
             "starts once",
         ),
-        (
-            "a key asked for twice",
-            Stimulus::Continue,
-            ask(step("a")),
-            "known already",
-        ),
+        ("a key asked for twice", Stimulus::Continue, ask(step("a")), "known already"),
         (
             "an ask under a settled name",
             Stimulus::Continue,
             vec![Turn::Asks(vec![finish("z"), step("z")])],
             "known already",
         ),
-        (
-            "finishing over an open step",
-            Stimulus::Continue,
-            ask(finish("a")),
-            "Running",
-        ),
-        (
-            "ending over an open step",
-            Stimulus::Continue,
-            vec![Turn::Ends(Ok(json!(1)))],
-            "still open",
-        ),
-        (
-            "a choice that is no option",
-            Stimulus::Continue,
-            ask(decide),
-            "not among the options",
-        ),
-        (
-            "a timer that nobody set",
-            Stimulus::TimerDue { key: "t".into() },
-            vec![],
-            "no timer",
-        ),
-        (
-            "a word to an unknown step",
-            Stimulus::Resolve {
-                key: "b".into(),
-                landed: None,
-            },
-            vec![],
-            "no step",
-        ),
+        ("finishing over an open step", Stimulus::Continue, ask(finish("a")), "Running"),
+        ("ending over an open step", Stimulus::Continue, vec![Turn::Ends(Ok(json!(1)))], "still open"),
+        ("a choice that is no option", Stimulus::Continue, ask(decide), "not among the options"),
+        ("a timer that nobody set", Stimulus::TimerDue { key: "t".into() }, vec![], "no timer"),
+        ("a word to an unknown step", Stimulus::Resolve { key: "b".into(), landed: None }, vec![], "no step"),
     ];
     for (name, stimulus, answers, wanted) in cases {
         let mut story = Story::asked(Effect::Read, Recovery::Operator, None);
@@ -419,102 +249,53 @@ fn what_breaks_the_law_is_refused_and_leaves_no_trace() {
 #[test]
 fn after_the_end_only_late_reports_and_domain_events_are_written() {
     let mut story = Story::asked(Effect::Write, Recovery::Operator, None);
-    let parted = Divergence {
-        key: "a".into(),
-        recorded: "x".into(),
-        asked: "y".into(),
-    };
-    story
-        .when(Stimulus::Continue, vec![Turn::Diverged(parted)])
-        .unwrap();
+    let parted = Divergence { key: "a".into(), recorded: "x".into(), asked: "y".into() };
+    story.when(Stimulus::Continue, vec![Turn::Diverged(parted)]).unwrap();
     assert_eq!(story.state.status(), Status::Parked);
-    let again = story
-        .when(Stimulus::Continue, vec![Turn::Ends(Ok(json!(1)))])
-        .unwrap();
+    let again = story.when(Stimulus::Continue, vec![Turn::Ends(Ok(json!(1)))]).unwrap();
     assert!(again.is_empty(), "a workflow that ended has no more turns");
     let late = Stimulus::Report {
         key: "a".into(),
         attempt: 1,
-        outcome: Outcome::Completed {
-            output: json!(1),
-            usage: None,
-        },
+        outcome: Outcome::Completed { output: json!(1), usage: None },
         latency_ms: 1,
     };
     assert!(text(&story.when(late, vec![]).unwrap()).starts_with("StepCompleted"));
-    let domain = Stimulus::Record {
-        event_type: Arc::from("NOTED"),
-        data: json!(1),
-    };
+    let domain = Stimulus::Record { event_type: Arc::from("NOTED"), data: json!(1) };
     let noted = story.when(domain, vec![]).unwrap();
-    assert_eq!(
-        noted[0].causation_id, None,
-        "a caller's event is nobody's consequence"
-    );
+    assert_eq!(noted[0].causation_id, None, "a caller's event is nobody's consequence");
     assert_eq!(story.state.status(), Status::Parked);
 }
 
 #[test]
 fn a_domain_stream_needs_no_workflow() {
-    let mut story = Story {
-        state: WorkflowState::empty("s"),
-        serial: 0,
-        now: 0,
-    };
-    let domain = |n: u32| Stimulus::Record {
-        event_type: Arc::from("ADDED"),
-        data: json!(n),
-    };
+    let mut story = Story { state: WorkflowState::empty("s"), serial: 0, now: 0 };
+    let domain = |n: u32| Stimulus::Record { event_type: Arc::from("ADDED"), data: json!(n) };
     for n in 0..3 {
         story.when(domain(n), vec![]).unwrap();
     }
     assert_eq!(story.state.version, 3);
     assert!(!story.state.is_started());
-    assert!(
-        story
-            .when(Stimulus::TimerDue { key: "t".into() }, vec![])
-            .is_err()
-    );
+    assert!(story.when(Stimulus::TimerDue { key: "t".into() }, vec![]).is_err());
 }
 
 #[test]
 fn consequences_name_their_stimulus() {
     let mut story = Story::begun();
-    let answers = vec![Turn::Asks(vec![Ask::Timer {
-        key: "t".into(),
-        delay_ms: 1,
-        finishes: true,
-    }])];
+    let answers = vec![Turn::Asks(vec![Ask::Timer { key: "t".into(), delay_ms: 1, finishes: true }])];
     let events = story.when(Stimulus::Continue, answers).unwrap();
     assert_eq!(events[0].causation_id, story.state.stimulus);
-    let fired = story
-        .when(
-            Stimulus::TimerDue { key: "t".into() },
-            vec![Turn::Ends(Ok(json!(1)))],
-        )
-        .unwrap();
+    let fired = story.when(Stimulus::TimerDue { key: "t".into() }, vec![Turn::Ends(Ok(json!(1)))]).unwrap();
     assert_eq!(fired[0].causation_id, None);
     assert_eq!(fired[1].causation_id, Some(fired[0].id));
-    assert!(
-        fired
-            .iter()
-            .all(|e| e.correlation_id == story.state.correlation_id)
-    );
+    assert!(fired.iter().all(|e| e.correlation_id == story.state.correlation_id));
 }
 
 #[test]
 fn times_never_go_back() {
     let mut story = Story::begun();
     story.now = -5;
-    let events = story
-        .when(
-            Stimulus::Record {
-                event_type: Arc::from("X"),
-                data: json!(1),
-            },
-            vec![],
-        )
-        .unwrap();
+    let events = story.when(Stimulus::Record { event_type: Arc::from("X"), data: json!(1) }, vec![]).unwrap();
     assert_eq!(events[0].timestamp, 1_001_000);
 }
 
@@ -533,20 +314,11 @@ fn fact(state: &mut WorkflowState, fact: Fact) {
 }
 
 fn finished(key: &str, kind: TaskKind, output: Value) -> Fact {
-    Fact::TaskFinished {
-        key: key.into(),
-        kind,
-        output: Slot::of(output),
-        context: None,
-    }
+    Fact::TaskFinished { key: key.into(), kind, output: Slot::of(output), context: None }
 }
 
 fn started(key: &str, kind: TaskKind) -> Fact {
-    Fact::TaskStarted {
-        key: key.into(),
-        kind,
-        input: Slot::of(json!(1)),
-    }
+    Fact::TaskStarted { key: key.into(), kind, input: Slot::of(json!(1)) }
 }
 
 #[test]
@@ -556,36 +328,18 @@ fn a_loop_of_many_iterations_keeps_a_small_state() {
     fact(state, started("read", TaskKind::For));
     let mut sizes = Vec::new();
     for i in 0..1_000 {
-        fact(
-            state,
-            finished(&format!("read[{i}]/a"), TaskKind::Set, json!(i)),
-        );
-        fact(
-            state,
-            finished(&format!("read[{i}]/b"), TaskKind::Set, json!(i)),
-        );
-        fact(
-            state,
-            finished(&format!("read[{i}]"), TaskKind::Iteration, json!(i)),
-        );
+        fact(state, finished(&format!("read[{i}]/a"), TaskKind::Set, json!(i)));
+        fact(state, finished(&format!("read[{i}]/b"), TaskKind::Set, json!(i)));
+        fact(state, finished(&format!("read[{i}]"), TaskKind::Iteration, json!(i)));
         sizes.push(state.entries.len() + state.cursors.len());
     }
     assert_eq!(sizes[0], sizes[999]);
-    let EntryBody::Started {
-        iterations, last, ..
-    } = &state.entries["read"].body
-    else {
+    let EntryBody::Started { iterations, last, .. } = &state.entries["read"].body else {
         panic!("the loop is open")
     };
-    assert_eq!(
-        (*iterations, last.clone()),
-        (1_000, Some(Slot::of(json!(999))))
-    );
+    assert_eq!((*iterations, last.clone()), (1_000, Some(Slot::of(json!(999)))));
     fact(state, finished("read", TaskKind::For, json!("all")));
-    assert_eq!(
-        state.entries.keys().map(Key::as_str).collect::<Vec<_>>(),
-        ["read"]
-    );
+    assert_eq!(state.entries.keys().map(Key::as_str).collect::<Vec<_>>(), ["read"]);
     assert_eq!(state.cursors[""].data, Some(Slot::of(json!("all"))));
 }
 
@@ -596,10 +350,7 @@ fn visits_and_tries_supersede_the_ones_before() {
     for n in 1..=50 {
         let key = Key::from("draft").visit(n);
         fact(state, started(key.as_str(), TaskKind::Do));
-        fact(
-            state,
-            finished(&format!("{key}/x"), TaskKind::Set, json!(n)),
-        );
+        fact(state, finished(&format!("{key}/x"), TaskKind::Set, json!(n)));
         fact(state, finished(key.as_str(), TaskKind::Do, json!(n)));
         assert_eq!(state.newest_visit(&"draft".into()), Some((key, n)));
     }
@@ -609,10 +360,7 @@ fn visits_and_tries_supersede_the_ones_before() {
     for n in 2..=50 {
         let key = Key::from("post").mark(n);
         fact(state, started(key.as_str(), TaskKind::Try));
-        fact(
-            state,
-            finished(&format!("{key}/x"), TaskKind::Set, json!(n)),
-        );
+        fact(state, finished(&format!("{key}/x"), TaskKind::Set, json!(n)));
     }
     let left: Vec<&str> = state.entries.keys().map(Key::as_str).collect();
     assert_eq!(left, ["draft#50", "post", "post!50", "post!50/x"]);
@@ -624,9 +372,5 @@ fn the_text_of_an_unknown_value_is_its_hash() {
     let text = serde_json::to_string(&slot).unwrap();
     let slot: Slot = serde_json::from_str(&text).unwrap();
     let fact = Fact::WorkflowCompleted { output: slot };
-    assert!(
-        line(&fact).starts_with("WorkflowCompleted <5002 bytes "),
-        "{}",
-        line(&fact)
-    );
+    assert!(line(&fact).starts_with("WorkflowCompleted <5002 bytes "), "{}", line(&fact));
 }

@@ -87,10 +87,7 @@ impl Start {
         } else {
             return Ok(());
         };
-        Err(Refusal::new(
-            format!("workflow id {id:?} {wrong}"),
-            "use letters, digits, `-`, `_` and `.`",
-        ))
+        Err(Refusal::new(format!("workflow id {id:?} {wrong}"), "use letters, digits, `-`, `_` and `.`"))
     }
 }
 
@@ -130,10 +127,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Refusal { message: message.into(), hint: hint.into() }
     }
 
     /// The refusal of a command to a workflow that is not there.

@@ -15,9 +15,7 @@ impl EventIds {
     /// A source with a seed of its own.
     pub fn new() -> EventIds {
         let seed = uuid::Uuid::now_v7().as_u128();
-        EventIds {
-            dice: (seed as u64) ^ ((seed >> 64) as u64) | 1,
-        }
+        EventIds { dice: (seed as u64) ^ ((seed >> 64) as u64) | 1 }
     }
 
     /// The next id, of this moment.
@@ -26,11 +24,7 @@ impl EventIds {
         chance[..8].copy_from_slice(&self.roll().to_le_bytes());
         chance[8..].copy_from_slice(&self.roll().to_le_bytes()[..2]);
         let millis = u64::try_from(now / 1_000).unwrap_or(0);
-        EventId(
-            *uuid::Builder::from_unix_timestamp_millis(millis, &chance)
-                .as_uuid()
-                .as_bytes(),
-        )
+        EventId(*uuid::Builder::from_unix_timestamp_millis(millis, &chance).as_uuid().as_bytes())
     }
 
     /// xorshift64*: spreads well enough for ids and costs a nanosecond.
@@ -44,9 +38,7 @@ impl EventIds {
 
 /// The clock, in microseconds since 1970.
 pub fn now() -> Micros {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
 }
 

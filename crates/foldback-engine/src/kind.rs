@@ -82,25 +82,15 @@ impl Call {
 }
 
 fn variable_of(name: &str) -> String {
-    let upper: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let upper: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     format!("FOLDBACK_SECRET_{upper}")
 }
 
 fn secret(name: &str) -> Option<String> {
     let variable = variable_of(name);
     let short = variable.trim_start_matches("FOLDBACK_SECRET_").to_owned();
-    std::env::var(variable)
-        .or_else(|_| std::env::var(short))
-        .ok()
+    std::env::var(variable).or_else(|_| std::env::var(short)).ok()
 }
 
 /// The kinds of steps an engine can perform, by name.

@@ -70,21 +70,13 @@ fn type_text(fact: &Fact) -> Arc<str> {
     let name = fact.event_type();
     TEXTS.with_borrow_mut(|texts| match texts.get(name) {
         Some(text) => text.clone(),
-        None => texts
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::from(name))
-            .clone(),
+        None => texts.entry(name.to_owned()).or_insert_with(|| Arc::from(name)).clone(),
     })
 }
 
 impl Live {
     /// A workflow in memory, whose status in the store is `told_status`.
-    pub fn new(
-        incarnation: u64,
-        state: WorkflowState,
-        run: Box<dyn Run>,
-        told_status: Status,
-    ) -> Live {
+    pub fn new(incarnation: u64, state: WorkflowState, run: Box<dyn Run>, told_status: Status) -> Live {
         Live {
             incarnation,
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
@@ -113,15 +105,9 @@ impl Live {
         is_observed: bool,
     ) -> Result<Advanced, Illegal> {
         let before = self.state.version;
-        let Batch { events, is_cut } =
-            advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?;
-        let mut advanced = Advanced {
-            commit: None,
-            ready: Vec::new(),
-            alarms: Vec::new(),
-            pending: Vec::new(),
-            is_cut,
-        };
+        let Batch { events, is_cut } = advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?;
+        let mut advanced =
+            Advanced { commit: None, ready: Vec::new(), alarms: Vec::new(), pending: Vec::new(), is_cut };
         if events.is_empty() {
             return Ok(advanced);
         }
@@ -146,16 +132,12 @@ impl Live {
                     // The output-commit rule: all before a write, and its own start, are on disk.
                     Effect::Write => 0,
                     Effect::Pure | Effect::Read if self.is_careful => 0,
-                    Effect::Pure | Effect::Read => kinds
-                        .get(&asked.kind)
-                        .map_or(0, |k| u64::from(k.run_ahead())),
+                    Effect::Pure | Effect::Read => {
+                        kinds.get(&asked.kind).map_or(0, |k| u64::from(k.run_ahead()))
+                    }
                 };
-                let dispatch = Dispatch {
-                    key: asked.key.clone(),
-                    attempt: 1,
-                };
-                self.waiting
-                    .push_back((self.queued.saturating_sub(ahead), dispatch));
+                let dispatch = Dispatch { key: asked.key.clone(), attempt: 1 };
+                self.waiting.push_back((self.queued.saturating_sub(ahead), dispatch));
                 false
             }
             Fact::StepAsked(asked) => {
@@ -165,13 +147,7 @@ impl Live {
             // A further attempt is counted on disk before it runs: a step that kills the process
             // must not do so for ever.
             Fact::AttemptStarted { key, attempt } => {
-                self.waiting.push_back((
-                    self.queued,
-                    Dispatch {
-                        key: key.clone(),
-                        attempt: *attempt,
-                    },
-                ));
+                self.waiting.push_back((self.queued, Dispatch { key: key.clone(), attempt: *attempt }));
                 true
             }
             Fact::AttemptFailed(failed) => {
@@ -207,18 +183,10 @@ impl Live {
         let status = self.state.status();
         let changed = (status != self.told_status).then(|| status.as_str());
         self.told_status = status;
-        let payloads = events
-            .iter()
-            .flat_map(|e| e.fact.slots())
-            .filter_map(|slot| slot.payload())
-            .collect();
+        let payloads = events.iter().flat_map(|e| e.fact.slots()).filter_map(|slot| slot.payload()).collect();
         let append = Append {
             workflow_id: self.state.workflow_id.clone(),
-            expected: if before == 0 {
-                Expected::NoStream
-            } else {
-                Expected::Exact(before)
-            },
+            expected: if before == 0 { Expected::NoStream } else { Expected::Exact(before) },
             events: events.iter().map(new_event).collect(),
             begins: events.iter().find_map(begins),
             status: changed,
@@ -228,12 +196,7 @@ impl Live {
         } else {
             Vec::new()
         };
-        Commit {
-            appends: vec![append],
-            payloads,
-            wakeups,
-            ..Commit::default()
-        }
+        Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
     }
 
     fn wake_at(&self) -> Option<Micros> {
@@ -317,9 +280,6 @@ fn begins(event: &Event) -> Option<NewWorkflow> {
         definition: Some(started.definition),
         name: started.name.clone(),
         input_hash: Some(foldback_core::Hash::of_json(&started.input.get())),
-        parent: started
-            .lineage
-            .as_ref()
-            .map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
+        parent: started.lineage.as_ref().map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
     })
 }

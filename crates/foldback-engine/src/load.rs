@@ -49,15 +49,8 @@ impl From<StoreError> for LoadError {
 /// A shape that this build cannot read.
 pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
     let written = &recorded.event;
-    let fact = Fact::decode(
-        &written.event_type,
-        written.schema_version,
-        &written.payload,
-    )
-    .map_err(|e| LoadError::Quarantined {
-        version: recorded.version,
-        reason: e.to_string(),
-    })?;
+    let fact = Fact::decode(&written.event_type, written.schema_version, &written.payload)
+        .map_err(|e| LoadError::Quarantined { version: recorded.version, reason: e.to_string() })?;
     Ok(Event {
         id: written.id,
         version: recorded.version,
@@ -73,11 +66,7 @@ pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
 ///
 /// # Errors
 /// As [`decode`], and when the store fails.
-pub fn events_of(
-    store: &dyn Store,
-    workflow_id: &str,
-    after: Version,
-) -> Result<Vec<Event>, LoadError> {
+pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result<Vec<Event>, LoadError> {
     let mut events = Vec::new();
     let mut last = after;
     loop {
@@ -118,10 +107,9 @@ pub fn state_at(
                 break 'pages;
             }
             let event = decode(recorded)?;
-            state.admits(&event).map_err(|e| LoadError::Quarantined {
-                version: e.version,
-                reason: e.to_string(),
-            })?;
+            state
+                .admits(&event)
+                .map_err(|e| LoadError::Quarantined { version: e.version, reason: e.to_string() })?;
             state.apply(&event);
         }
         if page.len() < PAGE {
@@ -145,20 +133,14 @@ fn from_snapshot(
     let Some(snapshot) = store.snapshot(workflow_id, at)? else {
         return Ok(None);
     };
-    if snapshot.state_schema != STATE_SCHEMA
-        || snapshot.fingerprint != Hash::of_bytes(&snapshot.state)
-    {
+    if snapshot.state_schema != STATE_SCHEMA || snapshot.fingerprint != Hash::of_bytes(&snapshot.state) {
         return Ok(None);
     }
     let there = store.read(workflow_id, snapshot.version - 1, 1)?;
-    let matches = there
-        .first()
-        .is_some_and(|r| r.version == snapshot.version && r.hash == snapshot.event_hash);
+    let matches =
+        there.first().is_some_and(|r| r.version == snapshot.version && r.hash == snapshot.event_hash);
     let state = serde_json::from_slice::<WorkflowState>(&snapshot.state).ok();
-    Ok(
-        state
-            .filter(|s| matches && s.version == snapshot.version && *s.workflow_id == *workflow_id),
-    )
+    Ok(state.filter(|s| matches && s.version == snapshot.version && *s.workflow_id == *workflow_id))
 }
 
 /// Brings the values that a state refers to.
@@ -185,15 +167,11 @@ fn fill(store: &dyn Store, slot: &mut Slot) -> Result<(), LoadError> {
     let broken = |what: &str| {
         LoadError::Store(StoreError {
             message: format!("payload {} {what}", stored.hash),
-            hint: Some(
-                "`foldback audit` shows all that is damaged; restore the file from a backup".into(),
-            ),
+            hint: Some("`foldback audit` shows all that is damaged; restore the file from a backup".into()),
             is_input: false,
         })
     };
-    let payload = store
-        .payload(0, &stored.hash)?
-        .ok_or_else(|| broken("is missing"))?;
+    let payload = store.payload(0, &stored.hash)?.ok_or_else(|| broken("is missing"))?;
     if Hash::of_bytes(&payload.bytes) != stored.hash {
         return Err(broken("is damaged: its bytes have another hash"));
     }

@@ -28,12 +28,7 @@ pub fn perform(
     };
     let Some(kind) = kind else {
         let detail = format!("no step kind `{kind_name}` is registered in this process");
-        report.send(failed(Failure::new(
-            error_type::CONFIGURATION,
-            400,
-            "Unknown step kind",
-            detail,
-        )));
+        report.send(failed(Failure::new(error_type::CONFIGURATION, 400, "Unknown step kind", detail)));
         return;
     };
     pool.spawn(async move {
@@ -51,18 +46,12 @@ fn out_of_time(effect: Effect, timeout_ms: u64) -> Outcome {
     let detail = format!("no answer within {timeout_ms} ms");
     match effect {
         Effect::Write => Outcome::Unknown { reason: detail },
-        Effect::Pure | Effect::Read => {
-            failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail))
-        }
+        Effect::Pure | Effect::Read => failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail)),
     }
 }
 
 fn failed(error: Failure) -> Outcome {
-    Outcome::Failed {
-        error,
-        retry_after_ms: None,
-        usage: None,
-    }
+    Outcome::Failed { error, retry_after_ms: None, usage: None }
 }
 
 /// Owed from the moment an attempt starts: dropped without having been sent (the kind panicked,
@@ -97,12 +86,9 @@ impl Drop for Reporting {
         let reason = "the step's code panicked, or its process is ending".to_owned();
         let outcome = match self.effect {
             Effect::Write => Outcome::Unknown { reason },
-            Effect::Pure | Effect::Read => failed(Failure::new(
-                error_type::RUNTIME,
-                500,
-                "The step broke off",
-                reason,
-            )),
+            Effect::Pure | Effect::Read => {
+                failed(Failure::new(error_type::RUNTIME, 500, "The step broke off", reason))
+            }
         };
         self.send(outcome);
     }

@@ -167,9 +167,7 @@ impl Session {
                 engine.run()
             })
             .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
-        let to_loop = take
-            .recv()
-            .map_err(|_| machine("the loop ended at once".into()))?;
+        let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
         let steered = self.steer(&to_loop, epoch, own);
         let _gone = to_loop.send(Message::WindDown);
         let ended = thread
@@ -180,20 +178,12 @@ impl Session {
         steered
     }
 
-    fn steer(
-        &self,
-        to_loop: &Sender<Message>,
-        epoch: u64,
-        own: &mut [Own],
-    ) -> Result<(), SessionError> {
+    fn steer(&self, to_loop: &Sender<Message>, epoch: u64, own: &mut [Own]) -> Result<(), SessionError> {
         let mut waits: Vec<Waiting<'_>> = Vec::new();
         for one in own.iter_mut().filter(|one| !one.is_done()) {
             let workflow_id = one.command.workflow_id().clone();
             let (reply, rest) = channel();
-            let _gone = to_loop.send(Message::Watch {
-                workflow_id: workflow_id.clone(),
-                reply,
-            });
+            let _gone = to_loop.send(Message::Watch { workflow_id: workflow_id.clone(), reply });
             // What was sent to the inbox and not answered yet, the loop takes from there. What was
             // answered by an owner that is gone, is gone on with.
             let command = match (&one.answer, one.is_sent) {
@@ -205,11 +195,7 @@ impl Session {
                 one.answer = None;
                 let (reply, answer) = channel();
                 let from = ReplyTo::Caller(reply);
-                let _gone = to_loop.send(Message::Command {
-                    command,
-                    actor: self.actor.clone(),
-                    from,
-                });
+                let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
                 answer
             });
             waits.push(Waiting { one, answer, rest });
@@ -250,35 +236,23 @@ impl Session {
             return Ok(());
         }
         *seen = Some(changes);
-        from_inbox(
-            self.store.commands(0)?,
-            to_loop,
-            &mut |row: InboxCommand, reason| {
-                let refusal = Refusal::new(
-                    format!("the owner of this store cannot read the command: {reason}"),
-                    "are both processes of the same version?",
-                );
-                let answer = serde_json::to_value(Answer::Err(refusal)).unwrap_or_default();
-                let commit = Commit {
-                    shard: 0,
-                    epoch,
-                    consumed: vec![(row.id, answer)],
-                    ..Commit::default()
-                };
-                self.store.commit(commit, Box::new(|_| {}));
-            },
-        );
+        from_inbox(self.store.commands(0)?, to_loop, &mut |row: InboxCommand, reason| {
+            let refusal = Refusal::new(
+                format!("the owner of this store cannot read the command: {reason}"),
+                "are both processes of the same version?",
+            );
+            let answer = serde_json::to_value(Answer::Err(refusal)).unwrap_or_default();
+            let commit = Commit { shard: 0, epoch, consumed: vec![(row.id, answer)], ..Commit::default() };
+            self.store.commit(commit, Box::new(|_| {}));
+        });
         Ok(())
     }
 
     // ---- as a client ----------------------------------------------------------------------
 
     fn be_client(&self, own: &mut [Own]) -> Result<(), SessionError> {
-        let waiting_for: HashSet<Arc<str>> = own
-            .iter()
-            .filter(|o| !o.is_done())
-            .map(|o| o.command.workflow_id().clone())
-            .collect();
+        let waiting_for: HashSet<Arc<str>> =
+            own.iter().filter(|o| !o.is_done()).map(|o| o.command.workflow_id().clone()).collect();
         for one in own.iter_mut().filter(|one| !one.is_sent) {
             let body = serde_json::to_value(&one.command).map_err(|e| machine(e.to_string()))?;
             self.store.send(InboxCommand {
@@ -304,11 +278,10 @@ impl Session {
 
     fn answer_of(&self, one: &Own) -> Result<Option<Answer>, SessionError> {
         match self.store.answer(&one.inbox_id)? {
-            Some(answer) => {
-                Ok(Some(serde_json::from_value(answer).map_err(|e| {
-                    machine(format!("an answer that cannot be read: {e}"))
-                })?))
-            }
+            Some(answer) => Ok(Some(
+                serde_json::from_value(answer)
+                    .map_err(|e| machine(format!("an answer that cannot be read: {e}")))?,
+            )),
             None => Ok(None),
         }
     }
@@ -324,21 +297,15 @@ impl Session {
             return Ok(());
         };
         if let Some(observer) = &self.observer {
-            let events =
-                load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
+            let events = load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
             if let Some(last) = events.last() {
                 one.seen = last.version;
                 observer.committed(&id, &events);
             }
         }
-        let status =
-            serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
+        let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
         if !matches!(status, Status::Running | Status::Waiting) {
-            one.rest = Some(Rest {
-                workflow_id: id,
-                status,
-                reason: None,
-            });
+            one.rest = Some(Rest { workflow_id: id, status, reason: None });
         }
         Ok(())
     }
@@ -367,11 +334,7 @@ fn received<T>(from: &Receiver<T>) -> Result<Option<T>, SessionError> {
 }
 
 fn machine(message: String) -> SessionError {
-    SessionError::Store(StoreError {
-        message,
-        hint: None,
-        is_input: false,
-    })
+    SessionError::Store(StoreError { message, hint: None, is_input: false })
 }
 
 fn lost_loop() -> SessionError {

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 
 use foldback_core::program::StepAsk;
 use foldback_core::{
-    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy,
-    Run, StepStatus, TaskKind, Turn, WorkflowState,
+    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run,
+    StepStatus, TaskKind, Turn, WorkflowState,
 };
 use serde_json::{Value, json};
 
@@ -43,21 +43,12 @@ where
 {
     fn start(&self, state: &WorkflowState) -> Box<dyn Run> {
         let shared = Rc::new(RefCell::new(Shared::default()));
-        let known = state
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
+        let known = state.entries.iter().filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
         shared.borrow_mut().known = known.collect();
         let (function, context) = (self.0.clone(), Ctx::new(Key::root(), &shared));
-        let begin = Box::new(move |input| {
-            Box::pin(function(context, input)) as Pin<Box<dyn Future<Output = Ended>>>
-        });
-        Box::new(CodeRun {
-            begin: Some(begin),
-            future: None,
-            shared,
-            end: None,
-        })
+        let begin =
+            Box::new(move |input| Box::pin(function(context, input)) as Pin<Box<dyn Future<Output = Ended>>>);
+        Box::new(CodeRun { begin: Some(begin), future: None, shared, end: None })
     }
 }
 
@@ -88,10 +79,7 @@ fn known(entry: &Entry) -> Option<Known> {
         EntryBody::Step(step) => match step.status {
             StepStatus::Completed => Some(Known::Ended(Ok((*step.output.as_ref()?.get()).clone()))),
             StepStatus::Failed => Some(Known::Ended(Err(step.error.clone().unwrap_or_default()))),
-            StepStatus::Pending
-            | StepStatus::Running
-            | StepStatus::Backoff
-            | StepStatus::Unknown => None,
+            StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => None,
         },
     }
 }
@@ -114,10 +102,7 @@ impl Run for CodeRun {
             Err(divergence) => return Turn::Diverged(divergence),
         };
         while has_news && let Some(future) = &mut self.future {
-            if let Poll::Ready(ended) = future
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
+            if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 (self.future, self.end) = (None, Some(ended));
             }
             has_news = match self.shared.borrow_mut().hear(state) {
@@ -133,20 +118,9 @@ impl Run for CodeRun {
             _ => true,
         });
         // What the log owes and the code does not wait for, the code no longer asks for.
-        if let Some(key) = state
-            .open
-            .iter()
-            .find(|key| !shared.awaited.contains_key(*key))
-        {
-            let (recorded, asked) = (
-                "a step or a timer".to_owned(),
-                "nothing of this name".to_owned(),
-            );
-            return Turn::Diverged(Divergence {
-                key: key.clone(),
-                recorded,
-                asked,
-            });
+        if let Some(key) = state.open.iter().find(|key| !shared.awaited.contains_key(*key)) {
+            let (recorded, asked) = ("a step or a timer".to_owned(), "nothing of this name".to_owned());
+            return Turn::Diverged(Divergence { key: key.clone(), recorded, asked });
         }
         if !shared.asks.is_empty() {
             return Turn::Asks(std::mem::take(&mut shared.asks));
@@ -170,11 +144,7 @@ impl Shared {
                 && step.request_hash != *hash
             {
                 let recorded = format!("{} request {:?}", step.kind, step.request_hash);
-                return Err(Divergence {
-                    key: key.clone(),
-                    recorded,
-                    asked: format!("request {hash:?}"),
-                });
+                return Err(Divergence { key: key.clone(), recorded, asked: format!("request {hash:?}") });
             }
             if let Some(known) = known(entry) {
                 heard.push((key.clone(), known));
@@ -221,18 +191,12 @@ impl Work {
 
     /// When it is tried again.
     pub fn retry(self, policy: RetryPolicy) -> Work {
-        Work {
-            retry: Some(policy),
-            ..self
-        }
+        Work { retry: Some(policy), ..self }
     }
 
     /// How long one attempt may take, in ms.
     pub fn timeout_ms(self, timeout_ms: u64) -> Work {
-        Work {
-            timeout_ms: Some(timeout_ms),
-            ..self
-        }
+        Work { timeout_ms: Some(timeout_ms), ..self }
     }
 }
 
@@ -246,11 +210,7 @@ pub struct Ctx {
 
 impl Ctx {
     fn new(scope: Key, shared: &Rc<RefCell<Shared>>) -> Ctx {
-        Ctx {
-            scope,
-            shared: shared.clone(),
-            used: HashMap::new(),
-        }
+        Ctx { scope, shared: shared.clone(), used: HashMap::new() }
     }
 
     fn key(&mut self, name: &str) -> Key {
@@ -282,23 +242,10 @@ impl Ctx {
     /// Waits `delay_ms`, durably.
     pub fn sleep(&mut self, name: &str, delay_ms: u64) -> impl Future<Output = Ended> + '_ {
         let key = self.key(name);
-        self.wait_for(
-            key.clone(),
-            None,
-            Ask::Timer {
-                key,
-                delay_ms,
-                finishes: true,
-            },
-        )
+        self.wait_for(key.clone(), None, Ask::Timer { key, delay_ms, finishes: true })
     }
 
-    fn wait_for(
-        &self,
-        key: Key,
-        hash: Option<Hash>,
-        ask: Ask,
-    ) -> impl Future<Output = Ended> + use<> {
+    fn wait_for(&self, key: Key, hash: Option<Hash>, ask: Ask) -> impl Future<Output = Ended> + use<> {
         let shared = self.shared.clone();
         let mut ask = Some(ask);
         std::future::poll_fn(move |_| {
@@ -351,12 +298,7 @@ impl Ctx {
             return recorded;
         }
         let output = Arc::new(compute());
-        self.ask(Ask::Finish {
-            key,
-            kind: TaskKind::Compute,
-            output: output.clone(),
-            context: None,
-        });
+        self.ask(Ask::Finish { key, kind: TaskKind::Compute, output: output.clone(), context: None });
         (*output).clone()
     }
 
@@ -364,11 +306,7 @@ impl Ctx {
     pub fn record(&mut self, name: &str, event_type: &str, data: impl Into<Value>) {
         let key = self.key(name);
         if self.known(&key).is_none() {
-            self.ask(Ask::Record {
-                key,
-                event_type: Arc::from(event_type),
-                data: data.into(),
-            });
+            self.ask(Ask::Record { key, event_type: Arc::from(event_type), data: data.into() });
         }
     }
 
@@ -409,34 +347,18 @@ impl Ctx {
                 {
                     if let Ok(output) = &end {
                         let (key, output) = (scope.clone(), Arc::new(output.clone()));
-                        self.ask(Ask::Finish {
-                            key,
-                            kind: TaskKind::Branch,
-                            output,
-                            context: None,
-                        });
+                        self.ask(Ask::Finish { key, kind: TaskKind::Branch, output, context: None });
                     }
                     (*future, *ended) = (None, Some(end));
                 }
             }
-            if branches.iter().all(|(.., ended)| ended.is_some()) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if branches.iter().all(|(.., ended)| ended.is_some()) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        let outputs = branches
-            .into_iter()
-            .filter_map(|(.., ended)| ended)
-            .collect::<Result<Vec<Value>, Failure>>()?;
+        let outputs =
+            branches.into_iter().filter_map(|(.., ended)| ended).collect::<Result<Vec<Value>, Failure>>()?;
         let output = Arc::new(Value::Array(outputs));
-        self.ask(Ask::Finish {
-            key,
-            kind: TaskKind::Fork,
-            output: output.clone(),
-            context: None,
-        });
+        self.ask(Ask::Finish { key, kind: TaskKind::Fork, output: output.clone(), context: None });
         Ok((*output).clone())
     }
 }

@@ -25,14 +25,8 @@ pub fn code_hash(name: &str, version: &str) -> Hash {
 
 impl Definitions {
     /// Adds Rust code under a name and a version.
-    pub fn with_code(
-        mut self,
-        name: &str,
-        version: &str,
-        program: impl Program + 'static,
-    ) -> Definitions {
-        self.code
-            .insert(code_hash(name, version), Arc::new(program));
+    pub fn with_code(mut self, name: &str, version: &str, program: impl Program + 'static) -> Definitions {
+        self.code.insert(code_hash(name, version), Arc::new(program));
         self
     }
 }
@@ -48,23 +42,14 @@ impl Programs for Definitions {
                 definition.name, definition.kind
             ));
         }
-        let mut documents = self
-            .documents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = documents.get(&definition.hash) {
             return Ok(program.clone());
         }
-        let program: Arc<dyn Program> = foldback_ows::from_canonical(&definition.canonical)
-            .map_err(|problems| {
-                let first = problems
-                    .first()
-                    .map(|p| p.message.clone())
-                    .unwrap_or_default();
-                format!(
-                    "`{}` is not understood by this build: {first}",
-                    definition.name
-                )
+        let program: Arc<dyn Program> =
+            foldback_ows::from_canonical(&definition.canonical).map_err(|problems| {
+                let first = problems.first().map(|p| p.message.clone()).unwrap_or_default();
+                format!("`{}` is not understood by this build: {first}", definition.name)
             })?;
         documents.insert(definition.hash, program.clone());
         Ok(program)

@@ -25,9 +25,7 @@ fn world(key: &Key, step: &Step, attempt: u32) -> Outcome {
             error: Failure::new("t", 400, "schema", "x"),
             usage: None,
         },
-        "lost" if step.unknowns == 0 => Outcome::Unknown {
-            reason: "connection broke".into(),
-        },
+        "lost" if step.unknowns == 0 => Outcome::Unknown { reason: "connection broke".into() },
         _ => {
             let _ = attempt;
             Outcome::Completed {
@@ -41,21 +39,11 @@ fn world(key: &Key, step: &Step, attempt: u32) -> Outcome {
 async fn straight(mut ctx: Ctx, input: Value) -> Ended {
     let a = ctx.step("a", read(json!({"q": input}))).await?;
     let b = ctx.step("a", read(json!({"q": a["score"]}))).await?;
-    let sum = ctx.compute("sum", || {
-        json!(a["score"].as_i64().unwrap() + b["score"].as_i64().unwrap())
-    });
+    let sum = ctx.compute("sum", || json!(a["score"].as_i64().unwrap() + b["score"].as_i64().unwrap()));
     ctx.record("note", "SUMMED", json!({"sum": sum}));
     ctx.sleep("nap", 1_000).await?;
-    let word = if ctx.decide("big", sum.as_i64() > Some(3), json!({"sum": sum})) {
-        "big"
-    } else {
-        "small"
-    };
-    ctx.step(
-        "say",
-        Work::new("http", Effect::Write, json!({"word": word})),
-    )
-    .await
+    let word = if ctx.decide("big", sum.as_i64() > Some(3), json!({"sum": sum})) { "big" } else { "small" };
+    ctx.step("say", Work::new("http", Effect::Write, json!({"word": word}))).await
 }
 
 async fn side_by_side(mut ctx: Ctx, _input: Value) -> Ended {
@@ -63,9 +51,7 @@ async fn side_by_side(mut ctx: Ctx, _input: Value) -> Ended {
         .each("review", vec!["ann", "bob", "cyd"], async |mut ctx, who| {
             let ask = ctx.step("ask", read(json!({"who": who}))).await?;
             if ctx.decide("again", who == "bob", json!({"who": who})) {
-                return ctx
-                    .step("ask", read(json!({"who": who, "again": true})))
-                    .await;
+                return ctx.step("ask", read(json!({"who": who, "again": true}))).await;
             }
             Ok(ask)
         })
@@ -82,24 +68,12 @@ async fn side_by_side(mut ctx: Ctx, _input: Value) -> Ended {
 }
 
 async fn hard_times(mut ctx: Ctx, _input: Value) -> Ended {
-    let retry = RetryPolicy {
-        attempts: 3,
-        delay_ms: 10,
-        max_delay_ms: 10,
-        ..Default::default()
-    };
+    let retry = RetryPolicy { attempts: 3, delay_ms: 10, max_delay_ms: 10, ..Default::default() };
     ctx.step("flaky", read(json!({})).retry(retry)).await?;
-    ctx.step("reject", read(json!({})).retry(RetryPolicy::model()))
+    ctx.step("reject", read(json!({})).retry(RetryPolicy::model())).await?;
+    ctx.step("lost", Work::new("http", Effect::Write, json!({})).recovery(foldback::core::Recovery::Retry))
         .await?;
-    ctx.step(
-        "lost",
-        Work::new("http", Effect::Write, json!({})).recovery(foldback::core::Recovery::Retry),
-    )
-    .await?;
-    let caught = ctx
-        .step("broken", read(json!({})))
-        .await
-        .map_err(|e| e.title);
+    let caught = ctx.step("broken", read(json!({}))).await.map_err(|e| e.title);
     if ctx.decide("give up", caught.is_err(), json!({"caught": caught})) {
         return Err(Failure::new("t", 500, "gave up", "it was broken"));
     }
@@ -131,19 +105,14 @@ fn going_on_from_every_prefix_ends_the_same_way() {
 fn an_interrupted_write_stops_where_a_person_sees_it() {
     let program = Code::new(straight);
     let whole = rehearse(&program, "w", json!(1), &world);
-    let asked = whole
-        .events
-        .iter()
-        .position(|e| e.fact.key().is_some_and(|k| k.as_str() == "say"))
-        .unwrap();
+    let asked = whole.events.iter().position(|e| e.fact.key().is_some_and(|k| k.as_str() == "say")).unwrap();
     let resumed = resume(&program, "w", &whole.events[..=asked], &world);
     assert_eq!(resumed.state.status(), Status::Unknown);
 }
 
 #[test]
 fn the_log_reads_as_the_code_does() {
-    let text =
-        foldback::core::text::render(&rehearse(&Code::new(straight), "w", json!(1), &world).events);
+    let text = foldback::core::text::render(&rehearse(&Code::new(straight), "w", json!(1), &world).events);
     let expected = r#"
    1  WorkflowStarted   rehearsal input=1
    2  StepAsked         a  http read {"q":1}

@@ -9,8 +9,7 @@ use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::step::{Failure, RetryPolicy};
 use foldback::core::{Effect, Event, Fact, Key, Outcome, Recovery, Status};
 use foldback::engine::{
-    Call, Command, Observer, Performing, Registry, Session, SessionError, StepKind, events_of,
-    state_at,
+    Call, Command, Observer, Performing, Registry, Session, SessionError, StepKind, events_of, state_at,
 };
 use foldback::programs::{Definitions, start_code};
 use foldback::store::{Filter, Store};
@@ -26,10 +25,7 @@ impl<F: Fn(Call) -> Performing + Send + Sync> StepKind for Does<F> {
 }
 
 fn done(output: Value) -> Performing {
-    Box::pin(std::future::ready(Outcome::Completed {
-        output,
-        usage: None,
-    }))
+    Box::pin(std::future::ready(Outcome::Completed { output, usage: None }))
 }
 
 fn panic_now() {
@@ -43,23 +39,13 @@ struct Rig {
 
 impl Rig {
     fn new() -> Rig {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        Rig {
-            runtime,
-            folder: tempfile::tempdir().unwrap(),
-        }
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Rig { runtime, folder: tempfile::tempdir().unwrap() }
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        foldback::store::open(&format!(
-            "sqlite:{}",
-            self.folder.path().join("test.db").display()
-        ))
-        .unwrap()
+        foldback::store::open(&format!("sqlite:{}", self.folder.path().join("test.db").display())).unwrap()
     }
 
     fn session(&self, store: &Arc<dyn Store>, kinds: Registry, programs: Definitions) -> Session {
@@ -80,14 +66,9 @@ fn echo() -> Registry {
 }
 
 async fn three(mut ctx: Ctx, input: Value) -> Ended {
-    let a = ctx
-        .step("a", Work::new("echo", Effect::Read, json!({"in": input})))
-        .await?;
-    let b = ctx
-        .step("b", Work::new("echo", Effect::Write, json!({"in": a})))
-        .await?;
-    ctx.step("c", Work::new("echo", Effect::Pure, json!({"in": b})))
-        .await
+    let a = ctx.step("a", Work::new("echo", Effect::Read, json!({"in": input}))).await?;
+    let b = ctx.step("b", Work::new("echo", Effect::Write, json!({"in": a}))).await?;
+    ctx.step("c", Work::new("echo", Effect::Pure, json!({"in": b}))).await
 }
 
 fn programs() -> Definitions {
@@ -100,10 +81,7 @@ fn start(id: &str, input: Value) -> Command {
 
 fn statuses(store: &dyn Store) -> Vec<(String, String)> {
     let rows = store.workflows(&Filter::default()).unwrap();
-    let mut found: Vec<_> = rows
-        .into_iter()
-        .map(|r| (r.workflow_id.to_string(), r.status))
-        .collect();
+    let mut found: Vec<_> = rows.into_iter().map(|r| (r.workflow_id.to_string(), r.status)).collect();
     found.sort();
     found
 }
@@ -112,17 +90,11 @@ fn statuses(store: &dyn Store) -> Vec<(String, String)> {
 fn a_workflow_runs_to_its_end_and_its_log_folds_to_it() {
     let rig = Rig::new();
     let store = rig.store();
-    let rests = rig
-        .session(&store, echo(), programs())
-        .drive(vec![start("w", json!(7))])
-        .unwrap();
+    let rests = rig.session(&store, echo(), programs()).drive(vec![start("w", json!(7))]).unwrap();
     assert_eq!(rests[0].status, Status::Completed);
     let state = state_at(&*store, "w", None).unwrap().unwrap();
     assert_eq!(state.status(), Status::Completed);
-    assert_eq!(
-        statuses(&*store),
-        [("w".to_owned(), "completed".to_owned())]
-    );
+    assert_eq!(statuses(&*store), [("w".to_owned(), "completed".to_owned())]);
     let text = foldback::core::text::render(&events_of(&*store, "w", 0).unwrap());
     assert_eq!(text.lines().count(), 8, "two events a step:\n{text}");
 }
@@ -134,24 +106,13 @@ fn the_same_id_attaches_or_is_refused() {
     let session = rig.session(&store, echo(), programs());
     session.drive(vec![start("w", json!(7))]).unwrap();
     let before = events_of(&*store, "w", 0).unwrap();
-    assert_eq!(
-        session.drive(vec![start("w", json!(7))]).unwrap()[0].status,
-        Status::Completed
-    );
+    assert_eq!(session.drive(vec![start("w", json!(7))]).unwrap()[0].status, Status::Completed);
     for (command, wanted) in [
         (start("w", json!(8)), "with another input"),
-        (
-            Command::Start(start_code("three", "2", "w", json!(7))),
-            "with another definition",
-        ),
+        (Command::Start(start_code("three", "2", "w", json!(7))), "with another definition"),
         (start("a~1", json!(8)), "~"),
         (start("", json!(8)), "is empty"),
-        (
-            Command::Resume {
-                workflow_id: Arc::from("x"),
-            },
-            "no workflow",
-        ),
+        (Command::Resume { workflow_id: Arc::from("x") }, "no workflow"),
     ] {
         match session.drive(vec![command]) {
             Err(SessionError::Refused(refusal)) => {
@@ -160,11 +121,7 @@ fn the_same_id_attaches_or_is_refused() {
             other => panic!("{wanted}: {other:?}"),
         }
     }
-    assert_eq!(
-        events_of(&*store, "w", 0).unwrap(),
-        before,
-        "a refused command leaves no trace"
-    );
+    assert_eq!(events_of(&*store, "w", 0).unwrap(), before, "a refused command leaves no trace");
 }
 
 #[test]
@@ -179,49 +136,28 @@ fn a_write_starts_when_its_start_is_on_disk_and_keeps_its_idempotency_key() {
             // What another connection reads is what is durable.
             let log = events_of(&*on_disk, &call.workflow_id, 0).unwrap();
             let is_there = log.iter().any(|e| match &e.fact {
-                Fact::StepAsked(asked) => {
-                    asked.key == call.key && asked.starts && call.attempt == 1
-                }
-                Fact::AttemptStarted { key, attempt } => {
-                    *key == call.key && *attempt == call.attempt
-                }
+                Fact::StepAsked(asked) => asked.key == call.key && asked.starts && call.attempt == 1,
+                Fact::AttemptStarted { key, attempt } => *key == call.key && *attempt == call.attempt,
                 _ => false,
             });
-            assert!(
-                is_there,
-                "attempt {} of {} began before its start was on disk",
-                call.attempt, call.key
-            );
-            keys.lock().unwrap().push((
-                call.attempt,
-                call.idempotency_key.clone().expect("a write has a key"),
-            ));
+            assert!(is_there, "attempt {} of {} began before its start was on disk", call.attempt, call.key);
+            keys.lock()
+                .unwrap()
+                .push((call.attempt, call.idempotency_key.clone().expect("a write has a key")));
             match call.attempt {
-                1 => Box::pin(std::future::ready(Outcome::Unknown {
-                    reason: "cut".into(),
-                })),
+                1 => Box::pin(std::future::ready(Outcome::Unknown { reason: "cut".into() })),
                 _ => done(json!(1)),
             }
         }),
     );
     async fn post(mut ctx: Ctx, _input: Value) -> Ended {
-        ctx.step(
-            "p",
-            Work::new("echo", Effect::Write, json!({})).recovery(Recovery::Retry),
-        )
-        .await
+        ctx.step("p", Work::new("echo", Effect::Write, json!({})).recovery(Recovery::Retry)).await
     }
     let programs = Definitions::default().with_code("three", "1", Code::new(post));
-    let rests = rig
-        .session(&store, kinds, programs)
-        .drive(vec![start("w", json!(0))])
-        .unwrap();
+    let rests = rig.session(&store, kinds, programs).drive(vec![start("w", json!(0))]).unwrap();
     assert_eq!(rests[0].status, Status::Completed);
     let seen = seen.lock().unwrap();
-    assert_eq!(
-        seen.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(),
-        [1, 2]
-    );
+    assert_eq!(seen.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(seen[0].1, seen[1].1);
 }
 
@@ -229,57 +165,34 @@ fn a_write_starts_when_its_start_is_on_disk_and_keeps_its_idempotency_key() {
 fn steps_that_hang_panic_or_are_unknown_end_as_failures() {
     let rig = Rig::new();
     let store = rig.store();
-    let kinds = Registry::default()
-        .with(
-            "hangs",
-            Does(|_| Box::pin(std::future::pending()) as Performing),
-        )
-        .with(
+    let kinds =
+        Registry::default().with("hangs", Does(|_| Box::pin(std::future::pending()) as Performing)).with(
             "panics",
             Does(|_| {
                 Box::pin(async {
                     panic_now();
-                    Outcome::Unknown {
-                        reason: String::new(),
-                    }
+                    Outcome::Unknown { reason: String::new() }
                 }) as Performing
             }),
         );
     async fn each_kind(mut ctx: Ctx, input: Value) -> Ended {
         let kind = input.as_str().unwrap_or_default().to_owned();
-        ctx.step(
-            "s",
-            Work::new(&kind, Effect::Read, json!({})).timeout_ms(50),
-        )
-        .await
+        ctx.step("s", Work::new(&kind, Effect::Read, json!({})).timeout_ms(50)).await
     }
-    let session = rig.session(
-        &store,
-        kinds,
-        Definitions::default().with_code("three", "1", Code::new(each_kind)),
-    );
-    for (kind, wanted) in [
-        ("hangs", "Timeout"),
-        ("panics", "broke off"),
-        ("nosuch", "Unknown step kind"),
-    ] {
+    let session =
+        rig.session(&store, kinds, Definitions::default().with_code("three", "1", Code::new(each_kind)));
+    for (kind, wanted) in [("hangs", "Timeout"), ("panics", "broke off"), ("nosuch", "Unknown step kind")] {
         let rests = session.drive(vec![start(kind, json!(kind))]).unwrap();
         assert_eq!(rests[0].status, Status::Failed, "{kind}");
         let state = state_at(&*store, kind, None).unwrap().unwrap();
-        assert!(
-            format!("{:?}", state.end).contains(wanted),
-            "{kind}: {:?}",
-            state.end
-        );
+        assert!(format!("{:?}", state.end).contains(wanted), "{kind}: {:?}", state.end);
     }
 }
 
 #[test]
 fn a_program_that_panics_or_asks_for_nonsense_parks_and_the_others_go_on() {
     async fn broken(mut ctx: Ctx, input: Value) -> Ended {
-        let a = ctx
-            .step("a", Work::new("echo", Effect::Read, json!({"in": input})))
-            .await?;
+        let a = ctx.step("a", Work::new("echo", Effect::Read, json!({"in": input}))).await?;
         assert!(a["in"] != json!("panic"), "this program cannot count");
         if a["in"] == json!("twice") {
             ctx.choose("odd", "c", &["a", "b"], json!({}));
@@ -291,11 +204,7 @@ fn a_program_that_panics_or_asks_for_nonsense_parks_and_the_others_go_on() {
     let programs = Definitions::default().with_code("three", "1", Code::new(broken));
     let session = rig.session(&store, echo(), programs);
     let rests = session
-        .drive(vec![
-            start("p", json!("panic")),
-            start("t", json!("twice")),
-            start("w", json!(1)),
-        ])
+        .drive(vec![start("p", json!("panic")), start("t", json!("twice")), start("w", json!(1))])
         .unwrap();
     let found: Vec<Status> = rests.iter().map(|r| r.status).collect();
     assert_eq!(found, [Status::Parked, Status::Parked, Status::Completed]);
@@ -317,38 +226,19 @@ fn retries_wait_as_their_policy_says() {
         Does(move |_| match count.fetch_add(1, Ordering::SeqCst) {
             0 | 1 => {
                 let error = Failure::new("t", 503, "busy", "x");
-                Box::pin(std::future::ready(Outcome::Failed {
-                    error,
-                    retry_after_ms: None,
-                    usage: None,
-                }))
+                Box::pin(std::future::ready(Outcome::Failed { error, retry_after_ms: None, usage: None }))
             }
             _ => done(json!("ok")),
         }),
     );
     async fn retried(mut ctx: Ctx, _input: Value) -> Ended {
-        let policy = RetryPolicy {
-            attempts: 3,
-            delay_ms: 40,
-            max_delay_ms: 80,
-            ..Default::default()
-        };
-        ctx.step(
-            "s",
-            Work::new("echo", Effect::Read, json!({})).retry(policy),
-        )
-        .await
+        let policy = RetryPolicy { attempts: 3, delay_ms: 40, max_delay_ms: 80, ..Default::default() };
+        ctx.step("s", Work::new("echo", Effect::Read, json!({})).retry(policy)).await
     }
-    let session = rig.session(
-        &store,
-        kinds,
-        Definitions::default().with_code("three", "1", Code::new(retried)),
-    );
+    let session =
+        rig.session(&store, kinds, Definitions::default().with_code("three", "1", Code::new(retried)));
     let begun = Instant::now();
-    assert_eq!(
-        session.drive(vec![start("w", json!(0))]).unwrap()[0].status,
-        Status::Completed
-    );
+    assert_eq!(session.drive(vec![start("w", json!(0))]).unwrap()[0].status, Status::Completed);
     let waited: u64 = events_of(&*store, "w", 0)
         .unwrap()
         .iter()
@@ -357,10 +247,7 @@ fn retries_wait_as_their_policy_says() {
             _ => None,
         })
         .sum();
-    assert!(
-        (60..=120).contains(&waited) && begun.elapsed() >= Duration::from_millis(waited),
-        "{waited}"
-    );
+    assert!((60..=120).contains(&waited) && begun.elapsed() >= Duration::from_millis(waited), "{waited}");
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
@@ -369,10 +256,7 @@ struct StopAt(&'static str, Arc<AtomicBool>);
 
 impl Observer for StopAt {
     fn committed(&self, _workflow_id: &str, events: &[Event]) {
-        if events
-            .iter()
-            .any(|e| e.fact.key().is_some_and(|k| k.as_str() == self.0))
-        {
+        if events.iter().any(|e| e.fact.key().is_some_and(|k| k.as_str() == self.0)) {
             self.1.store(true, Ordering::SeqCst);
         }
     }
@@ -392,10 +276,7 @@ fn a_stopped_session_lets_its_steps_report_and_the_next_goes_on() {
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(60)).await;
                 log.lock().unwrap().push(call.key.to_string());
-                Outcome::Completed {
-                    output: json!(1),
-                    usage: None,
-                }
+                Outcome::Completed { output: json!(1), usage: None }
             }) as Performing
         }),
     );
@@ -405,17 +286,9 @@ fn a_stopped_session_lets_its_steps_report_and_the_next_goes_on() {
     assert_eq!(rests[0].status, Status::Running);
     session.observer = None;
     session.stop.store(false, Ordering::SeqCst);
-    let rests = session
-        .drive(vec![Command::Resume {
-            workflow_id: Arc::from("w"),
-        }])
-        .unwrap();
+    let rests = session.drive(vec![Command::Resume { workflow_id: Arc::from("w") }]).unwrap();
     assert_eq!(rests[0].status, Status::Completed);
-    assert_eq!(
-        *performed.lock().unwrap(),
-        ["a", "b", "c"],
-        "no step ran twice"
-    );
+    assert_eq!(*performed.lock().unwrap(), ["a", "b", "c"], "no step ran twice");
 }
 
 #[test]
@@ -428,10 +301,7 @@ fn a_second_session_hands_over_follows_and_takes_over() {
             Does(move |call: Call| {
                 Box::pin(async move {
                     tokio::time::sleep(Duration::from_millis(millis)).await;
-                    Outcome::Completed {
-                        output: call.request,
-                        usage: None,
-                    }
+                    Outcome::Completed { output: call.request, usage: None }
                 }) as Performing
             }),
         )
@@ -440,47 +310,25 @@ fn a_second_session_hands_over_follows_and_takes_over() {
     // Longer than the first session's own work: it must be finished by the second.
     async fn long(mut ctx: Ctx, _input: Value) -> Ended {
         for _ in 0..20 {
-            ctx.step("n", Work::new("echo", Effect::Read, json!({})))
-                .await?;
+            ctx.step("n", Work::new("echo", Effect::Read, json!({}))).await?;
         }
         Ok(json!("long"))
     }
     let with_long = || programs().with_code("long", "1", Code::new(long));
-    let first = Session {
-        programs: Arc::new(with_long()),
-        ..first
-    };
+    let first = Session { programs: Arc::new(with_long()), ..first };
     let second = rig.session(&second_store, slow(10), with_long());
     let ends = std::thread::scope(|scope| {
         let own = scope.spawn(|| first.drive(vec![start("short", json!(1))]).unwrap());
         std::thread::sleep(Duration::from_millis(30));
-        let handed = scope.spawn(|| {
-            second
-                .drive(vec![Command::Start(start_code(
-                    "long",
-                    "1",
-                    "long",
-                    json!(0),
-                ))])
-                .unwrap()
-        });
+        let handed = scope
+            .spawn(|| second.drive(vec![Command::Start(start_code("long", "1", "long", json!(0)))]).unwrap());
         (own.join().unwrap(), handed.join().unwrap())
     });
-    assert_eq!(
-        (ends.0[0].status, ends.1[0].status),
-        (Status::Completed, Status::Completed)
-    );
-    let epochs = second_store
-        .acquire(0, "test")
-        .unwrap()
-        .expect("free")
-        .epoch;
+    assert_eq!((ends.0[0].status, ends.1[0].status), (Status::Completed, Status::Completed));
+    let epochs = second_store.acquire(0, "test").unwrap().expect("free").epoch;
     assert_eq!(epochs, 3, "the second took over once");
     let events = events_of(&*second_store, "long", 0).unwrap();
-    let completed = events
-        .iter()
-        .filter(|e| matches!(e.fact, Fact::StepCompleted(_)))
-        .count();
+    let completed = events.iter().filter(|e| matches!(e.fact, Fact::StepCompleted(_))).count();
     assert_eq!(completed, 20);
 }
 
@@ -491,40 +339,18 @@ fn an_unknown_outcome_stops_until_a_person_resolves_it() {
     let kinds = Registry::default().with(
         "echo",
         Does(|call: Call| match (call.effect, call.attempt) {
-            (Effect::Write, 1) => Box::pin(std::future::ready(Outcome::Unknown {
-                reason: "cut".into(),
-            })),
+            (Effect::Write, 1) => Box::pin(std::future::ready(Outcome::Unknown { reason: "cut".into() })),
             _ => done(json!(call.attempt)),
         }),
     );
     let session = rig.session(&store, kinds, programs());
-    for (id, landed, wanted) in [
-        ("y", Some(json!("it did")), json!("it did")),
-        ("n", None, json!(2)),
-    ] {
-        assert_eq!(
-            session.drive(vec![start(id, json!(1))]).unwrap()[0].status,
-            Status::Unknown
-        );
+    for (id, landed, wanted) in [("y", Some(json!("it did")), json!("it did")), ("n", None, json!(2))] {
+        assert_eq!(session.drive(vec![start(id, json!(1))]).unwrap()[0].status, Status::Unknown);
         assert!(statuses(&*store).contains(&(id.to_owned(), "unknown".to_owned())));
-        let wrong = Command::Resolve {
-            workflow_id: Arc::from(id),
-            key: Key::from("a"),
-            landed: None,
-        };
-        assert!(matches!(
-            session.drive(vec![wrong]),
-            Err(SessionError::Refused(_))
-        ));
-        let resolve = Command::Resolve {
-            workflow_id: Arc::from(id),
-            key: Key::from("b"),
-            landed,
-        };
-        assert_eq!(
-            session.drive(vec![resolve]).unwrap()[0].status,
-            Status::Completed
-        );
+        let wrong = Command::Resolve { workflow_id: Arc::from(id), key: Key::from("a"), landed: None };
+        assert!(matches!(session.drive(vec![wrong]), Err(SessionError::Refused(_))));
+        let resolve = Command::Resolve { workflow_id: Arc::from(id), key: Key::from("b"), landed };
+        assert_eq!(session.drive(vec![resolve]).unwrap()[0].status, Status::Completed);
         let events = events_of(&*store, id, 0).unwrap();
         let asked = events.iter().find_map(|e| match &e.fact {
             Fact::StepAsked(asked) if asked.key.as_str() == "c" => Some(asked.request.to_json()),
@@ -538,19 +364,9 @@ fn an_unknown_outcome_stops_until_a_person_resolves_it() {
 fn a_thousand_workflows_at_once() {
     let rig = Rig::new();
     let store = rig.store();
-    let commands = (0..1_000)
-        .map(|n| start(&format!("w{n}"), json!(n)))
-        .collect();
-    let rests = rig
-        .session(&store, echo(), programs())
-        .drive(commands)
-        .unwrap();
+    let commands = (0..1_000).map(|n| start(&format!("w{n}"), json!(n))).collect();
+    let rests = rig.session(&store, echo(), programs()).drive(commands).unwrap();
     assert!(rests.iter().all(|r| r.status == Status::Completed));
-    let feed: Vec<u64> = store
-        .feed(0, 0, 100_000)
-        .unwrap()
-        .iter()
-        .map(|r| r.position)
-        .collect();
+    let feed: Vec<u64> = store.feed(0, 0, 100_000).unwrap().iter().map(|r| r.position).collect();
     assert_eq!(feed, (1..=8_000).collect::<Vec<u64>>());
 }

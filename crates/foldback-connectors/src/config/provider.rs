@@ -91,10 +91,7 @@ impl Kind {
 
 /// An environment variable that is set, and not empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name)
-        .ok()
-        .map(|value| value.trim().to_owned())
-        .filter(|value| !value.is_empty())
+    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 impl Provider {
@@ -102,9 +99,7 @@ impl Provider {
     pub(super) fn built_in(kind: Kind) -> Provider {
         let moved_to = kind.address_variable().and_then(variable);
         let moved = moved_to.as_deref().and_then(|text| address(&kind, text));
-        let bad_address = kind
-            .address_variable()
-            .filter(|_| moved_to.is_some() && moved.is_none());
+        let bad_address = kind.address_variable().filter(|_| moved_to.is_some() && moved.is_none());
         let home = || (kind.home().to_owned(), matches!(kind, Kind::Ollama));
         let is_official = moved.is_none();
         let (base_url, is_loopback) = moved.unwrap_or_else(home);
@@ -132,9 +127,7 @@ impl Provider {
         if let Some(variable) = self.bad_address {
             return Err(ModelProblem {
                 message: format!("{variable} is no http address, or holds a password"),
-                hint: format!(
-                    "set {variable} to an address as in http://127.0.0.1:8080/v1, or unset it"
-                ),
+                hint: format!("set {variable} to an address as in http://127.0.0.1:8080/v1, or unset it"),
             });
         }
         let key = self.key_if_set();
@@ -143,17 +136,11 @@ impl Provider {
         }
         Err(match &self.api_key_env {
             Some(variable) => ModelProblem {
-                message: format!(
-                    "the provider `{}` needs a key, and {variable} is not set",
-                    self.name
-                ),
+                message: format!("the provider `{}` needs a key, and {variable} is not set", self.name),
                 hint: format!("set {variable} in the environment"),
             },
             None => ModelProblem {
-                message: format!(
-                    "the provider `{}` needs a key, and names no variable for it",
-                    self.name
-                ),
+                message: format!("the provider `{}` needs a key, and names no variable for it", self.name),
                 hint: format!(
                     "under [providers.{}] set api_key_env to the variable's name, or to \"\" where no key is needed",
                     self.name
@@ -183,12 +170,7 @@ pub(crate) fn under(base: &str, path: &str) -> String {
 /// An address as it is kept, and whether it is on this machine. `None` where it is no address.
 pub(super) fn address(kind: &Kind, text: &str) -> Option<(String, bool)> {
     let is_bare = !text.contains("://");
-    let mut url = Url::parse(&if is_bare {
-        format!("http://{text}")
-    } else {
-        text.to_owned()
-    })
-    .ok()?;
+    let mut url = Url::parse(&if is_bare { format!("http://{text}") } else { text.to_owned() }).ok()?;
     // An address with a password would be shown in errors; a key has its own place.
     let is_bare_host = url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !is_bare_host {
@@ -226,41 +208,24 @@ pub(super) struct Entry {
 }
 
 /// One provider of a file, or what is wrong with it and what to do.
-pub(super) fn provider(
-    name: &str,
-    entry: Entry,
-    path: &Path,
-) -> Result<Provider, (String, String)> {
+pub(super) fn provider(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, String)> {
     let wrong = |what: &str, hint: &str| Err((what.to_owned(), hint.to_owned()));
     if name.is_empty() || name.contains(['/', ' ']) {
-        return wrong(
-            "a name has no slash and no space",
-            "models are written NAME/MODEL",
-        );
+        return wrong("a name has no slash and no space", "models are written NAME/MODEL");
     }
     let kind_name = entry.kind.as_deref().unwrap_or(name);
     if kind_name == Kind::SCRIPTED {
         return scripted(name, entry, path);
     }
     let Some(kind) = Kind::of(kind_name) else {
-        let what = if entry.kind.is_some() {
-            "this `kind` is not known"
-        } else {
-            "`kind` is missing"
-        };
-        return wrong(
-            what,
-            "kind is one of openai, anthropic, gemini, ollama, scripted",
-        );
+        let what = if entry.kind.is_some() { "this `kind` is not known" } else { "`kind` is missing" };
+        return wrong(what, "kind is one of openai, anthropic, gemini, ollama, scripted");
     };
     if entry.file.is_some() {
         return wrong("`file` is for kind = \"scripted\"", "leave `file` out");
     }
-    let mut provider = Provider {
-        name: name.to_owned(),
-        streams: entry.stream.unwrap_or(true),
-        ..Provider::built_in(kind)
-    };
+    let mut provider =
+        Provider { name: name.to_owned(), streams: entry.stream.unwrap_or(true), ..Provider::built_in(kind) };
     if let Some(text) = &entry.base_url {
         let Some((base_url, is_loopback)) = address(&provider.kind, text) else {
             return wrong(
@@ -268,26 +233,14 @@ pub(super) fn provider(
                 "as in http://127.0.0.1:8080/v1",
             );
         };
-        provider = Provider {
-            base_url,
-            is_loopback,
-            is_official: false,
-            bad_address: None,
-            ..provider
-        };
+        provider = Provider { base_url, is_loopback, is_official: false, bad_address: None, ..provider };
         if name != provider.kind.name() {
             provider.api_key_env = None;
         }
     }
     match entry.api_key_env.as_deref() {
         None => {}
-        Some("") => {
-            provider = Provider {
-                api_key_env: None,
-                needs_key: false,
-                ..provider
-            }
-        }
+        Some("") => provider = Provider { api_key_env: None, needs_key: false, ..provider },
         Some(variable) if is_variable(variable) => provider.api_key_env = Some(variable.to_owned()),
         // It may be the key itself: it is not shown.
         Some(_) => {
@@ -309,18 +262,11 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
         return Err(("`file` is missing".to_owned(), hint()));
     };
     if entry.base_url.is_some() || entry.api_key_env.is_some() || entry.stream.is_some() {
-        return Err((
-            "a scripted provider has no address and no key".to_owned(),
-            hint(),
-        ));
+        return Err(("a scripted provider has no address and no key".to_owned(), hint()));
     }
     let file = path.parent().unwrap_or(Path::new("")).join(file);
-    let rules = Rules::load(&file).map_err(|why| {
-        (
-            why,
-            "write its rules as [[rules]] contains = …, answer = …".to_owned(),
-        )
-    })?;
+    let rules = Rules::load(&file)
+        .map_err(|why| (why, "write its rules as [[rules]] contains = …, answer = …".to_owned()))?;
     Ok(Provider {
         name: name.to_owned(),
         kind: Kind::Scripted(rules),
@@ -338,7 +284,7 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
 fn is_variable(text: &str) -> bool {
     let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !text.starts_with(|c: char| c.is_ascii_digit());
-    let is_mixed = text.contains(|c: char| c.is_ascii_lowercase())
-        && text.contains(|c: char| c.is_ascii_uppercase());
+    let is_mixed =
+        text.contains(|c: char| c.is_ascii_lowercase()) && text.contains(|c: char| c.is_ascii_uppercase());
     is_name && !(is_mixed && text.len() > 20)
 }

@@ -12,13 +12,7 @@ fn the_great_ones_need_no_file() {
     let config = Config::default();
     let shown: Vec<_> = crate::providers(&config)
         .into_iter()
-        .map(|status| {
-            (
-                status.name,
-                status.kind,
-                status.api_key_env.unwrap_or_default(),
-            )
-        })
+        .map(|status| (status.name, status.kind, status.api_key_env.unwrap_or_default()))
         .collect();
     let row = |name: &str, key: &str| (name.to_owned(), name.to_owned(), key.to_owned());
     let expected = [
@@ -43,21 +37,11 @@ fn a_file_adds_and_changes_providers() {
     .expect("a configuration");
     let local = &config.providers["local"];
     assert_eq!(
-        (
-            local.base_url.as_str(),
-            local.is_loopback,
-            local.api_key_env.is_none()
-        ),
+        (local.base_url.as_str(), local.is_loopback, local.api_key_env.is_none()),
         ("http://127.0.0.1:8080/v1/", true, true)
     );
-    assert_eq!(
-        config.providers["openai"].api_key_env.as_deref(),
-        Some("OPENAI_API_KEY")
-    );
-    assert_eq!(
-        config.providers["proxy"].base_url,
-        "https://proxy.example/anthropic/v1/"
-    );
+    assert_eq!(config.providers["openai"].api_key_env.as_deref(), Some("OPENAI_API_KEY"));
+    assert_eq!(config.providers["proxy"].base_url, "https://proxy.example/anthropic/v1/");
     for model in ["local/x", "openai/x", "lan/x", "groq/meta/llama"] {
         check_model(&config, model).unwrap_or_else(|problem| panic!("{model}: {problem}"));
     }
@@ -65,17 +49,15 @@ fn a_file_adds_and_changes_providers() {
     assert_eq!((provider.name.as_str(), model), ("groq", "meta/llama"));
     let problem = check_model(&config, "proxy/claude").expect_err("no key");
     assert!(
-        problem.message.contains("NO_SUCH_VARIABLE_X")
-            && problem.hint.contains("NO_SUCH_VARIABLE_X"),
+        problem.message.contains("NO_SUCH_VARIABLE_X") && problem.hint.contains("NO_SUCH_VARIABLE_X"),
         "{problem}"
     );
 }
 
 #[test]
 fn models_that_cannot_be_asked() {
-    let config =
-        parse("[providers.far]\nkind = \"openai\"\nbase_url = \"https://far.example/v1\"\n")
-            .expect("a configuration");
+    let config = parse("[providers.far]\nkind = \"openai\"\nbase_url = \"https://far.example/v1\"\n")
+        .expect("a configuration");
     for (model, part) in [
         ("gpt-5", "not written provider/model"),
         ("/x", "not written provider/model"),
@@ -93,78 +75,34 @@ fn models_that_cannot_be_asked() {
 fn errors_name_the_line_and_never_a_value() {
     const KEY: &str = "sk-AbCdEf0123456789AbCdEf0123456789";
     for (text, line, part) in [
-        (
-            "[providers.x]\nkind = \"openai\"\napi_key = \"KEY\"\n",
-            3,
-            "unknown field `api_key`",
-        ),
+        ("[providers.x]\nkind = \"openai\"\napi_key = \"KEY\"\n", 3, "unknown field `api_key`"),
         ("[provider.x]\n", 1, "unknown field `provider`"),
-        (
-            "\n[providers.x]\nkind = \"KEY\"\n",
-            2,
-            "`kind` is not known",
-        ),
-        (
-            "[providers.x]\nbase_url = \"http://x\"\n",
-            1,
-            "`kind` is missing",
-        ),
-        (
-            "[providers.x]\nkind = \"openai\"\nbase_url = \"ftp://KEY\"\n",
-            1,
-            "`base_url` is no http address",
-        ),
-        (
-            "[providers.x]\nkind = \"openai\"\napi_key_env = \"KEY\"\n",
-            1,
-            "`api_key_env` is no name",
-        ),
+        ("\n[providers.x]\nkind = \"KEY\"\n", 2, "`kind` is not known"),
+        ("[providers.x]\nbase_url = \"http://x\"\n", 1, "`kind` is missing"),
+        ("[providers.x]\nkind = \"openai\"\nbase_url = \"ftp://KEY\"\n", 1, "`base_url` is no http address"),
+        ("[providers.x]\nkind = \"openai\"\napi_key_env = \"KEY\"\n", 1, "`api_key_env` is no name"),
         (
             "[providers.x]\nkind = \"openai\"\napi_key_env = \"AbCdEf0123456789AbCdEf\"\n",
             1,
             "`api_key_env` is no name",
         ),
         ("[providers]\nx = \"KEY\"\n", 2, "not as expected"),
-        (
-            "[providers.x]\nkind = \"openai\"\nkind = \"openai\"\n",
-            3,
-            "duplicate",
-        ),
+        ("[providers.x]\nkind = \"openai\"\nkind = \"openai\"\n", 3, "duplicate"),
         ("[providers.x\n", 1, ""),
-        (
-            "[providers.x]\nkind = \"scripted\"\n",
-            1,
-            "`file` is missing",
-        ),
-        (
-            "[providers.x]\nkind = \"scripted\"\nfile = \"no.toml\"\n",
-            1,
-            "no.toml",
-        ),
-        (
-            "[providers.x]\nkind = \"openai\"\nfile = \"no.toml\"\n",
-            1,
-            "`file` is for",
-        ),
+        ("[providers.x]\nkind = \"scripted\"\n", 1, "`file` is missing"),
+        ("[providers.x]\nkind = \"scripted\"\nfile = \"no.toml\"\n", 1, "no.toml"),
+        ("[providers.x]\nkind = \"openai\"\nfile = \"no.toml\"\n", 1, "`file` is for"),
         ("[providers.\"a/b\"]\nkind = \"openai\"\n", 1, "no slash"),
     ] {
         let error = parse(&text.replace("KEY", KEY)).expect_err(text);
-        assert!(
-            error
-                .message
-                .starts_with(&format!("/nowhere/foldback.toml:{line}: ")),
-            "{text}: {error}"
-        );
+        assert!(error.message.starts_with(&format!("/nowhere/foldback.toml:{line}: ")), "{text}: {error}");
         assert!(error.message.contains(part), "{text}: {error}");
         assert!(!error.hint.is_empty());
         let shown = format!("{error:?}");
         assert!(!shown.contains("AbCdEf"), "{shown}");
     }
     let missing = Config::load(Some(Path::new("/nowhere/foldback.toml"))).expect_err("no file");
-    assert!(
-        missing.message.contains("/nowhere/foldback.toml"),
-        "{missing}"
-    );
+    assert!(missing.message.contains("/nowhere/foldback.toml"), "{missing}");
 }
 
 #[test]
@@ -173,21 +111,9 @@ fn addresses_as_the_environment_gives_them() {
         (Kind::Ollama, "0.0.0.0", Some("http://127.0.0.1:11434/")),
         (Kind::Ollama, "box:1234", Some("http://box:1234/")),
         (Kind::Ollama, "http://box:1234/v1", Some("http://box:1234/")),
-        (
-            Kind::Openai,
-            "https://x.example/v1?api-version=1",
-            Some("https://x.example/v1/?api-version=1"),
-        ),
-        (
-            Kind::Openai,
-            "127.0.0.1:8080/v1",
-            Some("http://127.0.0.1:8080/v1/"),
-        ),
-        (
-            Kind::Anthropic,
-            "https://a.example/v1/",
-            Some("https://a.example/v1/"),
-        ),
+        (Kind::Openai, "https://x.example/v1?api-version=1", Some("https://x.example/v1/?api-version=1")),
+        (Kind::Openai, "127.0.0.1:8080/v1", Some("http://127.0.0.1:8080/v1/")),
+        (Kind::Anthropic, "https://a.example/v1/", Some("https://a.example/v1/")),
         (Kind::Openai, "http://user:password@x.example/v1", None),
         (Kind::Gemini, "unix:///x", None),
     ] {
@@ -198,10 +124,7 @@ fn addresses_as_the_environment_gives_them() {
 
 #[test]
 fn a_path_goes_before_the_query() {
-    assert_eq!(
-        under("http://x/v1/?a=b", "models"),
-        "http://x/v1/models?a=b"
-    );
+    assert_eq!(under("http://x/v1/?a=b", "models"), "http://x/v1/models?a=b");
     assert_eq!(under("http://x/v1/", "models"), "http://x/v1/models");
 }
 
@@ -214,9 +137,7 @@ async fn a_probe_tells_what_it_met() {
         api_key_env: Some("CARGO_PKG_NAME".to_owned()),
         is_key_set: true,
     };
-    let told = crate::probe(&status("http://127.0.0.1:1/"))
-        .await
-        .expect_err("nobody is there");
+    let told = crate::probe(&status("http://127.0.0.1:1/")).await.expect_err("nobody is there");
     assert!(told.contains("not reachable"), "{told}");
     for (answer, expected) in [
         (
@@ -228,9 +149,7 @@ async fn a_probe_tells_what_it_met() {
             Err("reachable; refuses the key in CARGO_PKG_NAME (401)"),
         ),
     ] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");

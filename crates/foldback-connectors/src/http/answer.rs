@@ -31,10 +31,7 @@ pub(super) async fn read(plan: &Plan, mut response: Response, effect: Effect) ->
         Err(problem) => return half_answer(plan, status, effect, problem),
     };
     match output(plan, &response, &bytes) {
-        Ok(output) => Outcome::Completed {
-            output,
-            usage: None,
-        },
+        Ok(output) => Outcome::Completed { output, usage: None },
         Err(why) => half_answer(plan, status, effect, Problem::Unreadable(why)),
     }
 }
@@ -57,27 +54,16 @@ fn half_answer(plan: &Plan, status: StatusCode, effect: Effect, problem: Problem
     match problem {
         Problem::Cut(_) => Outcome::Unknown { reason },
         _ if effect == Effect::Write => Outcome::Unknown { reason },
-        Problem::TooLong => failed(Failure::new(
-            error_type::RUNTIME,
-            500,
-            "Answer too long",
-            reason,
-        )),
-        Problem::Unreadable(_) => failed(Failure::new(
-            error_type::COMMUNICATION,
-            502,
-            "Unreadable answer",
-            reason,
-        )),
+        Problem::TooLong => failed(Failure::new(error_type::RUNTIME, 500, "Answer too long", reason)),
+        Problem::Unreadable(_) => {
+            failed(Failure::new(error_type::COMMUNICATION, 502, "Unreadable answer", reason))
+        }
     }
 }
 
 /// At most `max` bytes of the body, streamed, so that a longer one never fills the memory.
 async fn body(response: &mut Response, max: usize) -> Result<Vec<u8>, Problem> {
-    if response
-        .content_length()
-        .is_some_and(|length| length > max as u64)
-    {
+    if response.content_length().is_some_and(|length| length > max as u64) {
         return Err(Problem::TooLong);
     }
     let mut bytes = Vec::new();
@@ -104,26 +90,15 @@ async fn refused(plan: &Plan, mut response: Response) -> Outcome {
     }
     let mut detail = web::first_chars(String::from_utf8_lossy(&bytes).trim(), DETAIL_MAX_CHARS);
     if status.is_redirection() {
-        let location = response
-            .headers()
-            .get(LOCATION)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("nowhere");
+        let location =
+            response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
         detail = format!("the server points to {location}; `redirect: true` follows it");
     } else if detail.is_empty() {
-        detail = format!(
-            "{} {}: the answer has no body",
-            plan.method,
-            web::origin(&plan.url)
-        );
+        detail = format!("{} {}: the answer has no body", plan.method, web::origin(&plan.url));
     }
     let title = status.canonical_reason().unwrap_or("HTTP error");
     let error = Failure::new(error_type::COMMUNICATION, status.as_u16(), title, detail);
-    Outcome::Failed {
-        error,
-        retry_after_ms,
-        usage: None,
-    }
+    Outcome::Failed { error, retry_after_ms, usage: None }
 }
 
 fn output(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, String> {
@@ -143,20 +118,13 @@ fn output(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, Strin
 }
 
 fn content(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, String> {
-    let content_type = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Some servers put a byte order mark before their JSON.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.is_empty() {
         let is_text = content_type.is_some_and(|content_type| !is_json_type(content_type));
         let has_body = plan.method != Method::HEAD && response.status() != StatusCode::NO_CONTENT;
-        return Ok(if is_text && has_body {
-            Value::String(String::new())
-        } else {
-            Value::Null
-        });
+        return Ok(if is_text && has_body { Value::String(String::new()) } else { Value::Null });
     }
     match content_type {
         Some(content_type) if is_json_type(content_type) => {
@@ -179,11 +147,8 @@ fn text(bytes: &[u8]) -> Value {
 fn headers(headers: &HeaderMap) -> Value {
     let mut map = Map::new();
     for name in headers.keys() {
-        let values: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .map(|v| String::from_utf8_lossy(v.as_bytes()))
-            .collect();
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
         map.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
     }
     Value::Object(map)

@@ -52,27 +52,16 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> Failure {
 
 async fn perform(mut plan: Plan, effect: Effect) -> Outcome {
     let is_write = effect == Effect::Write;
-    let client = if is_write {
-        web::fresh()
-    } else {
-        web::pooled()
-    };
+    let client = if is_write { web::fresh() } else { web::pooled() };
     let client = match client {
         Ok(client) => client,
         Err(why) => {
-            return failed(Failure::new(
-                error_type::CONFIGURATION,
-                500,
-                "No HTTP client",
-                why,
-            ));
+            return failed(Failure::new(error_type::CONFIGURATION, 500, "No HTTP client", why));
         }
     };
     let mut hop = 0;
     loop {
-        let mut request = client
-            .request(plan.method.clone(), plan.url.clone())
-            .headers(plan.headers.clone());
+        let mut request = client.request(plan.method.clone(), plan.url.clone()).headers(plan.headers.clone());
         if is_write {
             request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -118,9 +107,7 @@ fn not_answered(plan: &Plan, error: &reqwest::Error, hop: usize) -> Outcome {
             format!("{place}: {why}"),
         ));
     }
-    Outcome::Unknown {
-        reason: format!("{place}: no complete answer: {why}"),
-    }
+    Outcome::Unknown { reason: format!("{place}: no complete answer: {why}") }
 }
 
 enum Hop {
@@ -131,10 +118,7 @@ enum Hop {
 
 fn next_hop(plan: &Plan, response: &Response) -> Hop {
     let moves = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok());
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let (true, Some(location)) = (moves, location) else {
         return Hop::Answer;
     };
@@ -146,10 +130,7 @@ fn next_hop(plan: &Plan, response: &Response) -> Hop {
     }
     let is_elsewhere = url.origin() != plan.url.origin();
     if is_elsewhere && plan.has_secret_body && keeps_body(response.status(), &plan.method) {
-        return Hop::Refused(format!(
-            "the body holds a secret and is not sent on to {}",
-            web::origin(&url)
-        ));
+        return Hop::Refused(format!("the body holds a secret and is not sent on to {}", web::origin(&url)));
     }
     Hop::To(url)
 }

@@ -49,21 +49,10 @@ impl Plan {
     /// A failure of type configuration that names the member. Values that may be secret are not
     /// in it.
     pub(super) fn read(call: &Call, request: &Value) -> Result<Plan, Failure> {
-        const KNOWN: [&str; 8] = [
-            "method",
-            "uri",
-            "headers",
-            "query",
-            "body",
-            "output",
-            "redirect",
-            "authentication",
-        ];
+        const KNOWN: [&str; 8] =
+            ["method", "uri", "headers", "query", "body", "output", "redirect", "authentication"];
         let members = Members::of("http", request, &KNOWN)?;
-        let method = members
-            .text("method")?
-            .unwrap_or("GET")
-            .to_ascii_uppercase();
+        let method = members.text("method")?.unwrap_or("GET").to_ascii_uppercase();
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| bad_request(format!("`method` is `{method}`: no HTTP method")))?;
         let url = address(&members)?;
@@ -73,16 +62,12 @@ impl Plan {
                 headers.append(header_name(name)?, header_value(name, &text_of(value))?);
             }
         }
-        headers
-            .entry(ACCEPT)
-            .or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
         if let Some(authorization) = authorization(&members)? {
             headers.insert(AUTHORIZATION, authorization);
         }
         if let Some(key) = &call.idempotency_key {
-            headers
-                .entry(IDEMPOTENCY_KEY)
-                .or_insert(header_value(IDEMPOTENCY_KEY, key)?);
+            headers.entry(IDEMPOTENCY_KEY).or_insert(header_value(IDEMPOTENCY_KEY, key)?);
         }
         let body = body(&members, &mut headers)?;
         let output = match members.text("output")? {
@@ -114,16 +99,11 @@ impl Plan {
 }
 
 fn address(members: &Members<'_>) -> Result<Url, Failure> {
-    let uri = members
-        .text("uri")?
-        .ok_or_else(|| bad_request("`uri` is missing"))?;
-    let mut url = Url::parse(uri)
-        .map_err(|why| bad_request(format!("`uri` is no absolute address: {why}")))?;
+    let uri = members.text("uri")?.ok_or_else(|| bad_request("`uri` is missing"))?;
+    let mut url =
+        Url::parse(uri).map_err(|why| bad_request(format!("`uri` is no absolute address: {why}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad_request(format!(
-            "`uri` starts with `{}:`; http and https are known",
-            url.scheme()
-        )));
+        return Err(bad_request(format!("`uri` starts with `{}:`; http and https are known", url.scheme())));
     }
     if let Some(query) = members.object("query")? {
         add_query(&mut url, query);
@@ -137,11 +117,9 @@ fn add_query(url: &mut Url, query: &Map<String, Value>) {
     for (name, value) in query {
         match value {
             Value::Null => {}
-            Value::Array(items) => pairs.extend(
-                items
-                    .iter()
-                    .map(|item| (name.as_str(), text_of(item).into_owned())),
-            ),
+            Value::Array(items) => {
+                pairs.extend(items.iter().map(|item| (name.as_str(), text_of(item).into_owned())))
+            }
             value => pairs.push((name, text_of(value).into_owned())),
         }
     }
@@ -151,8 +129,7 @@ fn add_query(url: &mut Url, query: &Map<String, Value>) {
 }
 
 fn header_name(name: &str) -> Result<HeaderName, Failure> {
-    name.parse()
-        .map_err(|_| bad_request(format!("`headers`: `{name}` is no name of a header")))
+    name.parse().map_err(|_| bad_request(format!("`headers`: `{name}` is no name of a header")))
 }
 
 fn header_value(name: &str, value: &str) -> Result<HeaderValue, Failure> {
@@ -160,11 +137,7 @@ fn header_value(name: &str, value: &str) -> Result<HeaderValue, Failure> {
     // The value may be a secret: only the name is told.
     HeaderValue::from_str(value)
         .or_else(|_| HeaderValue::from_bytes(value.as_bytes()))
-        .map_err(|_| {
-            bad_request(format!(
-                "`headers`: the value of `{name}` cannot be sent in a header"
-            ))
-        })
+        .map_err(|_| bad_request(format!("`headers`: the value of `{name}` cannot be sent in a header")))
 }
 
 fn authorization(members: &Members<'_>) -> Result<Option<HeaderValue>, Failure> {
@@ -182,10 +155,9 @@ fn authorization(members: &Members<'_>) -> Result<Option<HeaderValue>, Failure> 
     };
     let value = match part("scheme")?.to_ascii_lowercase().as_str() {
         "bearer" => format!("Bearer {}", part("token")?),
-        "basic" => format!(
-            "Basic {}",
-            STANDARD.encode(format!("{}:{}", part("username")?, part("password")?))
-        ),
+        "basic" => {
+            format!("Basic {}", STANDARD.encode(format!("{}:{}", part("username")?, part("password")?)))
+        }
         other => {
             return Err(bad_request(format!(
                 "`authentication.scheme` is `{other}`; bearer and basic are known"
@@ -201,56 +173,33 @@ fn body(members: &Members<'_>, headers: &mut HeaderMap) -> Result<Option<Vec<u8>
     let Some(body) = members.value("body") else {
         return Ok(None);
     };
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_ascii_lowercase);
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase);
     let is_json = content_type.as_deref().is_none_or(is_json_type);
     if let (Value::String(text), false) = (body, is_json) {
         return Ok(Some(text.clone().into_bytes()));
     }
-    if let (Value::Object(form), Some(true)) = (
-        body,
-        content_type
-            .as_deref()
-            .map(|t| t.starts_with("application/x-www-form-urlencoded")),
-    ) {
-        let mut url =
-            Url::parse("http://form.invalid/").map_err(|why| bad_request(why.to_string()))?;
+    if let (Value::Object(form), Some(true)) =
+        (body, content_type.as_deref().map(|t| t.starts_with("application/x-www-form-urlencoded")))
+    {
+        let mut url = Url::parse("http://form.invalid/").map_err(|why| bad_request(why.to_string()))?;
         add_query(&mut url, form);
         return Ok(Some(url.query().unwrap_or_default().as_bytes().to_vec()));
     }
-    headers
-        .entry(CONTENT_TYPE)
-        .or_insert(HeaderValue::from_static("application/json"));
-    serde_json::to_vec(body)
-        .map(Some)
-        .map_err(|why| bad_request(format!("`body`: {why}")))
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    serde_json::to_vec(body).map(Some).map_err(|why| bad_request(format!("`body`: {why}")))
 }
 
 /// Whether a content type is JSON: `application/json`, `application/problem+json`, …
 pub(super) fn is_json_type(content_type: &str) -> bool {
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
 fn secret_headers(call: &Call) -> BTreeSet<String> {
-    let named = call
-        .secrets
-        .keys()
-        .filter_map(|pointer| pointer.strip_prefix("/headers/"));
-    let mut names: BTreeSet<String> = named
-        .map(|name| {
-            name.replace("~1", "/")
-                .replace("~0", "~")
-                .to_ascii_lowercase()
-        })
-        .collect();
+    let named = call.secrets.keys().filter_map(|pointer| pointer.strip_prefix("/headers/"));
+    let mut names: BTreeSet<String> =
+        named.map(|name| name.replace("~1", "/").replace("~0", "~").to_ascii_lowercase()).collect();
     names.insert(AUTHORIZATION.as_str().to_owned());
     names
 }
@@ -258,26 +207,17 @@ fn secret_headers(call: &Call) -> BTreeSet<String> {
 /// The request as it may be shown: of what is secret, neither value nor place.
 fn shown(call: &Call, method: &Method, headers: &HeaderMap, secret: &BTreeSet<String>) -> Value {
     // From the request before its secrets were filled in: there they are `null`.
-    let uri = call
-        .request
-        .get("uri")
-        .and_then(Value::as_str)
-        .and_then(|uri| Url::parse(uri).ok())
-        .map(|mut url| {
+    let uri = call.request.get("uri").and_then(Value::as_str).and_then(|uri| Url::parse(uri).ok()).map(
+        |mut url| {
             if let Some(query) = call.request.get("query").and_then(Value::as_object) {
                 add_query(&mut url, query);
             }
             let _ = url.set_password(None);
             Value::String(url.into())
-        });
-    let headers = headers
-        .iter()
-        .filter(|(name, _)| !secret.contains(name.as_str()))
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                Value::from(String::from_utf8_lossy(value.as_bytes())),
-            )
-        });
+        },
+    );
+    let headers = headers.iter().filter(|(name, _)| !secret.contains(name.as_str())).map(|(name, value)| {
+        (name.as_str().to_owned(), Value::from(String::from_utf8_lossy(value.as_bytes())))
+    });
     json!({"method": method.as_str(), "uri": uri, "headers": headers.collect::<Map<String, Value>>()})
 }

@@ -29,9 +29,7 @@ impl Seen {
     /// (and all that speak like it), Anthropic and Gemini.
     pub(super) fn take(&mut self, data: &Value) {
         let at = |pointers: &[&str]| {
-            pointers
-                .iter()
-                .find_map(|p| data.pointer(p).filter(|value| !value.is_null()))
+            pointers.iter().find_map(|p| data.pointer(p).filter(|value| !value.is_null()))
         };
         let text = |pointers: &[&str]| at(pointers).and_then(Value::as_str).map(str::to_owned);
         if let Some(model) = text(&["/model", "/message/model", "/modelVersion"]) {
@@ -49,12 +47,7 @@ impl Seen {
         for pointer in ["/message/usage", "/usage", "/usageMetadata"] {
             if let Some(Value::Object(usage)) = data.pointer(pointer) {
                 let known = self.usage.get_or_insert_default();
-                known.extend(
-                    usage
-                        .iter()
-                        .filter(|(_, v)| !v.is_null())
-                        .map(|(k, v)| (k.clone(), v.clone())),
-                );
+                known.extend(usage.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
             }
         }
         if let Some(error) = at(&["/error"]) {
@@ -65,9 +58,7 @@ impl Seen {
     /// A count of tokens under any of its names.
     pub(super) fn tokens(&self, names: &[&str]) -> Option<u64> {
         let usage = self.usage.as_ref()?;
-        names
-            .iter()
-            .find_map(|name| usage.get(*name).and_then(Value::as_u64))
+        names.iter().find_map(|name| usage.get(*name).and_then(Value::as_u64))
     }
 }
 

@@ -23,36 +23,22 @@ impl Judge {
         let Some(schema) = schema else {
             return Ok(Judge(None));
         };
-        let validator = jsonschema::validator_for(schema).map_err(|why| {
-            wrong(
-                "llm",
-                &format!("`schema` at `{}`: {why}", why.instance_path()),
-            )
-        })?;
+        let validator = jsonschema::validator_for(schema)
+            .map_err(|why| wrong("llm", &format!("`schema` at `{}`: {why}", why.instance_path())))?;
         Ok(Judge(Some(validator)))
     }
 
     /// The outcome of an answer.
     pub(super) fn judge(&self, answer: Answer) -> Outcome {
-        let Answer {
-            text,
-            usage,
-            is_cut,
-        } = answer;
+        let Answer { text, usage, is_cut } = answer;
         let usage = Some(usage);
         let Some(validator) = &self.0 else {
-            return Outcome::Completed {
-                output: Value::String(text),
-                usage,
-            };
+            return Outcome::Completed { output: Value::String(text), usage };
         };
         let (output, why) = match serde_json::from_str::<Value>(unfenced(&text)) {
             Ok(value) => match misses(validator, &value) {
                 None => {
-                    return Outcome::Completed {
-                        output: value,
-                        usage,
-                    };
+                    return Outcome::Completed { output: value, usage };
                 }
                 Some(why) => (value, why),
             },
@@ -61,33 +47,16 @@ impl Judge {
             }
             Err(why) => (Value::String(text), format!("the answer is no JSON: {why}")),
         };
-        let why = if is_cut {
-            format!("the answer was cut at its bound of tokens; {why}")
-        } else {
-            why
-        };
-        let error = Failure::new(
-            error_type::VALIDATION,
-            400,
-            "The answer misses its schema",
-            why,
-        );
-        Outcome::Rejected {
-            output,
-            error,
-            usage,
-        }
+        let why = if is_cut { format!("the answer was cut at its bound of tokens; {why}") } else { why };
+        let error = Failure::new(error_type::VALIDATION, 400, "The answer misses its schema", why);
+        Outcome::Rejected { output, error, usage }
     }
 }
 
 fn misses(validator: &Validator, value: &Value) -> Option<String> {
     let mut misses = validator.iter_errors(value).map(|miss| {
         let place = miss.instance_path().to_string();
-        if place.is_empty() {
-            miss.to_string()
-        } else {
-            format!("{place}: {miss}")
-        }
+        if place.is_empty() { miss.to_string() } else { format!("{place}: {miss}") }
     });
     let told: Vec<String> = misses.by_ref().take(MISSES_MAX).collect();
     let more = misses.count();
@@ -101,9 +70,7 @@ fn misses(validator: &Validator, value: &Value) -> Option<String> {
 /// Models without structured output like to put their JSON into a Markdown fence.
 fn unfenced(text: &str) -> &str {
     let text = text.trim();
-    let inner = text
-        .strip_prefix("```")
-        .and_then(|rest| rest.strip_suffix("```"));
+    let inner = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
     inner.map_or(text, |inner| inner.strip_prefix("json").unwrap_or(inner))
 }
 
@@ -124,30 +91,17 @@ mod tests {
 
     #[test]
     fn answers_as_a_table() {
-        let schema =
-            json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
         let judge = Judge::of(Some(&schema)).expect("a schema");
         for (text, is_cut, expected) in [
             (r#"{"n": 1}"#, false, Ok(json!({"n": 1}))),
             ("```json\n{\"n\": 2}\n```", false, Ok(json!({"n": 2}))),
-            (
-                r#"{"n": "x"}"#,
-                false,
-                Err("/n: \"x\" is not of type \"integer\""),
-            ),
+            (r#"{"n": "x"}"#, false, Err("/n: \"x\" is not of type \"integer\"")),
             ("no", false, Err("the answer is no JSON")),
             ("", false, Err("the answer is empty")),
-            (
-                r#"{"n": "#,
-                true,
-                Err("the answer was cut at its bound of tokens; the answer is no JSON"),
-            ),
+            (r#"{"n": "#, true, Err("the answer was cut at its bound of tokens; the answer is no JSON")),
         ] {
-            let answer = Answer {
-                text: text.to_owned(),
-                usage: Usage::default(),
-                is_cut,
-            };
+            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut };
             match (judge.judge(answer), expected) {
                 (Outcome::Completed { output, .. }, Ok(expected)) => assert_eq!(output, expected),
                 (Outcome::Rejected { error, .. }, Err(part)) => {
@@ -162,9 +116,7 @@ mod tests {
 
     #[test]
     fn a_schema_that_is_none_is_refused() {
-        let error = Judge::of(Some(&json!({"type": "objekt"})))
-            .err()
-            .expect("a failure");
+        let error = Judge::of(Some(&json!({"type": "objekt"}))).err().expect("a failure");
         assert_eq!(error.error_type, error_type::CONFIGURATION);
         assert!(Judge::of(Some(&json!({"$ref": "https://example.com/schema.json"}))).is_err());
     }

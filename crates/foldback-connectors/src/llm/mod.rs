@@ -45,15 +45,9 @@ impl Llm {
                 _ => Arc::new(remote::Remote::new(provider.clone())),
             }
         };
-        let models = config
-            .providers
-            .iter()
-            .map(|(name, provider)| (name.clone(), model(provider)))
-            .collect();
-        Llm {
-            config: Arc::new(config.clone()),
-            models,
-        }
+        let models =
+            config.providers.iter().map(|(name, provider)| (name.clone(), model(provider))).collect();
+        Llm { config: Arc::new(config.clone()), models }
     }
 }
 
@@ -66,32 +60,17 @@ impl Work for Llm {
             Err(error) => return failed(error),
         };
         let Some(model) = self.models.get(&provider) else {
-            return failed(wrong(
-                "llm",
-                &format!("the provider `{provider}` is not configured"),
-            ));
+            return failed(wrong("llm", &format!("the provider `{provider}` is not configured")));
         };
         if let Some((answer, why)) = &call.rejected {
-            chat.messages.push(Message {
-                role: Role::Assistant,
-                content: text_of(answer).into_owned(),
-            });
-            chat.messages.push(Message {
-                role: Role::User,
-                content: judge::repair(why),
-            });
+            chat.messages.push(Message { role: Role::Assistant, content: text_of(answer).into_owned() });
+            chat.messages.push(Message { role: Role::User, content: judge::repair(why) });
         }
         match model.ask(chat, call.progress.clone()).await {
             Ok(answer) => judge.judge(answer),
-            Err(ModelError::Failed {
-                error,
-                retry_after_ms,
-                usage,
-            }) => Outcome::Failed {
-                error: *error,
-                retry_after_ms,
-                usage: usage.map(|usage| *usage),
-            },
+            Err(ModelError::Failed { error, retry_after_ms, usage }) => {
+                Outcome::Failed { error: *error, retry_after_ms, usage: usage.map(|usage| *usage) }
+            }
             Err(ModelError::Unknown { reason }) => Outcome::Unknown { reason },
         }
     }
@@ -99,37 +78,20 @@ impl Work for Llm {
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
 fn read(config: &Config, request: &Value) -> Result<(String, ChatRequest, Judge), Failure> {
-    const KNOWN: [&str; 9] = [
-        "model",
-        "system",
-        "template",
-        "vars",
-        "messages",
-        "temperature",
-        "seed",
-        "max_tokens",
-        "schema",
-    ];
+    const KNOWN: [&str; 9] =
+        ["model", "system", "template", "vars", "messages", "temperature", "seed", "max_tokens", "schema"];
     let members = Members::of("llm", request, &KNOWN)?;
-    let name = members
-        .text("model")?
-        .ok_or_else(|| wrong("llm", "`model` is missing"))?;
-    let (provider, model) = crate::config::resolve(config, name)
-        .map_err(|problem| wrong("llm", &problem.to_string()))?;
+    let name = members.text("model")?.ok_or_else(|| wrong("llm", "`model` is missing"))?;
+    let (provider, model) =
+        crate::config::resolve(config, name).map_err(|problem| wrong("llm", &problem.to_string()))?;
     let mut messages = Vec::new();
     for (i, message) in members.list("messages")?.into_iter().flatten().enumerate() {
-        messages.push(
-            read_message(message)
-                .map_err(|what| wrong("llm", &format!("`messages[{i}]` {what}")))?,
-        );
+        messages
+            .push(read_message(message).map_err(|what| wrong("llm", &format!("`messages[{i}]` {what}")))?);
     }
     if let Some(template) = members.text("template")? {
-        let filled =
-            prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
-        messages.push(Message {
-            role: Role::User,
-            content: filled,
-        });
+        let filled = prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
+        messages.push(Message { role: Role::User, content: filled });
     }
     if messages.is_empty() {
         return Err(wrong("llm", "neither `template` nor `messages` is given"));
@@ -158,12 +120,6 @@ fn read_message(message: &Value) -> Result<Message, String> {
         Some("assistant") => Role::Assistant,
         _ => return Err("has no `role` of system, user or assistant".to_owned()),
     };
-    let content = message
-        .get("content")
-        .filter(|content| !content.is_null())
-        .ok_or("has no `content`")?;
-    Ok(Message {
-        role,
-        content: text_of(content).into_owned(),
-    })
+    let content = message.get("content").filter(|content| !content.is_null()).ok_or("has no `content`")?;
+    Ok(Message { role, content: text_of(content).into_owned() })
 }

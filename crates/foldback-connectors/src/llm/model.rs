@@ -80,11 +80,7 @@ pub enum ModelError {
 
 impl From<Failure> for ModelError {
     fn from(error: Failure) -> ModelError {
-        ModelError::Failed {
-            error: Box::new(error),
-            retry_after_ms: None,
-            usage: None,
-        }
+        ModelError::Failed { error: Box::new(error), retry_after_ms: None, usage: None }
     }
 }
 

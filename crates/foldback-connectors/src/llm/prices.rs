@@ -17,11 +17,7 @@ pub(super) fn warm() {
 }
 
 /// The cost of one call, from the usage as the provider gave it.
-pub(super) fn micro_usd(
-    provider: &Provider,
-    models: &[&str],
-    usage: &Map<String, Value>,
-) -> Option<u64> {
+pub(super) fn micro_usd(provider: &Provider, models: &[&str], usage: &Map<String, Value>) -> Option<u64> {
     if provider.is_loopback {
         return None;
     }
@@ -36,18 +32,13 @@ pub(super) fn micro_usd(
                 request.with_provider_id("openai").with_api_flavor("chat")
             }
             // Another server with OpenAI's protocol: known by its address, or not at all.
-            Kind::Openai => request
-                .with_provider_api_url(&provider.base_url)
-                .with_api_flavor("chat"),
+            Kind::Openai => request.with_provider_api_url(&provider.base_url).with_api_flavor("chat"),
             Kind::Anthropic => request.with_provider_id("anthropic"),
             Kind::Gemini => request.with_provider_id("google"),
             Kind::Ollama | Kind::Scripted(_) => return None,
         };
         let used = Calculator::bundled().extract_usage(&request).ok()?;
-        let price = Calculator::bundled()
-            .calculate(&used.price_request()?)
-            .ok()?
-            .total_price;
+        let price = Calculator::bundled().calculate(&used.price_request()?).ok()?.total_price;
         (price.is_finite() && price >= 0.0).then(|| (price * 1e6).round() as u64)
     })
 }
@@ -65,16 +56,13 @@ mod tests {
 
     #[test]
     fn prices_are_known_for_the_great_ones() {
-        let openai =
-            json!({"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000});
+        let openai = json!({"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000});
         assert_eq!(cost("openai", "gpt-4o-mini", openai.clone()), Some(150_000));
         assert_eq!(cost("openai", "no-such-model", openai), None);
         let anthropic = json!({"input_tokens": 1_000, "output_tokens": 1_000});
-        assert_eq!(
-            cost("anthropic", "claude-3-5-haiku-20241022", anthropic),
-            Some(4_800)
-        );
-        let gemini = json!({"promptTokenCount": 1_000_000, "candidatesTokenCount": 0, "totalTokenCount": 1_000_000});
+        assert_eq!(cost("anthropic", "claude-3-5-haiku-20241022", anthropic), Some(4_800));
+        let gemini =
+            json!({"promptTokenCount": 1_000_000, "candidatesTokenCount": 0, "totalTokenCount": 1_000_000});
         assert_eq!(cost("gemini", "gemini-2.5-flash", gemini), Some(300_000));
         assert_eq!(cost("ollama", "llama3", json!({"prompt_tokens": 1})), None);
     }
@@ -84,12 +72,6 @@ mod tests {
         let lock = include_str!("../../../../Cargo.lock");
         let at = lock.find("name = \"genai-prices\"").expect("a dependency");
         let version = lock[at..].lines().nth(1).expect("a version");
-        assert_eq!(
-            version,
-            format!(
-                "version = \"{}\"",
-                SOURCE.trim_start_matches("genai-prices ")
-            )
-        );
+        assert_eq!(version, format!("version = \"{}\"", SOURCE.trim_start_matches("genai-prices ")));
     }
 }

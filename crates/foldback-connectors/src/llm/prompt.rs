@@ -16,12 +16,7 @@ pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<
     while let Some(at) = rest.find(['{', '}']) {
         filled.push_str(&rest[..at]);
         let here = &rest[at..];
-        let line = || {
-            template[..template.len() - here.len()]
-                .matches('\n')
-                .count()
-                + 1
-        };
+        let line = || template[..template.len() - here.len()].matches('\n').count() + 1;
         if let Some(after) = here.strip_prefix("{{") {
             filled.push('{');
             rest = after;
@@ -32,30 +27,19 @@ pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<
             filled.push('}');
             rest = after;
         } else {
-            let (name, after) = here[1..]
-                .split_once('}')
-                .filter(|(name, _)| is_name(name))
-                .ok_or_else(|| {
-                    format!(
-                        "`template` line {}: `{{` opens no variable; write `{{{{` for a brace",
-                        line()
-                    )
+            let (name, after) =
+                here[1..].split_once('}').filter(|(name, _)| is_name(name)).ok_or_else(|| {
+                    format!("`template` line {}: `{{` opens no variable; write `{{{{` for a brace", line())
                 })?;
             let value = vars.and_then(|vars| vars.get(name)).ok_or_else(|| {
-                let known: Vec<&str> = vars
-                    .into_iter()
-                    .flat_map(|vars| vars.keys())
-                    .map(String::as_str)
-                    .collect();
+                let known: Vec<&str> =
+                    vars.into_iter().flat_map(|vars| vars.keys()).map(String::as_str).collect();
                 let known = if known.is_empty() {
                     "there is none".to_owned()
                 } else {
                     format!("there are {}", known.join(", "))
                 };
-                format!(
-                    "`template` line {}: no variable `{name}` in `vars`; {known}",
-                    line()
-                )
+                format!("`template` line {}: no variable `{name}` in `vars`; {known}", line())
             })?;
             filled.push_str(&text_of(value));
             rest = after;
@@ -67,10 +51,7 @@ pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<
 
 fn is_name(text: &str) -> bool {
     let starts = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
-    starts
-        && text
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    starts && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 #[cfg(test)]
@@ -80,8 +61,7 @@ mod tests {
 
     #[test]
     fn templates_as_a_table() {
-        let vars =
-            json!({"topic": "rust", "list": [1, {"a": null}], "brace": "{topic}", "leer": null});
+        let vars = json!({"topic": "rust", "list": [1, {"a": null}], "brace": "{topic}", "leer": null});
         let vars = vars.as_object();
         for (template, expected) in [
             ("About {topic}.", Ok("About rust.")),
@@ -92,18 +72,10 @@ mod tests {
             ("é{topic}é", Ok("érusté")),
             (
                 "x\n{nope}",
-                Err(
-                    "`template` line 2: no variable `nope` in `vars`; there are topic, list, brace, leer",
-                ),
+                Err("`template` line 2: no variable `nope` in `vars`; there are topic, list, brace, leer"),
             ),
-            (
-                "{\"a\": 1}",
-                Err("`template` line 1: `{` opens no variable; write `{{` for a brace"),
-            ),
-            (
-                "{",
-                Err("`template` line 1: `{` opens no variable; write `{{` for a brace"),
-            ),
+            ("{\"a\": 1}", Err("`template` line 1: `{` opens no variable; write `{{` for a brace")),
+            ("{", Err("`template` line 1: `{` opens no variable; write `{{` for a brace")),
         ] {
             assert_eq!(
                 fill(template, vars),

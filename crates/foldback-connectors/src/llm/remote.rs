@@ -14,9 +14,7 @@ use foldback_core::{Failure, Usage, limits};
 use foldback_engine::kind::Progress;
 use futures_util::StreamExt;
 use genai::adapter::AdapterKind;
-use genai::chat::{
-    ChatMessage, ChatOptions, ChatStreamEvent, JsonSpec, ReasoningEffort, StopReason,
-};
+use genai::chat::{ChatMessage, ChatOptions, ChatStreamEvent, JsonSpec, ReasoningEffort, StopReason};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, Headers, ModelIden, ServiceTarget};
 use reqwest::header::HeaderMap;
@@ -41,36 +39,17 @@ pub(super) struct Remote {
 impl Model for Remote {
     fn ask(&self, request: ChatRequest, tokens: Progress) -> Asking<'_> {
         Box::pin(async move {
-            let key = self
-                .provider
-                .key()
-                .map_err(|problem| wrong("llm", &problem.to_string()))?;
-            let shown = format!(
-                "[{}]",
-                self.provider.api_key_env.as_deref().unwrap_or("key")
-            );
-            let veil = key
-                .iter()
-                .fold(Veil::default(), |veil, key| veil.hide(key, &shown));
+            let key = self.provider.key().map_err(|problem| wrong("llm", &problem.to_string()))?;
+            let shown = format!("[{}]", self.provider.api_key_env.as_deref().unwrap_or("key"));
+            let veil = key.iter().fold(Veil::default(), |veil, key| veil.hide(key, &shown));
             match self.converse(request, key, &tokens).await {
-                Ok(answer) => Ok(Answer {
-                    text: veil.text(&answer.text).into_owned(),
-                    ..answer
-                }),
-                Err(ModelError::Unknown { reason }) => Err(ModelError::Unknown {
-                    reason: veil.text(&reason).into_owned(),
-                }),
-                Err(ModelError::Failed {
-                    error,
-                    retry_after_ms,
-                    usage,
-                }) => {
+                Ok(answer) => Ok(Answer { text: veil.text(&answer.text).into_owned(), ..answer }),
+                Err(ModelError::Unknown { reason }) => {
+                    Err(ModelError::Unknown { reason: veil.text(&reason).into_owned() })
+                }
+                Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                     let error = Box::new(veil.failure(*error));
-                    Err(ModelError::Failed {
-                        error,
-                        retry_after_ms,
-                        usage,
-                    })
+                    Err(ModelError::Failed { error, retry_after_ms, usage })
                 }
             }
         })
@@ -82,21 +61,12 @@ fn client() -> Result<&'static Client, ModelError> {
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     let build = || {
         let reqwest = web::pooled()?.clone();
-        Client::builder()
-            .with_reqwest(reqwest)
-            .build()
-            .map_err(|why| why.to_string())
+        Client::builder().with_reqwest(reqwest).build().map_err(|why| why.to_string())
     };
     let built = CLIENT.get_or_init(build);
-    built.as_ref().map_err(|why| {
-        Failure::new(
-            error_type::CONFIGURATION,
-            500,
-            "No HTTP client",
-            why.clone(),
-        )
-        .into()
-    })
+    built
+        .as_ref()
+        .map_err(|why| Failure::new(error_type::CONFIGURATION, 500, "No HTTP client", why.clone()).into())
 }
 
 impl Remote {
@@ -118,9 +88,7 @@ impl Remote {
         let name = request.model.clone();
         let chat = conversation(request);
         if !self.is_plain.load(Ordering::Relaxed) {
-            let streamed = self
-                .stream(target.clone(), chat.clone(), options.clone(), &name, tokens)
-                .await?;
+            let streamed = self.stream(target.clone(), chat.clone(), options.clone(), &name, tokens).await?;
             if let Some(answer) = streamed {
                 return Ok(answer);
             }
@@ -142,9 +110,7 @@ impl Remote {
     ) -> Result<Option<Answer>, ModelError> {
         let frames = Arc::new(Frames::default());
         let options = options.with_raw_frame_sink_arc(frames.clone());
-        let asked = client()?
-            .exec_chat_stream(target, chat, Some(&options))
-            .await;
+        let asked = client()?.exec_chat_stream(target, chat, Some(&options)).await;
         let mut stream = asked.map_err(|error| self.explain(&error))?.stream;
         let (mut text, mut end) = (String::new(), None);
         while let Some(event) = stream.next().await {
@@ -176,14 +142,11 @@ impl Remote {
         seen.finish_reason = seen.finish_reason.or(reason);
         // Gemini's adapter makes up an end where the stream is cut; OpenAI's ends with `[DONE]`,
         // which not every server sends.
-        let is_complete = seen.finish_reason.is_some()
-            || (end.is_some() && !matches!(self.provider.kind, Kind::Gemini));
+        let is_complete =
+            seen.finish_reason.is_some() || (end.is_some() && !matches!(self.provider.kind, Kind::Gemini));
         if !is_complete {
-            let reason = format!(
-                "{}: the answer broke off after {} characters",
-                self.place(),
-                text.chars().count()
-            );
+            let reason =
+                format!("{}: the answer broke off after {} characters", self.place(), text.chars().count());
             return Err(ModelError::Unknown { reason });
         }
         let used = end.and_then(|end| end.captured_usage);
@@ -212,26 +175,16 @@ impl Remote {
         Ok(self.answer(text, &seen, Some(&answered.usage), name))
     }
 
-    fn answer(
-        &self,
-        text: String,
-        seen: &Seen,
-        used: Option<&genai::chat::Usage>,
-        name: &str,
-    ) -> Answer {
+    fn answer(&self, text: String, seen: &Seen, used: Option<&genai::chat::Usage>, name: &str) -> Answer {
         let count = |n: Option<i32>| n.and_then(|n| u64::try_from(n).ok());
         let input = used.and_then(|used| count(used.prompt_tokens));
         let output = used.and_then(|used| count(used.completion_tokens));
-        let input =
-            input.or_else(|| seen.tokens(&["prompt_tokens", "input_tokens", "promptTokenCount"]));
-        let output = output.or_else(|| {
-            seen.tokens(&["completion_tokens", "output_tokens", "candidatesTokenCount"])
-        });
+        let input = input.or_else(|| seen.tokens(&["prompt_tokens", "input_tokens", "promptTokenCount"]));
+        let output =
+            output.or_else(|| seen.tokens(&["completion_tokens", "output_tokens", "candidatesTokenCount"]));
         let model = seen.model.clone().unwrap_or_else(|| name.to_owned());
-        let micro_usd = seen
-            .usage
-            .as_ref()
-            .and_then(|usage| prices::micro_usd(&self.provider, &[&model, name], usage));
+        let micro_usd =
+            seen.usage.as_ref().and_then(|usage| prices::micro_usd(&self.provider, &[&model, name], usage));
         let stop = seen.finish_reason.clone().map(StopReason::from);
         let usage = Usage {
             model,
@@ -242,11 +195,7 @@ impl Remote {
             finish_reason: seen.finish_reason.clone(),
             raw: seen.usage.clone().map(Value::Object),
         };
-        Answer {
-            text,
-            usage,
-            is_cut: matches!(stop, Some(StopReason::MaxTokens(_))),
-        }
+        Answer { text, usage, is_cut: matches!(stop, Some(StopReason::MaxTokens(_))) }
     }
 
     fn target(&self, model: &str, key: Option<String>) -> ServiceTarget {
@@ -264,11 +213,7 @@ impl Remote {
                 headers: Headers::default(),
             },
         };
-        ServiceTarget {
-            endpoint: Endpoint::from_owned(base),
-            auth,
-            model: ModelIden::new(adapter, model),
-        }
+        ServiceTarget { endpoint: Endpoint::from_owned(base), auth, model: ModelIden::new(adapter, model) }
     }
 }
 
@@ -276,10 +221,7 @@ fn bounded(text: &str) -> Result<(), ModelError> {
     if text.len() <= limits::STEP_OUTPUT_MAX_BYTES {
         return Ok(());
     }
-    let detail = format!(
-        "the model wrote more than {} bytes",
-        limits::STEP_OUTPUT_MAX_BYTES
-    );
+    let detail = format!("the model wrote more than {} bytes", limits::STEP_OUTPUT_MAX_BYTES);
     Err(Failure::new(error_type::RUNTIME, 500, "Answer too long", detail).into())
 }
 
@@ -293,23 +235,18 @@ fn options(request: &ChatRequest, adapter: AdapterKind) -> ChatOptions {
     }
     // The library takes an effort from a name's ending (`…-low`) and shortens the name by it. A
     // budget keeps it from that, and OpenAI's adapter sends none.
-    if adapter == AdapterKind::OpenAI
-        && ReasoningEffort::from_model_name(&request.model).0.is_some()
-    {
+    if adapter == AdapterKind::OpenAI && ReasoningEffort::from_model_name(&request.model).0.is_some() {
         options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
     }
     options
 }
 
 fn conversation(request: ChatRequest) -> genai::chat::ChatRequest {
-    let messages = request
-        .messages
-        .into_iter()
-        .map(|message| match message.role {
-            Role::System => ChatMessage::system(message.content),
-            Role::User => ChatMessage::user(message.content),
-            Role::Assistant => ChatMessage::assistant(message.content),
-        });
+    let messages = request.messages.into_iter().map(|message| match message.role {
+        Role::System => ChatMessage::system(message.content),
+        Role::User => ChatMessage::user(message.content),
+        Role::Assistant => ChatMessage::assistant(message.content),
+    });
     let chat = genai::chat::ChatRequest::from_messages(messages.collect());
     match request.system {
         Some(system) => chat.with_system(system),

@@ -57,20 +57,15 @@ struct RuleFile {
 impl Rules {
     /// Reads a file of rules: JSON by its ending, else TOML.
     pub(crate) fn load(path: &Path) -> Result<Rules, String> {
-        let text =
-            std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
         let rules = if path.extension().is_some_and(|ending| ending == "json") {
             let list: Result<Vec<Rule>, _> = serde_json::from_str(&text);
             list.or_else(|_| serde_json::from_str(&text).map(|file: RuleFile| file.rules))
                 .map_err(|why| why.to_string())
         } else {
-            toml::from_str(&text)
-                .map(|file: RuleFile| file.rules)
-                .map_err(|why| why.message().to_owned())
+            toml::from_str(&text).map(|file: RuleFile| file.rules).map_err(|why| why.message().to_owned())
         };
-        rules
-            .map(|rules| Rules(Arc::new(rules)))
-            .map_err(|why| format!("{}: {why}", path.display()))
+        rules.map(|rules| Rules(Arc::new(rules))).map_err(|why| format!("{}: {why}", path.display()))
     }
 }
 
@@ -88,18 +83,10 @@ impl Scripted {
     }
 
     fn choose(&self, request: &ChatRequest) -> Option<Rule> {
-        let texts = || {
-            request
-                .system
-                .iter()
-                .chain(request.messages.iter().map(|message| &message.content))
-        };
+        let texts = || request.system.iter().chain(request.messages.iter().map(|message| &message.content));
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |rule: &Rule| {
-            rule.contains
-                .as_ref()
-                .is_none_or(|part| texts().any(|text| text.contains(part)))
-        };
+        let holds =
+            |rule: &Rule| rule.contains.as_ref().is_none_or(|part| texts().any(|text| text.contains(part)));
         let is_left = |rule: &Rule, used: u32| rule.times.is_none_or(|times| used < times);
         let at = self
             .rules
@@ -117,23 +104,14 @@ impl Model for Scripted {
         Box::pin(async move {
             let rule = self.choose(&request).ok_or_else(|| {
                 let detail = format!("no rule holds for this request to `{}`", request.model);
-                ModelError::from(Failure::new(
-                    error_type::CONFIGURATION,
-                    400,
-                    "No scripted answer",
-                    detail,
-                ))
+                ModelError::from(Failure::new(error_type::CONFIGURATION, 400, "No scripted answer", detail))
             })?;
             tokio::time::sleep(Duration::from_millis(rule.delay_ms)).await;
             let text = text_of(&rule.answer).into_owned();
             if let Some(status) = rule.status.filter(|status| *status >= 400) {
                 let error = Failure::new(error_type::COMMUNICATION, status, "Scripted error", text);
                 let retry_after_ms = rule.retry_after_ms;
-                return Err(ModelError::Failed {
-                    error: Box::new(error),
-                    retry_after_ms,
-                    usage: None,
-                });
+                return Err(ModelError::Failed { error: Box::new(error), retry_after_ms, usage: None });
             }
             for piece in text.split_inclusive(' ') {
                 tokens(piece);
@@ -142,20 +120,12 @@ impl Model for Scripted {
             let finish_reason = rule.finish_reason.unwrap_or_else(|| "stop".to_owned());
             let usage = Usage {
                 model: request.model,
-                input_tokens: request
-                    .messages
-                    .iter()
-                    .map(|message| words(&message.content))
-                    .sum(),
+                input_tokens: request.messages.iter().map(|message| words(&message.content)).sum(),
                 output_tokens: words(&text),
                 finish_reason: Some(finish_reason.clone()),
                 ..Usage::default()
             };
-            Ok(Answer {
-                text,
-                usage,
-                is_cut: finish_reason == "length",
-            })
+            Ok(Answer { text, usage, is_cut: finish_reason == "length" })
         })
     }
 }

@@ -32,35 +32,19 @@ impl Remote {
         use webc::Error as W;
         let garbage = |what: &str| {
             let detail = format!("{}: {what}", self.place());
-            ModelError::from(Failure::new(
-                error_type::COMMUNICATION,
-                502,
-                "Unreadable answer",
-                detail,
-            ))
+            ModelError::from(Failure::new(error_type::COMMUNICATION, 502, "Unreadable answer", detail))
         };
         match error {
-            E::HttpError {
-                status,
-                body,
-                headers,
-                ..
-            } => self.refusal(status.as_u16(), headers, body),
-            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => {
-                match webc_error {
-                    W::ResponseFailedStatus {
-                        status,
-                        body,
-                        headers,
-                    } => self.refusal(status.as_u16(), headers, body),
-                    W::Reqwest(error) => self.unreached(error),
-                    W::ResponseFailedNotJson { .. } => garbage("the answer is no JSON"),
-                    W::ResponseFailedInvalidJson { .. } => {
-                        garbage("the answer says it is JSON and is none")
-                    }
-                    W::JsonValueExt(_) => garbage("the answer is not in the shape of the protocol"),
+            E::HttpError { status, body, headers, .. } => self.refusal(status.as_u16(), headers, body),
+            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => match webc_error {
+                W::ResponseFailedStatus { status, body, headers } => {
+                    self.refusal(status.as_u16(), headers, body)
                 }
-            }
+                W::Reqwest(error) => self.unreached(error),
+                W::ResponseFailedNotJson { .. } => garbage("the answer is no JSON"),
+                W::ResponseFailedInvalidJson { .. } => garbage("the answer says it is JSON and is none"),
+                W::JsonValueExt(_) => garbage("the answer is not in the shape of the protocol"),
+            },
             E::WebStream { error, .. } => self.broken(error.as_ref()),
             E::ChatResponse { body, .. } => {
                 self.refusal(status_of(body), &HeaderMap::new(), &body.to_string())
@@ -84,9 +68,7 @@ impl Remote {
         if let Some(error) = error.downcast_ref::<genai::Error>() {
             return self.explain(error);
         }
-        ModelError::Unknown {
-            reason: format!("{}: the answer broke off: {error}", self.place()),
-        }
+        ModelError::Unknown { reason: format!("{}: the answer broke off: {error}", self.place()) }
     }
 
     fn unreached(&self, error: &reqwest::Error) -> ModelError {
@@ -114,20 +96,10 @@ impl Remote {
             ),
         };
         let (kind, title, detail) = match status {
-            401 => (
-                error_type::AUTHENTICATION,
-                "Key refused",
-                format!("{}: {words} ({key})", self.place()),
-            ),
-            403 => (
-                error_type::AUTHORIZATION,
-                "Not allowed",
-                format!("{}: {words} ({key})", self.place()),
-            ),
+            401 => (error_type::AUTHENTICATION, "Key refused", format!("{}: {words} ({key})", self.place())),
+            403 => (error_type::AUTHORIZATION, "Not allowed", format!("{}: {words} ({key})", self.place())),
             _ => {
-                let title = StatusCode::from_u16(status)
-                    .ok()
-                    .and_then(|status| status.canonical_reason());
+                let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
                 (
                     error_type::COMMUNICATION,
                     title.unwrap_or("Provider error"),
@@ -136,36 +108,21 @@ impl Remote {
             }
         };
         let error = Box::new(Failure::new(kind, status, title, detail));
-        ModelError::Failed {
-            error,
-            retry_after_ms: web::retry_after_ms(headers),
-            usage: None,
-        }
+        ModelError::Failed { error, retry_after_ms: web::retry_after_ms(headers), usage: None }
     }
 }
 
 /// The status of an error that came without one, inside a stream.
 pub(super) fn status_of(error: &Value) -> u16 {
     // Anthropic wraps it once more.
-    let error = error
-        .get("error")
-        .filter(|inner| inner.is_object())
-        .unwrap_or(error);
-    let number = ["code", "status"]
-        .iter()
-        .find_map(|name| error.get(*name).and_then(Value::as_u64));
-    if let Some(status) = number
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|status| (400..600).contains(status))
+    let error = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);
+    let number = ["code", "status"].iter().find_map(|name| error.get(*name).and_then(Value::as_u64));
+    if let Some(status) =
+        number.and_then(|n| u16::try_from(n).ok()).filter(|status| (400..600).contains(status))
     {
         return status;
     }
-    match error
-        .get("type")
-        .or_else(|| error.get("code"))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
+    match error.get("type").or_else(|| error.get("code")).and_then(Value::as_str).unwrap_or_default() {
         "overloaded_error" => 503,
         "rate_limit_error" | "rate_limit_exceeded" => 429,
         "invalid_request_error" => 400,
@@ -178,21 +135,9 @@ pub(super) fn status_of(error: &Value) -> u16 {
 /// What a provider says in the body of an error.
 fn words(body: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
-        return if body.trim().is_empty() {
-            "no explanation".to_owned()
-        } else {
-            body.trim().to_owned()
-        };
+        return if body.trim().is_empty() { "no explanation".to_owned() } else { body.trim().to_owned() };
     };
-    let places = [
-        "/error/message",
-        "/message",
-        "/error",
-        "/detail",
-        "/0/error/message",
-    ];
-    let found = places
-        .iter()
-        .find_map(|place| value.pointer(place).and_then(Value::as_str));
+    let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
+    let found = places.iter().find_map(|place| value.pointer(place).and_then(Value::as_str));
     found.map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -74,11 +74,7 @@ impl Child<'_> {
         command
             .args(self.arguments)
             .envs(self.environment)
-            .stdin(if self.stdin.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -89,8 +85,7 @@ impl Child<'_> {
             _ => Trouble::NotStarted(error),
         })?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let waiting = async {
             let status = child.wait().await;
             // What it left in the background keeps the pipes open: it ends with the step.
@@ -128,23 +123,13 @@ async fn take_all(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, Troub
     const MAX: usize = limits::STEP_OUTPUT_MAX_BYTES;
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        pipe.take(MAX as u64 + 1)
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(Trouble::Broken)?;
+        pipe.take(MAX as u64 + 1).read_to_end(&mut bytes).await.map_err(Trouble::Broken)?;
     }
-    if bytes.len() > MAX {
-        Err(Trouble::TooLong(MAX))
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > MAX { Err(Trouble::TooLong(MAX)) } else { Ok(bytes) }
 }
 
 /// Reads to the end, passes lines on as they come, and keeps the newest bytes.
-async fn take_newest(
-    pipe: Option<impl AsyncRead + Unpin>,
-    progress: &Progress,
-) -> Result<Vec<u8>, Trouble> {
+async fn take_newest(pipe: Option<impl AsyncRead + Unpin>, progress: &Progress) -> Result<Vec<u8>, Trouble> {
     let Some(mut pipe) = pipe else {
         return Ok(Vec::new());
     };

@@ -64,17 +64,11 @@ impl Common {
             Some("all") => Return::All,
             Some("none") => Return::Nothing,
             Some(_) => {
-                return Err(wrong(
-                    kind,
-                    "`return` is none of stdout, stderr, code, all, none",
-                ));
+                return Err(wrong(kind, "`return` is none of stdout, stderr, code, all, none"));
             }
         };
         let mut environment = vec![
-            (
-                "FOLDBACK_WORKFLOW_ID".to_owned(),
-                call.workflow_id.to_string(),
-            ),
+            ("FOLDBACK_WORKFLOW_ID".to_owned(), call.workflow_id.to_string()),
             ("FOLDBACK_KEY".to_owned(), call.key.as_str().to_owned()),
             ("FOLDBACK_ATTEMPT".to_owned(), call.attempt.to_string()),
         ];
@@ -91,37 +85,17 @@ impl Common {
             }
             environment.push((name.clone(), value.into_owned()));
         }
-        let stdin = members
-            .value("stdin")
-            .map(|value| text_of(value).into_owned().into_bytes());
-        Ok(Common {
-            kind,
-            environment,
-            stdin,
-            output,
-        })
+        let stdin = members.value("stdin").map(|value| text_of(value).into_owned().into_bytes());
+        Ok(Common { kind, environment, stdin, output })
     }
 
     /// Runs a program to its end and tells how it ended.
-    async fn run(
-        self,
-        program: &str,
-        arguments: Vec<String>,
-        call: &Call,
-    ) -> Result<Ended, Outcome> {
+    async fn run(self, program: &str, arguments: Vec<String>, call: &Call) -> Result<Ended, Outcome> {
         if arguments.iter().any(|argument| argument.contains('\0')) {
             return Err(failed(wrong(self.kind, "an argument holds a NUL")));
         }
-        let child = Child {
-            program,
-            arguments,
-            environment: self.environment,
-            stdin: self.stdin,
-        };
-        child
-            .run(&call.progress)
-            .await
-            .map_err(|trouble| failed(self::trouble(program, trouble)))
+        let child = Child { program, arguments, environment: self.environment, stdin: self.stdin };
+        child.run(&call.progress).await.map_err(|trouble| failed(self::trouble(program, trouble)))
     }
 }
 
@@ -131,9 +105,7 @@ fn trouble(program: &str, trouble: Trouble) -> Failure {
             error_type::CONFIGURATION,
             400,
             "Program not found",
-            format!(
-                "`{program}` is not on the PATH of the engine: install it, or add its directory to PATH"
-            ),
+            format!("`{program}` is not on the PATH of the engine: install it, or add its directory to PATH"),
         ),
         Trouble::NotStarted(why) => Failure::new(
             error_type::CONFIGURATION,
@@ -147,12 +119,9 @@ fn trouble(program: &str, trouble: Trouble) -> Failure {
             "Output too long",
             format!("`{program}` wrote more than {max} bytes to stdout, and was ended"),
         ),
-        Trouble::Broken(why) => Failure::new(
-            error_type::RUNTIME,
-            500,
-            "Process lost",
-            format!("`{program}`: {why}"),
-        ),
+        Trouble::Broken(why) => {
+            Failure::new(error_type::RUNTIME, 500, "Process lost", format!("`{program}`: {why}"))
+        }
     }
 }
 
@@ -169,10 +138,7 @@ fn outcome(ended: Ended, output: Return, parse: impl Fn(String) -> Value) -> Out
         Return::All => json!({"code": ended.code, "stdout": ended.stdout, "stderr": ended.stderr}),
         Return::Nothing => Value::Null,
     };
-    Outcome::Completed {
-        output,
-        usage: None,
-    }
+    Outcome::Completed { output, usage: None }
 }
 
 fn refusal(ended: &Ended) -> Failure {
@@ -185,11 +151,7 @@ fn refusal(ended: &Ended) -> Failure {
     let tail = lines[lines.len().saturating_sub(ERROR_LINES)..].join("\n");
     let skipped = tail.chars().count().saturating_sub(ERROR_CHARS);
     let tail: String = tail.chars().skip(skipped).collect();
-    let detail = if tail.is_empty() {
-        end.clone()
-    } else {
-        format!("{end}\n{tail}")
-    };
+    let detail = if tail.is_empty() { end.clone() } else { format!("{end}\n{tail}") };
     Failure::new(error_type::RUNTIME, 500, "Process failed", detail)
 }
 
@@ -199,19 +161,12 @@ fn refusal(ended: &Ended) -> Failure {
 fn arguments(kind: &'static str, members: &Members<'_>) -> Result<Vec<String>, Failure> {
     match members.value("arguments") {
         None => Ok(Vec::new()),
-        Some(Value::Array(items)) => Ok(items
-            .iter()
-            .map(|item| text_of(item).into_owned())
-            .collect()),
+        Some(Value::Array(items)) => Ok(items.iter().map(|item| text_of(item).into_owned()).collect()),
         Some(Value::Object(map)) => Ok(map
             .iter()
             .filter(|(_, value)| **value != Value::Bool(false))
             .map(|(name, value)| {
-                let flag = if name.starts_with('-') {
-                    name.clone()
-                } else {
-                    format!("--{name}")
-                };
+                let flag = if name.starts_with('-') { name.clone() } else { format!("--{name}") };
                 match value {
                     Value::Null | Value::Bool(true) => flag,
                     value => format!("{flag}={}", text_of(value)),

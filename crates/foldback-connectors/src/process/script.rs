@@ -36,31 +36,13 @@ struct Interpreter {
 
 fn interpreter(language: &str) -> Option<Interpreter> {
     Some(match language.to_ascii_lowercase().as_str() {
-        "python" | "python3" => Interpreter {
-            program: "python3",
-            inline: "-c",
-            between: &[],
-            ending: "py",
-        },
+        "python" | "python3" => Interpreter { program: "python3", inline: "-c", between: &[], ending: "py" },
         // With `-e` there is no file's name in `process.argv`: a word stands in its place.
-        "javascript" | "js" | "node" => Interpreter {
-            program: "node",
-            inline: "-e",
-            between: &["--", "script"],
-            ending: "js",
-        },
-        "sh" | "shell" => Interpreter {
-            program: "sh",
-            inline: "-c",
-            between: &["script"],
-            ending: "sh",
-        },
-        "bash" => Interpreter {
-            program: "bash",
-            inline: "-c",
-            between: &["script"],
-            ending: "sh",
-        },
+        "javascript" | "js" | "node" => {
+            Interpreter { program: "node", inline: "-e", between: &["--", "script"], ending: "js" }
+        }
+        "sh" | "shell" => Interpreter { program: "sh", inline: "-c", between: &["script"], ending: "sh" },
+        "bash" => Interpreter { program: "bash", inline: "-c", between: &["script"], ending: "sh" },
         _ => return None,
     })
 }
@@ -69,12 +51,7 @@ impl Work for Script {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
-        let Plan {
-            common,
-            interpreter,
-            code,
-            arguments,
-        } = match Plan::read(&call, &request) {
+        let Plan { common, interpreter, code, arguments } = match Plan::read(&call, &request) {
             Ok(plan) => plan,
             Err(error) => return failed(error),
         };
@@ -83,19 +60,14 @@ impl Work for Script {
             Ok(line) => line,
             Err(why) => {
                 let detail = format!("the code could not be written to a file: {why}");
-                return failed(Failure::new(
-                    error_type::RUNTIME,
-                    500,
-                    "Script not started",
-                    detail,
-                ));
+                return failed(Failure::new(error_type::RUNTIME, 500, "Script not started", detail));
             }
         };
         let output = common.output;
         match common.run(interpreter.program, line, &call).await {
-            Ok(ended) => outcome(ended, output, |text| {
-                serde_json::from_str(&text).unwrap_or(Value::String(text))
-            }),
+            Ok(ended) => {
+                outcome(ended, output, |text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
+            }
             Err(outcome) => outcome,
         }
     }
@@ -110,27 +82,13 @@ struct Plan {
 
 impl Plan {
     fn read(call: &Call, request: &Value) -> Result<Plan, Failure> {
-        const KNOWN: [&str; 6] = [
-            "language",
-            "code",
-            "arguments",
-            "environment",
-            "stdin",
-            "return",
-        ];
+        const KNOWN: [&str; 6] = ["language", "code", "arguments", "environment", "stdin", "return"];
         let members = Members::of("script", request, &KNOWN)?;
-        let language = members
-            .text("language")?
-            .ok_or_else(|| wrong("script", "`language` is missing"))?;
+        let language = members.text("language")?.ok_or_else(|| wrong("script", "`language` is missing"))?;
         let interpreter = interpreter(language).ok_or_else(|| {
-            wrong(
-                "script",
-                &format!("`language` is `{language}`; python, javascript, bash and sh are known"),
-            )
+            wrong("script", &format!("`language` is `{language}`; python, javascript, bash and sh are known"))
         })?;
-        let code = members
-            .text("code")?
-            .ok_or_else(|| wrong("script", "`code` is missing"))?;
+        let code = members.text("code")?.ok_or_else(|| wrong("script", "`code` is missing"))?;
         Ok(Plan {
             common: Common::read("script", &members, call)?,
             interpreter,
@@ -147,11 +105,8 @@ async fn command_line(
 ) -> io::Result<(Option<TempDir>, Vec<String>)> {
     if code.len() <= INLINE_CODE_MAX_BYTES {
         let between = interpreter.between.iter().map(|word| (*word).to_owned());
-        let line = [interpreter.inline.to_owned(), code]
-            .into_iter()
-            .chain(between)
-            .chain(arguments)
-            .collect();
+        let line =
+            [interpreter.inline.to_owned(), code].into_iter().chain(between).chain(arguments).collect();
         return Ok((None, line));
     }
     let name = format!("script.{}", interpreter.ending);
@@ -161,11 +116,6 @@ async fn command_line(
         std::fs::write(&path, code)?;
         Ok((directory, path.to_string_lossy().into_owned()))
     });
-    let (directory, path) = written
-        .await
-        .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))?;
-    Ok((
-        Some(directory),
-        [path].into_iter().chain(arguments).collect(),
-    ))
+    let (directory, path) = written.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))?;
+    Ok((Some(directory), [path].into_iter().chain(arguments).collect()))
 }

@@ -36,9 +36,7 @@ impl Work for Shell {
 fn read(call: &Call, request: &Value) -> Result<(Common, Vec<String>), Failure> {
     const KNOWN: [&str; 5] = ["command", "arguments", "environment", "stdin", "return"];
     let members = Members::of("shell", request, &KNOWN)?;
-    let command = members
-        .text("command")?
-        .ok_or_else(|| wrong("shell", "`command` is missing"))?;
+    let command = members.text("command")?.ok_or_else(|| wrong("shell", "`command` is missing"))?;
     let arguments = arguments("shell", &members)?;
     let command = if arguments.is_empty() || uses_arguments(command) {
         command.to_owned()
@@ -46,22 +44,15 @@ fn read(call: &Call, request: &Value) -> Result<(Common, Vec<String>), Failure> 
         format!("{} \"$@\"", command.trim_end())
     };
     // The word after the command is `$0`, the name in the shell's own messages.
-    let line = ["-c".to_owned(), command, "sh".to_owned()]
-        .into_iter()
-        .chain(arguments)
-        .collect();
+    let line = ["-c".to_owned(), command, "sh".to_owned()].into_iter().chain(arguments).collect();
     Ok((Common::read("shell", &members, call)?, line))
 }
 
 /// Whether a command names its positional parameters: `$1`, `${2}`, `$@`, `$*`, `$#`.
 fn uses_arguments(command: &str) -> bool {
     command.split('$').skip(1).any(|rest| {
-        let name = rest
-            .strip_prefix('{')
-            .unwrap_or(rest)
-            .trim_start_matches('#');
-        rest.starts_with('#')
-            || name.starts_with(|c: char| matches!(c, '1'..='9' | '@' | '*' | '#'))
+        let name = rest.strip_prefix('{').unwrap_or(rest).trim_start_matches('#');
+        rest.starts_with('#') || name.starts_with(|c: char| matches!(c, '1'..='9' | '@' | '*' | '#'))
     }) || command.split_whitespace().any(|word| word == "shift")
 }
 

@@ -54,9 +54,7 @@ pub struct Server {
 
 impl Server {
     /// A server whose answer to the n-th request (from 0) is a list of acts.
-    pub async fn start(
-        answer: impl Fn(usize, &Seen) -> Vec<Act> + Send + Sync + 'static,
-    ) -> Server {
+    pub async fn start(answer: impl Fn(usize, &Seen) -> Vec<Act> + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -108,15 +106,9 @@ async fn serve(
         let mut lines = head.lines().map(str::to_owned);
         let line = lines.next().unwrap_or_default();
         let headers: BTreeMap<String, String> = lines
-            .filter_map(|l| {
-                l.split_once(':')
-                    .map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()))
-            })
+            .filter_map(|l| l.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())))
             .collect();
-        let length: usize = headers
-            .get("content-length")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0);
+        let length: usize = headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
         buffer.drain(..end + 4);
         while buffer.len() < length {
             let mut chunk = [0; 4096];
@@ -126,12 +118,7 @@ async fn serve(
             }
         }
         let body = buffer.drain(..length).collect();
-        let seen = Seen {
-            line,
-            headers,
-            body,
-            connection,
-        };
+        let seen = Seen { line, headers, body, connection };
         let acts = {
             let mut log = log.lock().expect("a log");
             log.push(seen.clone());
@@ -155,19 +142,15 @@ async fn serve(
 /// A whole HTTP answer.
 pub fn http(status: &str, headers: &str, body: impl Into<Vec<u8>>) -> Vec<u8> {
     let body = body.into();
-    let mut answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n", body.len()).into_bytes();
     answer.extend_from_slice(&body);
     answer
 }
 
 /// The head of a stream of events; chunks follow by [`chunk`].
 pub fn stream_head() -> Vec<u8> {
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        .to_vec()
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec()
 }
 
 /// A chunk of a chunked body.
@@ -180,19 +163,13 @@ pub fn chat_stream(pieces: &[&str], finish: &str) -> Vec<Act> {
     let mut acts = vec![Act::Send(stream_head())];
     let event = |value: Value| Act::Send(chunk(&format!("data: {value}\n\n")));
     for piece in pieces {
-        acts.push(event(
-            json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1",
-            "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": null}]}),
-        ));
+        acts.push(event(json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1",
+            "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": null}]})));
     }
-    acts.push(event(
-        json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1",
-        "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}),
-    ));
-    acts.push(event(
-        json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1", "choices": [],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}),
-    ));
+    acts.push(event(json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})));
+    acts.push(event(json!({"id": "1", "object": "chat.completion.chunk", "model": "fake-1", "choices": [],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}})));
     acts.push(Act::Send(chunk("data: [DONE]\n\n")));
     acts.push(Act::Send(b"0\r\n\r\n".to_vec()));
     acts
@@ -226,9 +203,7 @@ pub fn builtin() -> Registry {
 
 pub async fn perform(registry: &Registry, kind: &str, call: Call) -> Outcome {
     let work = registry.get(kind).expect("a kind").perform(call);
-    tokio::time::timeout(Duration::from_secs(15), work)
-        .await
-        .expect("an outcome in time")
+    tokio::time::timeout(Duration::from_secs(15), work).await.expect("an outcome in time")
 }
 
 /// Performs one call of a built-in kind.
@@ -248,11 +223,9 @@ pub fn completed(outcome: Outcome) -> Value {
 #[track_caller]
 pub fn failed(outcome: Outcome) -> (String, u16, String) {
     match outcome {
-        Outcome::Failed { error, .. } => (
-            error.short_type().to_owned(),
-            error.status,
-            error.detail.unwrap_or_default(),
-        ),
+        Outcome::Failed { error, .. } => {
+            (error.short_type().to_owned(), error.status, error.detail.unwrap_or_default())
+        }
         other => panic!("not failed: {other:?}"),
     }
 }

@@ -15,19 +15,13 @@ pub fn configured(text: &str) -> (Registry, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let path: PathBuf = directory.path().join("foldback.toml");
     std::fs::write(&path, text).expect("a file");
-    (
-        registry(&Config::load(Some(&path)).expect("a configuration")),
-        directory,
-    )
+    (registry(&Config::load(Some(&path)).expect("a configuration")), directory)
 }
 
 /// A registry with one provider `fake` that speaks like OpenAI at a server.
 pub fn fake(server: &Server) -> Registry {
     let url = server.url("/v1");
-    configured(&format!(
-        "[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\n"
-    ))
-    .0
+    configured(&format!("[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\n")).0
 }
 
 pub async fn ask(registry: &Registry, request: Value) -> Outcome {

@@ -136,22 +136,13 @@ impl Fact {
     ///
     /// Every type but the engine's own is a domain event. A shape that is newer than this build
     /// is refused: guessing at a fact is worse than stopping.
-    pub fn decode(
-        event_type: &str,
-        schema_version: u32,
-        payload: &str,
-    ) -> Result<Fact, DecodeError> {
+    pub fn decode(event_type: &str, schema_version: u32, payload: &str) -> Result<Fact, DecodeError> {
         fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, String> {
             serde_json::from_str(payload).map_err(|e| e.to_string())
         }
-        let fail = |reason: String| DecodeError {
-            event_type: event_type.to_owned(),
-            reason,
-        };
+        let fail = |reason: String| DecodeError { event_type: event_type.to_owned(), reason };
         if schema_version != 1 {
-            return Err(fail(format!(
-                "shape {schema_version} is not known to this build of Foldback"
-            )));
+            return Err(fail(format!("shape {schema_version} is not known to this build of Foldback")));
         }
         let fact =
             match event_type {
@@ -161,83 +152,34 @@ impl Fact {
                 "StepCompleted" => read(payload).map(Fact::StepCompleted),
                 "StepFailed" => read(payload).map(Fact::StepFailed),
                 "DecisionMade" => read(payload).map(Fact::DecisionMade),
-                "AttemptStarted" => read(payload).map(|shape::AttemptStarted { key, attempt }| {
-                    Fact::AttemptStarted { key, attempt }
+                "AttemptStarted" => read(payload)
+                    .map(|shape::AttemptStarted { key, attempt }| Fact::AttemptStarted { key, attempt }),
+                "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
+                    Fact::OutcomeUnknown { key, attempt, reason }
                 }),
-                "OutcomeUnknown" => read(payload).map(
-                    |shape::OutcomeUnknown {
-                         key,
-                         attempt,
-                         reason,
-                     }| {
-                        Fact::OutcomeUnknown {
-                            key,
-                            attempt,
-                            reason,
-                        }
-                    },
-                ),
-                "OutcomeResolved" => read(payload).map(|shape::OutcomeResolved { key, landed }| {
-                    Fact::OutcomeResolved { key, landed }
+                "OutcomeResolved" => read(payload)
+                    .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
+                "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes }| Fact::TimerSet {
+                    key,
+                    due,
+                    finishes,
                 }),
-                "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes }| {
-                    Fact::TimerSet { key, due, finishes }
+                "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
+                "TaskStarted" => read(payload)
+                    .map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted { key, kind, input }),
+                "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
+                    Fact::TaskFinished { key, kind, output, context }
                 }),
-                "TimerFired" => {
-                    read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key })
-                }
-                "TaskStarted" => {
-                    read(payload).map(
-                        |shape::TaskStarted { key, kind, input }| Fact::TaskStarted {
-                            key,
-                            kind,
-                            input,
-                        },
-                    )
-                }
-                "TaskFinished" => read(payload).map(
-                    |shape::TaskFinished {
-                         key,
-                         kind,
-                         output,
-                         context,
-                     }| {
-                        Fact::TaskFinished {
-                            key,
-                            kind,
-                            output,
-                            context,
-                        }
-                    },
-                ),
-                "UndoArmed" => read(payload).map(
-                    |shape::UndoArmed {
-                         key,
-                         undo,
-                         previous,
-                     }| Fact::UndoArmed {
-                        key,
-                        undo,
-                        previous,
-                    },
-                ),
+                "UndoArmed" => read(payload)
+                    .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
                 "WorkflowCompleted" => read(payload)
                     .map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output }),
-                "WorkflowFailed" => read(payload)
-                    .map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error }),
-                "WorkflowParked" => read(payload).map(
-                    |shape::WorkflowParked {
-                         key,
-                         recorded,
-                         asked,
-                     }| {
-                        Fact::WorkflowParked {
-                            key,
-                            recorded,
-                            asked,
-                        }
-                    },
-                ),
+                "WorkflowFailed" => {
+                    read(payload).map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error })
+                }
+                "WorkflowParked" => read(payload).map(|shape::WorkflowParked { key, recorded, asked }| {
+                    Fact::WorkflowParked { key, recorded, asked }
+                }),
                 domain => read(payload).map(|shape::Recorded { key, data }| Fact::Recorded {
                     event_type: Arc::from(domain),
                     key,
@@ -253,8 +195,7 @@ impl Fact {
 impl Fact {
     /// See the impl's documentation.
     pub fn plain(&self) -> Value {
-        let mut value: Value =
-            serde_json::from_str(&self.encode()).expect("what we encode is JSON");
+        let mut value: Value = serde_json::from_str(&self.encode()).expect("what we encode is JSON");
         let open = |slot: &Slot| (*slot.get()).clone();
         match self {
             Fact::WorkflowStarted(e) => value["input"] = open(&e.input),
@@ -262,14 +203,10 @@ impl Fact {
             Fact::AttemptFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
             Fact::StepCompleted(e) => value["output"] = open(&e.output),
             Fact::StepFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
-            Fact::OutcomeResolved { landed, .. } => {
-                landed.iter().for_each(|s| value["landed"] = open(s))
-            }
+            Fact::OutcomeResolved { landed, .. } => landed.iter().for_each(|s| value["landed"] = open(s)),
             Fact::DecisionMade(e) => value["because"] = open(&e.because),
             Fact::TaskStarted { input, .. } => value["input"] = open(input),
-            Fact::TaskFinished {
-                output, context, ..
-            } => {
+            Fact::TaskFinished { output, context, .. } => {
                 value["output"] = open(output);
                 context.iter().for_each(|s| value["context"] = open(s));
             }

@@ -24,16 +24,8 @@ pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
     entries(before, after, &mut lines);
     for (scope, cursor) in &after.cursors {
         if before.cursors.get(scope) != Some(cursor) {
-            let place = if scope.is_root() {
-                String::new()
-            } else {
-                format!(" in {scope}")
-            };
-            let data = cursor
-                .data
-                .as_ref()
-                .map(|data| format!(" with {}", shown(data)))
-                .unwrap_or_default();
+            let place = if scope.is_root() { String::new() } else { format!(" in {scope}") };
+            let data = cursor.data.as_ref().map(|data| format!(" with {}", shown(data))).unwrap_or_default();
             lines.push(format!("~ goes on after {}{place}{data}", cursor.last));
         }
     }
@@ -54,11 +46,7 @@ pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
             End::Parked { key, .. } => format!("= parked at {key}"),
         });
     } else if before.status() != after.status() {
-        lines.push(format!(
-            "= {} (was {})",
-            after.status().as_str(),
-            before.status().as_str()
-        ));
+        lines.push(format!("= {} (was {})", after.status().as_str(), before.status().as_str()));
     }
     lines
 }
@@ -79,42 +67,24 @@ fn entries(before: &WorkflowState, after: &WorkflowState, lines: &mut Vec<String
             Some(_) => {}
         }
     }
-    let gone: Vec<&str> = before
-        .entries
-        .keys()
-        .filter(|k| !after.entries.contains_key(*k))
-        .map(|k| k.as_str())
-        .collect();
+    let gone: Vec<&str> =
+        before.entries.keys().filter(|k| !after.entries.contains_key(*k)).map(|k| k.as_str()).collect();
     match gone.len() {
         0 => {}
         n if n <= NAMED_MAX => lines.push(format!("- superseded: {}", gone.join(", "))),
-        n => lines.push(format!(
-            "- superseded: {} and {} more",
-            gone[..NAMED_MAX].join(", "),
-            n - NAMED_MAX
-        )),
+        n => lines.push(format!("- superseded: {} and {} more", gone[..NAMED_MAX].join(", "), n - NAMED_MAX)),
     }
 }
 
 /// An entry in a few words.
 fn told(entry: &Entry) -> String {
     match &entry.body {
-        EntryBody::Started {
-            kind, iterations, ..
-        } => {
-            let turns = if *iterations > 0 {
-                format!(", {iterations} done")
-            } else {
-                String::new()
-            };
+        EntryBody::Started { kind, iterations, .. } => {
+            let turns = if *iterations > 0 { format!(", {iterations} done") } else { String::new() };
             format!("{} open{turns}", format!("{kind:?}").to_lowercase())
         }
         EntryBody::Step(step) => {
-            let mut text = format!(
-                "{} {}",
-                step.kind,
-                format!("{:?}", step.status).to_lowercase()
-            );
+            let mut text = format!("{} {}", step.kind, format!("{:?}", step.status).to_lowercase());
             if step.attempts > 1 {
                 let _ = write!(text, ", attempt {}", step.attempts);
             }
@@ -123,17 +93,11 @@ fn told(entry: &Entry) -> String {
             }
             text
         }
-        EntryBody::Timer {
-            due, fired: false, ..
-        } => format!("timer until {}", iso(*due)),
+        EntryBody::Timer { due, fired: false, .. } => format!("timer until {}", iso(*due)),
         EntryBody::Timer { .. } => "timer fired".to_owned(),
         EntryBody::Decided { chosen } => format!("decided {chosen}"),
         EntryBody::Finished { kind, output } => {
-            format!(
-                "{} finished with {}",
-                format!("{kind:?}").to_lowercase(),
-                shown(output)
-            )
+            format!("{} finished with {}", format!("{kind:?}").to_lowercase(), shown(output))
         }
     }
 }

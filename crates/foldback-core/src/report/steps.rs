@@ -224,17 +224,10 @@ impl Rows {
                 Some(output) => row.complete(output, version, at),
                 None => row.report.status = ReportedStatus::Pending,
             }),
-            Fact::TaskStarted {
-                key,
-                kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape,
-                input,
-            } => {
-                self.inputs
-                    .insert(key.clone(), (input.clone(), version, at));
+            Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input } => {
+                self.inputs.insert(key.clone(), (input.clone(), version, at));
             }
-            Fact::TaskFinished {
-                key, kind, output, ..
-            } => match kind {
+            Fact::TaskFinished { key, kind, output, .. } => match kind {
                 TaskKind::Set => self.computed("set", key, output, version, at),
                 TaskKind::Compute => self.computed("compute", key, output, version, at),
                 TaskKind::Shape => self.with(key, |row| row.report.shaped = Some(output.get())),
@@ -246,9 +239,7 @@ impl Rows {
                 | TaskKind::Record
                 | TaskKind::Try => {}
             },
-            Fact::WorkflowCompleted { .. }
-            | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowParked { .. } => {
+            Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
             }
             Fact::WorkflowStarted(_)
@@ -267,11 +258,7 @@ impl Rows {
             key: asked.key.clone(),
             kind: asked.kind.clone(),
             effect: asked.effect,
-            status: if asked.starts {
-                ReportedStatus::Running
-            } else {
-                ReportedStatus::Pending
-            },
+            status: if asked.starts { ReportedStatus::Running } else { ReportedStatus::Pending },
             attempts: u32::from(asked.starts),
             input: Arc::new(asked.request.to_json()),
             output: null(),
@@ -290,19 +277,15 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row {
-            report,
-            started_at: asked.starts.then_some(at),
-            is_unpriced: false,
-        });
+        self.push(Row { report, started_at: asked.starts.then_some(at), is_unpriced: false });
     }
 
     /// A value that the program computed: asked, begun and done in one fact.
     fn computed(&mut self, kind: &str, key: &Key, output: &Slot, version: Version, at: Micros) {
-        let (input, asked_version, asked_at) = self.inputs.remove(key).map_or_else(
-            || (null(), version, at),
-            |(slot, v, at)| (slot.get(), v, at),
-        );
+        let (input, asked_version, asked_at) = self
+            .inputs
+            .remove(key)
+            .map_or_else(|| (null(), version, at), |(slot, v, at)| (slot.get(), v, at));
         let report = StepReport {
             key: key.clone(),
             kind: Arc::from(kind),
@@ -326,11 +309,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row {
-            report,
-            started_at: Some(asked_at),
-            is_unpriced: false,
-        });
+        self.push(Row { report, started_at: Some(asked_at), is_unpriced: false });
     }
 
     fn push(&mut self, row: Row) {
@@ -364,15 +343,9 @@ impl Row {
     fn spend(&mut self, usage: Option<&Usage>) {
         let Some(usage) = usage else { return };
         let report = &mut self.report;
-        report.tokens.add(Tokens {
-            input: usage.input_tokens,
-            output: usage.output_tokens,
-        });
+        report.tokens.add(Tokens { input: usage.input_tokens, output: usage.output_tokens });
         self.is_unpriced |= usage.micro_usd.is_none();
-        let known = report
-            .micro_usd
-            .unwrap_or(0)
-            .saturating_add(usage.micro_usd.unwrap_or(0));
+        let known = report.micro_usd.unwrap_or(0).saturating_add(usage.micro_usd.unwrap_or(0));
         // What is known is worth saying; nothing known is not the same as free.
         report.micro_usd = (known > 0 || !self.is_unpriced).then_some(known);
         report.model = Some(usage.model.clone());

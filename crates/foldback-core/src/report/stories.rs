@@ -47,58 +47,29 @@ fn failure_of(step: &Step) -> Option<Failure> {
 }
 
 fn step(key: &str, kind: &str, effect: Effect) -> Ask {
-    let mut ask = StepAsk::new(
-        Key::from(key),
-        kind,
-        effect,
-        json!({"prompt": format!("do {key}")}),
-    );
+    let mut ask = StepAsk::new(Key::from(key), kind, effect, json!({"prompt": format!("do {key}")}));
     ask.recovery = Recovery::Operator;
     if kind == "llm" {
-        ask.retry = Some(RetryPolicy {
-            delay_ms: 2_000,
-            max_delay_ms: 2_000,
-            ..RetryPolicy::model()
-        });
+        ask.retry = Some(RetryPolicy { delay_ms: 2_000, max_delay_ms: 2_000, ..RetryPolicy::model() });
     }
     Ask::Step(Box::new(ask))
 }
 
 fn set(key: &str, value: Value) -> Ask {
-    Ask::Finish {
-        key: Key::from(key),
-        kind: TaskKind::Set,
-        output: Arc::new(value),
-        context: None,
-    }
+    Ask::Finish { key: Key::from(key), kind: TaskKind::Set, output: Arc::new(value), context: None }
 }
 
 fn open(key: &str, kind: TaskKind) -> Ask {
-    Ask::Start {
-        key: Key::from(key),
-        kind,
-        input: Arc::new(json!({"n": 1})),
-    }
+    Ask::Start { key: Key::from(key), kind, input: Arc::new(json!({"n": 1})) }
 }
 
 fn close(key: &str, kind: TaskKind) -> Ask {
-    Ask::Finish {
-        key: Key::from(key),
-        kind,
-        output: Arc::new(json!("out")),
-        context: None,
-    }
+    Ask::Finish { key: Key::from(key), kind, output: Arc::new(json!("out")), context: None }
 }
 
 fn decide(key: &str, chosen: &str, because: Value) -> Ask {
     let options = vec!["publish".to_owned(), "revise".to_owned()];
-    Ask::Decide {
-        key: Key::from(key),
-        chosen: chosen.to_owned(),
-        options,
-        because,
-        finishes: true,
-    }
+    Ask::Decide { key: Key::from(key), chosen: chosen.to_owned(), options, because, finishes: true }
 }
 
 /// Drafts twice in a loop (the first attempt meets a 429), decides, waits, publishes.
@@ -113,29 +84,17 @@ fn article(publishing: fn() -> Outcome) -> Rehearsal {
         decide("refine[1]/check", "publish", json!({"score": 0.9})),
         close("refine[1]", TaskKind::Iteration),
         close("refine", TaskKind::For),
-        Ask::Timer {
-            key: Key::from("pause"),
-            delay_ms: 5_000,
-            finishes: true,
-        },
+        Ask::Timer { key: Key::from("pause"), delay_ms: 5_000, finishes: true },
         step("publish", "http", Effect::Write),
     ]);
     let world = move |key: &Key, _: &Step, attempt: u32| match (key.as_str(), attempt) {
         ("refine[0]/draft", 1) => Outcome::Failed {
-            error: Failure::new(
-                error_type::COMMUNICATION,
-                429,
-                "Too Many Requests",
-                "slow down",
-            ),
+            error: Failure::new(error_type::COMMUNICATION, 429, "Too Many Requests", "slow down"),
             retry_after_ms: None,
             usage: None,
         },
         ("publish", _) => publishing(),
-        (key, _) => Outcome::Completed {
-            output: json!({"text": key}),
-            usage: Some(usage(key)),
-        },
+        (key, _) => Outcome::Completed { output: json!({"text": key}), usage: Some(usage(key)) },
     };
     rehearse(&script, "w", json!({"topic": "rust"}), &world)
 }
@@ -152,30 +111,16 @@ fn usage(key: &str) -> Usage {
 }
 
 fn done() -> Outcome {
-    Outcome::Completed {
-        output: json!({"id": 7}),
-        usage: None,
-    }
+    Outcome::Completed { output: json!({"id": 7}), usage: None }
 }
 
 fn refused() -> Outcome {
-    let error = Failure::new(
-        error_type::COMMUNICATION,
-        500,
-        "Internal Server Error",
-        "no",
-    );
-    Outcome::Failed {
-        error,
-        retry_after_ms: None,
-        usage: None,
-    }
+    let error = Failure::new(error_type::COMMUNICATION, 500, "Internal Server Error", "no");
+    Outcome::Failed { error, retry_after_ms: None, usage: None }
 }
 
 fn lost() -> Outcome {
-    Outcome::Unknown {
-        reason: "the connection broke".into(),
-    }
+    Outcome::Unknown { reason: "the connection broke".into() }
 }
 
 fn rows(events: &[Event]) -> String {
@@ -206,9 +151,7 @@ fn rows(events: &[Event]) -> String {
 fn outline(nodes: &[TreeNode], depth: usize, text: &mut String) {
     for node in nodes {
         let what = match &node.what {
-            What::Scope { task } => {
-                task.map_or("scope".into(), |t| format!("{t:?}").to_lowercase())
-            }
+            What::Scope { task } => task.map_or("scope".into(), |t| format!("{t:?}").to_lowercase()),
             What::Step { kind, .. } => kind.to_string(),
             What::Decision { chosen, .. } => format!("chose {chosen}"),
             What::Timer { .. } => "timer".into(),
@@ -260,10 +203,7 @@ fn what_a_row_holds_at_an_earlier_version_is_what_was_true_then() {
     assert_eq!((second.attempts, second.due), (2, None));
     let completed = at(7);
     assert_eq!((completed.error, completed.due), (None, None));
-    assert!(
-        completed.duration_ms >= Some(86_400_000),
-        "delays are part of the duration"
-    );
+    assert!(completed.duration_ms >= Some(86_400_000), "delays are part of the duration");
 }
 
 #[test]
@@ -288,10 +228,7 @@ fn a_step_that_never_began_before_the_end_is_cancelled() {
     let mut failed = article(refused).events.pop().expect("its end");
     (failed.version, failed.timestamp) = (6, events[4].timestamp);
     events.push(failed);
-    assert_eq!(
-        steps(&events).pop().expect("a row").status,
-        ReportedStatus::Cancelled
-    );
+    assert_eq!(steps(&events).pop().expect("a row").status, ReportedStatus::Cancelled);
     let state = WorkflowState::fold("w", &events).expect("it obeys the law");
     assert_eq!(state_view(&state).pending, Vec::new());
 }
@@ -339,21 +276,13 @@ fn marks_on_leaves_are_leaves_and_tries_are_scopes() {
         decide("review!if", "publish", json!(1)),
         open("post", TaskKind::Try),
         step("post/send", "llm", Effect::Read),
-        Ask::Timer {
-            key: Key::from("post!2"),
-            delay_ms: 10,
-            finishes: false,
-        },
+        Ask::Timer { key: Key::from("post!2"), delay_ms: 10, finishes: false },
         open("post!2", TaskKind::Try),
         step("post!2/send", "llm", Effect::Read),
         close("post", TaskKind::Try),
         step("draft", "llm", Effect::Read),
         step("draft#2", "llm", Effect::Read),
-        Ask::Record {
-            key: Key::from("tell"),
-            event_type: Arc::from("DRAFTED"),
-            data: json!({"n": 2}),
-        },
+        Ask::Record { key: Key::from("tell"), event_type: Arc::from("DRAFTED"), data: json!({"n": 2}) },
     ]);
     let rehearsal = rehearse(&script, "w", json!(null), &|_, _, _| done());
     assert_eq!(
@@ -383,11 +312,7 @@ fn a_version_is_found_by_number_name_time_and_failure() {
         ("-1", &done, Ok(19)),
         ("-19", &done, Ok(1)),
         ("-20", &done, Err("version -20 is out of range")),
-        (
-            "99999999999999999999",
-            &done,
-            Err("`99999999999999999999` is no version: the number is too large"),
-        ),
+        ("99999999999999999999", &done, Err("`99999999999999999999` is no version: the number is too large")),
         ("-x", &done, Err("`-x` is no version")),
         ("", &done, Err("a version is missing")),
         ("failure", &done, Err("the workflow has not failed")),
@@ -398,23 +323,13 @@ fn a_version_is_found_by_number_name_time_and_failure() {
         ("refine[1]", &done, Ok(9)),
         ("refine:end", &done, Ok(14)),
         ("publish:end", &done[..17], Err("`publish` has not ended")),
-        (
-            "publsh",
-            &done,
-            Err("nothing in this log is called `publsh`"),
-        ),
+        ("publsh", &done, Err("nothing in this log is called `publsh`")),
     ];
     for (text, events, wanted) in cases {
         let found = VersionSpec::parse(text).and_then(|spec| spec.resolve(events));
-        assert_eq!(
-            found.as_ref().copied().map_err(|e| e.message.as_str()),
-            wanted,
-            "{text}"
-        );
+        assert_eq!(found.as_ref().copied().map_err(|e| e.message.as_str()), wanted, "{text}");
     }
-    let unknown = VersionSpec::parse("publsh")
-        .and_then(|spec| spec.resolve(&done))
-        .expect_err("unknown");
+    let unknown = VersionSpec::parse("publsh").and_then(|spec| spec.resolve(&done)).expect_err("unknown");
     assert_eq!(unknown.hint, "did you mean `publish`?");
     let at = |micros| VersionSpec::Time(micros).resolve(&done);
     assert_eq!(at(done[4].timestamp), Ok(5));
@@ -427,11 +342,7 @@ fn a_version_is_found_by_number_name_time_and_failure() {
 fn a_failure_without_a_step_is_just_before_the_end() {
     let mut events = article(refused).events;
     let last = events.len() as Version;
-    if let Some(Event {
-        fact: crate::Fact::WorkflowFailed { error },
-        ..
-    }) = events.last_mut()
-    {
+    if let Some(Event { fact: crate::Fact::WorkflowFailed { error }, .. }) = events.last_mut() {
         error.key = Some(Key::from("plan"));
     }
     assert_eq!(VersionSpec::Failure.resolve(&events), Ok(last - 1));
@@ -447,31 +358,14 @@ fn the_view_of_a_state_names_what_it_waits_for() {
     let backing_off = view(5);
     assert_eq!(backing_off["status"], "running");
     assert_eq!(backing_off["pending"][0]["status"], "backoff");
-    assert_eq!(
-        backing_off["pending"][0]["due"].as_str().map(str::len),
-        Some(27)
-    );
+    assert_eq!(backing_off["pending"][0]["due"].as_str().map(str::len), Some(27));
     let sleeping = view(15);
-    assert_eq!(
-        (&sleeping["status"], &sleeping["waits"][0]["for"]),
-        (&json!("waiting"), &json!("timer"))
-    );
+    assert_eq!((&sleeping["status"], &sleeping["waits"][0]["for"]), (&json!("waiting"), &json!("timer")));
     let unknown = view(events.len());
     assert_eq!(unknown["status"], "unknown");
-    assert_eq!(
-        unknown["waits"],
-        json!([{"key": "publish", "for": "outcome"}])
-    );
+    assert_eq!(unknown["waits"], json!([{"key": "publish", "for": "outcome"}]));
     assert_eq!(unknown["spent"]["input_tokens"], 200);
-    for field in [
-        "workflow_id",
-        "version",
-        "input",
-        "context",
-        "output",
-        "pending",
-        "undos",
-    ] {
+    for field in ["workflow_id", "version", "input", "context", "output", "pending", "undos"] {
         assert!(unknown.get(field).is_some(), "{field}");
     }
 }
@@ -485,12 +379,7 @@ fn what_an_event_changed_is_told_in_short_lines() {
         let before = state.clone();
         state.apply(event);
         if matches!(event.version, 2 | 4 | 6 | 8 | 9 | 11 | 14 | 19) {
-            let _ = writeln!(
-                text,
-                "{}: {}",
-                event.version,
-                changes(&before, &state).join("; ")
-            );
+            let _ = writeln!(text, "{}: {}", event.version, changes(&before, &state).join("; "));
         }
     }
     assert_eq!(

@@ -91,10 +91,8 @@ pub enum What {
 
 /// The tree of a log: what stands at the top, in order.
 pub fn tree<'a>(events: impl IntoIterator<Item = &'a Event> + Clone) -> Vec<TreeNode> {
-    let mut growing = Growing {
-        reports: steps(events.clone()).into_iter().map(Some).collect(),
-        ..Growing::default()
-    };
+    let mut growing =
+        Growing { reports: steps(events.clone()).into_iter().map(Some).collect(), ..Growing::default() };
     for (at, report) in growing.reports.iter().enumerate() {
         let version = report.as_ref().map_or(0, |r| r.asked_version);
         growing.row_of.insert(version, at);
@@ -137,23 +135,11 @@ impl Growing {
     fn read(&mut self, event: &Event) {
         match &event.fact {
             Fact::StepAsked(asked) => self.step(&asked.key, event),
-            Fact::TaskStarted {
-                key,
-                kind: TaskKind::Set | TaskKind::Compute,
-                ..
-            } => self.step(key, event),
-            Fact::TaskStarted {
-                key,
-                kind: TaskKind::Shape,
-                ..
-            } if !key.is_root() => {
+            Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute, .. } => self.step(key, event),
+            Fact::TaskStarted { key, kind: TaskKind::Shape, .. } if !key.is_root() => {
                 self.twig(key, event);
             }
-            Fact::TaskFinished {
-                key,
-                kind: TaskKind::Set | TaskKind::Compute,
-                ..
-            } => self.step(key, event),
+            Fact::TaskFinished { key, kind: TaskKind::Set | TaskKind::Compute, .. } => self.step(key, event),
             Fact::TaskStarted { key, kind, .. } if !key.is_root() => {
                 let at = self.twig(key, event);
                 self.twigs[at].what = What::Scope { task: Some(*kind) };
@@ -186,14 +172,8 @@ impl Growing {
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
             Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => self.end = Some(false),
-            Fact::Recorded {
-                event_type,
-                key: Some(key),
-                ..
-            } => {
-                let what = What::Event {
-                    event_type: event_type.clone(),
-                };
+            Fact::Recorded { event_type, key: Some(key), .. } => {
+                let what = What::Event { event_type: event_type.clone() };
                 let at = self.leaf(key, event, what);
                 self.twigs[at].ended = Some(event.timestamp);
             }
@@ -213,11 +193,7 @@ impl Growing {
     }
 
     fn step(&mut self, key: &Key, event: &Event) {
-        let Some(report) = self
-            .row_of
-            .get(&event.version)
-            .and_then(|&row| self.reports[row].take())
-        else {
+        let Some(report) = self.row_of.get(&event.version).and_then(|&row| self.reports[row].take()) else {
             return;
         };
         let what = What::Step {
@@ -235,16 +211,9 @@ impl Growing {
     /// The node of a leaf. A mark on a leaf (`review!if`) does not make a scope of what it marks;
     /// the delay before a further try (`post!2`) belongs to the block.
     fn leaf(&mut self, key: &Key, event: &Event, what: What) -> usize {
-        let is_try = key
-            .last()
-            .rsplit('!')
-            .next()
-            .is_some_and(|mark| mark.bytes().all(|b| b.is_ascii_digit()));
-        let scope = if is_try {
-            enclosing(key)
-        } else {
-            enclosing(&key.unmarked())
-        };
+        let is_try =
+            key.last().rsplit('!').next().is_some_and(|mark| mark.bytes().all(|b| b.is_ascii_digit()));
+        let scope = if is_try { enclosing(key) } else { enclosing(&key.unmarked()) };
         let at = self.twig_in(key, scope.as_ref(), event);
         self.twigs[at].what = what;
         at
@@ -295,15 +264,8 @@ impl Growing {
 
     fn take(&mut self, at: usize, around: Ended) -> TreeNode {
         let children = std::mem::take(&mut self.twigs[at].children);
-        let own = if self.twigs[at].ended.is_some() {
-            Some(true)
-        } else {
-            around
-        };
-        let children: Vec<TreeNode> = children
-            .into_iter()
-            .map(|child| self.take(child, own))
-            .collect();
+        let own = if self.twigs[at].ended.is_some() { Some(true) } else { around };
+        let children: Vec<TreeNode> = children.into_iter().map(|child| self.take(child, own)).collect();
         let report = self.twigs[at].report.take();
         let twig = &self.twigs[at];
         let (mut tokens, mut micro_usd) = (Tokens::default(), 0u64);
@@ -323,9 +285,7 @@ impl Growing {
             ),
         };
         TreeNode {
-            label: twig.key.as_str()[twig.said..]
-                .trim_start_matches('/')
-                .to_owned(),
+            label: twig.key.as_str()[twig.said..].trim_start_matches('/').to_owned(),
             key: twig.key.clone(),
             what: twig.what.clone(),
             status,

@@ -45,10 +45,7 @@ impl fmt::Display for Unresolved {
 impl std::error::Error for Unresolved {}
 
 fn unresolved<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T, Unresolved> {
-    Err(Unresolved {
-        message: message.into(),
-        hint: hint.into(),
-    })
+    Err(Unresolved { message: message.into(), hint: hint.into() })
 }
 
 impl VersionSpec {
@@ -62,10 +59,7 @@ impl VersionSpec {
         let is_number = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
         let number = |t: &str| match t.parse::<u64>() {
             Ok(n) => Ok(n),
-            Err(_) => unresolved(
-                format!("`{t}` is no version: the number is too large"),
-                FORMS,
-            ),
+            Err(_) => unresolved(format!("`{t}` is no version: the number is too large"), FORMS),
         };
         match text {
             "" => unresolved("a version is missing", FORMS),
@@ -117,10 +111,7 @@ impl VersionSpec {
             };
             return unresolved(
                 format!("version {text} is out of range"),
-                format!(
-                    "the log holds versions {} to {}",
-                    first.version, last.version
-                ),
+                format!("the log holds versions {} to {}", first.version, last.version),
             );
         }
         Ok(version)
@@ -129,12 +120,10 @@ impl VersionSpec {
 
 /// Just before the failing step's first ask; where no step failed, just before the failure.
 fn failure(events: &[Event]) -> Result<Version, Unresolved> {
-    let end = events.iter().rev().find(|event| {
-        matches!(
-            event.fact,
-            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }
-        )
-    });
+    let end = events
+        .iter()
+        .rev()
+        .find(|event| matches!(event.fact, Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }));
     let Some(end) = end else {
         return unresolved(
             "the workflow has not failed",
@@ -143,9 +132,8 @@ fn failure(events: &[Event]) -> Result<Version, Unresolved> {
     };
     if let Fact::WorkflowFailed { error } = &end.fact
         && let Some(key) = &error.key
-        && let Some(asked) = events
-            .iter()
-            .find(|e| matches!(&e.fact, Fact::StepAsked(asked) if asked.key == *key))
+        && let Some(asked) =
+            events.iter().find(|e| matches!(&e.fact, Fact::StepAsked(asked) if asked.key == *key))
     {
         return Ok(asked.version - 1);
     }
@@ -165,17 +153,10 @@ fn before(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         ) && fact.key() == Some(key)
     };
     // A decision may be named without its mark.
-    let decides =
-        |fact: &Fact| matches!(fact, Fact::DecisionMade(made) if made.key.unmarked() == *key);
+    let decides = |fact: &Fact| matches!(fact, Fact::DecisionMade(made) if made.key.unmarked() == *key);
     // An iteration or a try is begun by no fact of its own, but by the first one inside it.
-    let inside = |fact: &Fact| {
-        fact.key()
-            .is_some_and(|found| found == key || found.is_inside(key))
-    };
-    match first(&begins)
-        .or_else(|| first(&decides))
-        .or_else(|| first(&inside))
-    {
+    let inside = |fact: &Fact| fact.key().is_some_and(|found| found == key || found.is_inside(key));
+    match first(&begins).or_else(|| first(&decides)).or_else(|| first(&inside)) {
         Some(event) => Ok(event.version - 1),
         None => unknown_key(key, events),
     }
@@ -185,15 +166,10 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
     let ends = |event: &&Event| match &event.fact {
         Fact::StepCompleted(done) => done.key == *key,
         Fact::StepFailed(failed) => failed.key == *key,
-        Fact::OutcomeResolved {
-            key: found,
-            landed: Some(_),
+        Fact::OutcomeResolved { key: found, landed: Some(_) } | Fact::TimerFired { key: found } => {
+            found == key
         }
-        | Fact::TimerFired { key: found } => found == key,
-        Fact::TaskFinished { key: found, .. }
-        | Fact::Recorded {
-            key: Some(found), ..
-        } => found == key,
+        Fact::TaskFinished { key: found, .. } | Fact::Recorded { key: Some(found), .. } => found == key,
         Fact::DecisionMade(made) => made.key == *key || made.key.unmarked() == *key,
         Fact::WorkflowStarted(_)
         | Fact::StepAsked(_)
@@ -214,18 +190,12 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
     if let Some(event) = events.iter().find(exact) {
         return Ok(event.version);
     }
-    let is_asked = events
-        .iter()
-        .any(|event| matches!(&event.fact, Fact::StepAsked(asked) if asked.key == *key));
+    let is_asked =
+        events.iter().any(|event| matches!(&event.fact, Fact::StepAsked(asked) if asked.key == *key));
     if !is_asked && let Some(event) = events.iter().find(ends) {
         return Ok(event.version);
     }
-    let is_known = |event: &Event| {
-        event
-            .fact
-            .key()
-            .is_some_and(|found| found == key || found.is_inside(key))
-    };
+    let is_known = |event: &Event| event.fact.key().is_some_and(|found| found == key || found.is_inside(key));
     if events.iter().any(is_known) {
         return unresolved(
             format!("`{key}` has not ended"),
@@ -236,10 +206,7 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
 }
 
 fn unknown_key<T>(key: &Key, events: &[Event]) -> Result<T, Unresolved> {
-    let known = events
-        .iter()
-        .filter_map(|event| event.fact.key())
-        .map(Key::as_str);
+    let known = events.iter().filter_map(|event| event.fact.key()).map(Key::as_str);
     let hint = match nearest(key.as_str(), known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`foldback steps ID` and `foldback decisions ID` list the keys".to_owned(),
@@ -256,11 +223,7 @@ pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Op
         let lower = text.to_lowercase();
         // A part of the path is what people type most.
         let is_part = wanted.chars().count() >= 3 && lower.contains(&wanted);
-        let distance = if is_part {
-            1
-        } else {
-            edits(&wanted, &lower, most)
-        };
+        let distance = if is_part { 1 } else { edits(&wanted, &lower, most) };
         if distance <= most && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, text));
         }

@@ -108,21 +108,11 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                         due: step.due.map(Moment),
                     })
                 }
-                StepStatus::Unknown => waits.push(WaitView {
-                    key: key.clone(),
-                    wants: "outcome",
-                    due: None,
-                }),
+                StepStatus::Unknown => waits.push(WaitView { key: key.clone(), wants: "outcome", due: None }),
                 StepStatus::Completed | StepStatus::Failed => {}
             },
-            EntryBody::Timer {
-                due, fired: false, ..
-            } if !is_ended => {
-                waits.push(WaitView {
-                    key: key.clone(),
-                    wants: "timer",
-                    due: Some(Moment(*due)),
-                });
+            EntryBody::Timer { due, fired: false, .. } if !is_ended => {
+                waits.push(WaitView { key: key.clone(), wants: "timer", due: Some(Moment(*due)) });
             }
             EntryBody::Timer { .. }
             | EntryBody::Started { .. }
@@ -146,11 +136,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
         waits,
         undos: state
             .newest_undo
-            .map(|version| UndoView {
-                version,
-                key: None,
-                undo: null(),
-            })
+            .map(|version| UndoView { version, key: None, undo: null() })
             .into_iter()
             .collect(),
         spent: state.spent.clone(),
@@ -163,11 +149,9 @@ pub fn state_view(state: &WorkflowState) -> StateView {
 /// The undos that a log armed, newest first.
 pub fn undos<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<UndoView> {
     let armed = |event: &Event| match &event.fact {
-        Fact::UndoArmed { key, undo, .. } => Some(UndoView {
-            version: event.version,
-            key: Some(key.clone()),
-            undo: undo.get(),
-        }),
+        Fact::UndoArmed { key, undo, .. } => {
+            Some(UndoView { version: event.version, key: Some(key.clone()), undo: undo.get() })
+        }
         _ => None,
     };
     let mut undos: Vec<UndoView> = events.into_iter().filter_map(armed).collect();

@@ -1,0 +1,142 @@
+//! Attempts: started when the log allows it, begun again when they are due, landed once. And rest:
+//! when nothing moves a workflow but a person.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use foldback_core::{Effect, EntryBody, Key, Status, StepStatus, Stimulus, limits, step};
+use foldback_store::Commit;
+
+use super::Engine;
+use crate::ids;
+use crate::kind::Call;
+use crate::live::Dispatch;
+use crate::perform::perform;
+use crate::session::Rest;
+
+impl Engine {
+    pub(super) fn dispatch(&mut self, id: &Arc<str>, Dispatch { key, attempt }: Dispatch) {
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
+        let Some(step) = live.state.step(&key) else {
+            return;
+        };
+        if step.status != StepStatus::Running || step.attempts != attempt {
+            return;
+        }
+        if !self.in_flight.insert((id.clone(), key.clone(), attempt)) {
+            return;
+        }
+        *self.flying.entry(id.clone()).or_insert(0) += 1;
+        let is_write = step.effect == Effect::Write;
+        let progress = match &self.around.observer {
+            Some(observer) => {
+                let (observer, id, key) = (observer.clone(), id.clone(), key.clone());
+                Arc::new(move |text: &str| observer.progress(&id, &key, text)) as crate::Progress
+            }
+            None => Arc::new(|_: &str| {}) as crate::Progress,
+        };
+        let call = Call {
+            workflow_id: id.clone(),
+            attempt,
+            request: step.request.to_json(),
+            secrets: step.secrets.clone(),
+            effect: step.effect,
+            idempotency_key: is_write.then(|| step::idempotency_key(id, &key, &step.request_hash)),
+            timeout_ms: step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS),
+            rejected: step
+                .rejected
+                .as_ref()
+                .map(|slot| ((*slot.get()).clone(), step.error.clone().unwrap_or_default())),
+            progress,
+            key,
+        };
+        let kind = self.around.kinds.get(&step.kind).cloned();
+        perform(&self.around.pool, kind, call, &step.kind, self.to_self.clone());
+    }
+
+    pub(super) fn landed(&mut self, id: &Arc<str>, key: &Key, attempt: u32) {
+        if self.in_flight.remove(&(id.clone(), key.clone(), attempt))
+            && let Some(count) = self.flying.get_mut(id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.flying.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn fire_due(&mut self) {
+        if self.is_winding_down || self.alarms.is_empty() {
+            return;
+        }
+        let now = ids::now();
+        while let Some(Reverse((due, ..))) = self.alarms.peek() {
+            if *due > now {
+                return;
+            }
+            let Some(Reverse((due, id, key))) = self.alarms.pop() else {
+                return;
+            };
+            let Some(live) = self.live.get(&id) else {
+                continue;
+            };
+            match live.state.entries.get(&key).map(|e| &e.body) {
+                Some(EntryBody::Step(step))
+                    if step.status == StepStatus::Backoff && step.due == Some(due) =>
+                {
+                    self.pending.push_back((id, key));
+                }
+                Some(EntryBody::Timer { due: set, fired: false, .. })
+                    if *set == due && live.state.end.is_none() =>
+                {
+                    self.say(&id, Stimulus::TimerDue { key }, "engine");
+                }
+                // Superseded meanwhile.
+                _ => {}
+            }
+        }
+    }
+
+    /// Begins what waits for room: steps that were pending, and retries that are due.
+    pub(super) fn fill_room(&mut self) {
+        while !self.is_winding_down && self.in_flight.len() < limits::IN_FLIGHT_MAX {
+            let Some((id, key)) = self.pending.pop_front() else {
+                return;
+            };
+            self.say(&id, Stimulus::Begin { key }, "engine");
+        }
+    }
+
+    /// Tells those who wait, and forgets the workflow, once nothing moves it but a person.
+    pub(super) fn rest_if_done(&mut self, id: &Arc<str>) {
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
+        let status = live.state.status();
+        let moves = matches!(status, Status::Running | Status::Waiting);
+        if moves || !live.is_settled() || self.flying.contains_key(id) {
+            return;
+        }
+        self.live.remove(id);
+        self.tell_watchers(id, status, None);
+    }
+
+    pub(super) fn tell_watchers(&mut self, id: &Arc<str>, status: Status, reason: Option<String>) {
+        for watcher in self.watchers.remove(id).unwrap_or_default() {
+            let _gone = watcher.send(Rest { workflow_id: id.clone(), status, reason: reason.clone() });
+        }
+    }
+
+    pub(super) fn snapshot_if_due(&mut self, id: &Arc<str>) {
+        let Some(live) = self.live.get_mut(id) else {
+            return;
+        };
+        let Some(snapshot) = live.snapshot_if_due() else {
+            return;
+        };
+        let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
+        self.queue(id.clone(), 0, commit, None);
+    }
+}

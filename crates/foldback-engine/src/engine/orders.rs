@@ -1,0 +1,223 @@
+//! Commands: what the loop is told to do, each answered once, when its answer is durable.
+
+use std::sync::Arc;
+
+use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState};
+use foldback_store::{Commit, WorkflowRow};
+use serde_json::Value;
+use std::cmp::Reverse;
+
+use super::stimuli::With;
+use super::{Engine, ReplyTo};
+use crate::command::{Accepted, Answer, Command, Refusal, Start};
+use crate::live::Live;
+use crate::load::{self, LoadError};
+
+impl Engine {
+    pub(super) fn command(&mut self, command: Command, actor: &str, from: ReplyTo) {
+        if let ReplyTo::Inbox(id) = &from
+            && !self.taken.insert(id.clone())
+        {
+            return;
+        }
+        let id = command.workflow_id().clone();
+        let outcome = match command {
+            Command::Start(start) => self.start(start, actor, &from),
+            Command::Resume { .. } => self.take_up(&id).map(|()| false),
+            Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
+            Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
+        };
+        match outcome {
+            Ok(true) => {} // answered when its commit is on disk
+            Ok(false) => {
+                let status = self.live.get(&id).map(|l| l.state.status()).or_else(|| self.stored_status(&id));
+                let accepted = Accepted { status: status.unwrap_or(Status::Running), attached: true };
+                self.reply(&id, from, Ok(accepted));
+            }
+            Err(refusal) => self.reply(&id, from, Err(refusal)),
+        }
+        self.rest_if_done(&id);
+    }
+
+    pub(super) fn stored_status(&self, id: &str) -> Option<Status> {
+        let row = self.around.store.workflow(id).ok()??;
+        serde_json::from_value(Value::String(row.status)).ok()
+    }
+
+    /// Whether the answer waits for a commit.
+    pub(super) fn start(&mut self, start: Start, actor: &str, from: &ReplyTo) -> Result<bool, Refusal> {
+        Start::check_id(&start.workflow_id)?;
+        let id = start.workflow_id.clone();
+        let known = match self.live.get(&id) {
+            Some(live) => Some((Some(live.state.definition), Some(Hash::of_json(&live.state.input.get())))),
+            None => self.row(&id)?.map(|row| (row.definition, row.input_hash)),
+        };
+        if let Some((definition, input_hash)) = known {
+            if definition != Some(start.definition) || input_hash != Some(Hash::of_json(&start.input)) {
+                return Err(another_start(&id, definition != Some(start.definition)));
+            }
+            return self.take_up(&id).map(|()| false);
+        }
+        let definition = start.stored_definition();
+        let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let state = WorkflowState::empty(&id);
+        let run = program.start(&state);
+        self.hold(&id, state, run, Status::Running);
+        let stimulus = Stimulus::Start {
+            definition: start.definition,
+            name: start.name,
+            input: start.input,
+            lineage: None,
+        };
+        let with = With { definitions: vec![definition], answer: Some(from.clone()) };
+        self.say_with(&id, stimulus, actor, with)
+            .map_err(|e| Refusal::new(e.to_string(), "this is a bug in the program"))?;
+        Ok(true)
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        id: &Arc<str>,
+        key: Key,
+        landed: Option<Value>,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        self.take_up(id)?;
+        let state = self.live.get(id).map(|live| &live.state);
+        match state.and_then(|s| s.step(&key)).map(|s| s.status) {
+            Some(StepStatus::Unknown) => {}
+            Some(other) => {
+                return Err(Refusal::new(
+                    format!(
+                        "the outcome of `{key}` is not unknown: it is {}",
+                        format!("{other:?}").to_lowercase()
+                    ),
+                    format!("`foldback steps {id}` shows where each step stands"),
+                ));
+            }
+            None => {
+                return Err(Refusal::new(
+                    format!("`{id}` waits for no outcome of a step `{key}`"),
+                    "`foldback list --status unknown` shows what has to be settled",
+                ));
+            }
+        }
+        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
+        self.say_with(id, Stimulus::Resolve { key, landed }, actor, with)
+            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
+        Ok(true)
+    }
+
+    pub(super) fn record(
+        &mut self,
+        id: &Arc<str>,
+        event_type: Arc<str>,
+        data: Value,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        if foldback_core::event::ENGINE_TYPES.contains(&&*event_type) || event_type.is_empty() {
+            return Err(Refusal::new(
+                format!("`{event_type}` is a type of the engine's own"),
+                "name a domain event for what happened in your domain, such as CONTENT_GENERATED",
+            ));
+        }
+        self.take_up(id)?;
+        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
+        self.say_with(id, Stimulus::Record { event_type, data }, actor, with)
+            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
+        Ok(true)
+    }
+
+    pub(super) fn row(&mut self, id: &str) -> Result<Option<WorkflowRow>, Refusal> {
+        self.around.store.workflow(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
+    }
+
+    /// Brings a workflow into memory and goes on with it: a fold, a turn, and what is owed. The
+    /// same act whether it was interrupted, waited, or is merely asked about.
+    pub(super) fn take_up(&mut self, id: &Arc<str>) -> Result<(), Refusal> {
+        if self.live.contains_key(id) {
+            return Ok(());
+        }
+        let row = self.row(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
+        let state = match load::state_at(&*self.around.store, id, None) {
+            Ok(Some(state)) if state.is_started() => state,
+            Ok(_) => {
+                return Err(Refusal::new(
+                    format!("`{id}` is a stream of domain events, not a workflow"),
+                    "there is nothing to run",
+                ));
+            }
+            Err(error) => return Err(unreadable(id, &error)),
+        };
+        let stored =
+            self.around.store.definition(&state.definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
+        let Some(definition) = stored else {
+            return Err(Refusal::new(
+                format!("the definition {} of `{id}` is missing", state.definition),
+                "`foldback audit` shows what is damaged",
+            ));
+        };
+        let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let run = program.start(&state);
+        let told = serde_json::from_value(Value::String(row.status)).unwrap_or(Status::Running);
+        let owed = state.owes();
+        self.hold(id, state, run, told);
+        self.say(id, Stimulus::Continue, "engine");
+        for owed in owed {
+            match owed {
+                Owed::Attempt(key, attempt) => {
+                    // Still performed here when only the memory was dropped.
+                    if !self.in_flight.contains(&(id.clone(), key.clone(), attempt)) {
+                        self.say(id, Stimulus::Lost { key, attempt }, "engine");
+                    }
+                }
+                Owed::Start(key) => self.pending.push_back((id.clone(), key)),
+                Owed::Retry(key, due) | Owed::Timer(key, due) => {
+                    self.alarms.push(Reverse((due, id.clone(), key)))
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold(&mut self, id: &Arc<str>, state: WorkflowState, run: Box<dyn Run>, told: Status) {
+        self.incarnations += 1;
+        self.live.insert(id.clone(), Live::new(self.incarnations, state, run, told));
+    }
+
+    pub(super) fn reply(&mut self, id: &Arc<str>, from: ReplyTo, answer: Answer) {
+        match from {
+            ReplyTo::Caller(reply) => drop(reply.send(answer)),
+            ReplyTo::Nobody => {}
+            ReplyTo::Inbox(command) => {
+                let body = serde_json::to_value(&answer).unwrap_or_default();
+                let commit = Commit { consumed: vec![(command, body)], ..Commit::default() };
+                self.queue(id.clone(), 0, commit, None);
+            }
+        }
+    }
+}
+
+fn unusable(reason: String) -> Refusal {
+    Refusal::new(format!("the definition cannot be run here: {reason}"), "`foldback check FILE` says more")
+}
+
+fn unreadable(id: &str, error: &LoadError) -> Refusal {
+    match error {
+        LoadError::Store(error) => Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default()),
+        LoadError::Quarantined { .. } => Refusal::new(
+            format!("`{id}` is quarantined: {error}"),
+            format!("`foldback audit {id}` shows what is broken; others go on"),
+        ),
+    }
+}
+
+fn another_start(id: &str, is_definition: bool) -> Refusal {
+    let what = if is_definition { "definition" } else { "input" };
+    Refusal::new(
+        format!("workflow `{id}` exists already, with another {what}"),
+        format!("use another --id; `foldback show {id}` shows the one that is there"),
+    )
+}
