@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::End;
 use foldback::core::{Key, Status, WorkflowState, limits};
-use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, state_at};
+use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_at};
 use foldback::ows::Loaded;
 use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
@@ -176,6 +176,13 @@ fn drive(
         .iter()
         .map(|c| c.workflow_id().to_string())
         .collect();
+    let progress = Progress::new(ids);
+    for command in &commands {
+        // What cannot be read is the loop's to tell; here it is only a name less to show.
+        if let Ok(events) = events_of(&**store, command.workflow_id(), 0) {
+            progress.recall(command.workflow_id(), &events);
+        }
+    }
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(stop.clone()));
     let session = Session {
@@ -183,7 +190,7 @@ fn drive(
         kinds: registry(config),
         programs: Arc::new(Definitions::default()),
         pool: runtime.handle().clone(),
-        observer: Some(Arc::new(Progress::new(ids))),
+        observer: Some(Arc::new(progress)),
         actor: actor(),
         stop,
     };

@@ -28,6 +28,24 @@ struct Shown {
     live: Option<(Key, String)>,
 }
 
+impl Shown {
+    /// Since when which step is under way.
+    fn note(&mut self, id: &str, event: &Event) {
+        match &event.fact {
+            Fact::StepAsked(asked) => {
+                let known = Asked { at: event.timestamp, kind: asked.kind.to_string(), effect: asked.effect };
+                self.steps.insert((id.to_owned(), asked.key.clone()), known);
+            }
+            Fact::AttemptStarted { key, .. } => {
+                if let Some(asked) = self.steps.get_mut(&(id.to_owned(), key.clone())) {
+                    asked.at = event.timestamp;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 struct Asked {
     at: i64,
     kind: String,
@@ -44,6 +62,14 @@ impl Progress {
             is_terminal,
             has_colours,
             shown: Mutex::default(),
+        }
+    }
+
+    /// Takes note of what was asked before this process came, so that it can say what goes on.
+    pub fn recall(&self, id: &str, events: &[Event]) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            shown.note(id, event);
         }
     }
 
@@ -75,17 +101,7 @@ impl Progress {
             Fact::WorkflowStarted(e) => {
                 format!("{} {id}  {}", self.paint("1", "▶"), clean(&e.name))
             }
-            Fact::StepAsked(asked) => {
-                let known = Asked {
-                    at: event.timestamp,
-                    kind: asked.kind.to_string(),
-                    effect: asked.effect,
-                };
-                shown
-                    .steps
-                    .insert((id.to_owned(), asked.key.clone()), known);
-                return None;
-            }
+            Fact::StepAsked(_) => return None,
             Fact::StepCompleted(done) => {
                 let (micros, kind) = took(shown, &done.key).unwrap_or((0, "step".into()));
                 let used = done.usage.as_ref().map(used).unwrap_or_default();
@@ -203,6 +219,7 @@ impl Observer for Progress {
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
+            shown.note(workflow_id, event);
             if let Some(line) = self.line(workflow_id, event, &mut shown) {
                 shown.live = None;
                 self.print(&line);

@@ -1,0 +1,25 @@
+# Foldback: what a person types here. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help build demo test torture bench fmt
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+build: ## the foldback binary: target/debug/foldback
+	cargo build --locked -p foldback-cli
+
+demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a small model; 10 minutes at most)
+	@scripts/demo.sh
+
+test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
+	@scripts/test.sh
+
+torture: build ## the kill test with 1,000 rounds (about a quarter of an hour)
+	scripts/kill_test.py 1000
+
+bench: ## the speed of this machine, in release
+	cargo build --locked --release -p foldback-cli
+	target/release/foldback bench
+
+fmt: ## format the code
+	cargo fmt

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is good. `make test` and CI run this; it takes no
+# arguments, needs no network but the package registry, and ends with the line of the test runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+began=$SECONDS
+headline() { printf '\n== %s  (after %d s)\n' "$1" $((SECONDS - began)); }
+fail() { printf 'make test: %s\n' "$1" >&2; exit 1; }
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust from https://rustup.rs"
+command -v python3 >/dev/null || fail "python3 is missing (Debian: apt-get install python3)"
+command -v cc >/dev/null || fail "a C compiler is missing, SQLite is built from source (Debian: apt-get install gcc libc6-dev)"
+for tool in fmt clippy; do
+  cargo "$tool" --version >/dev/null 2>&1 || rustup component add "${tool/fmt/rustfmt}"
+done
+
+headline "format"
+cargo fmt --all --check
+
+headline "purity of the core"
+scripts/check-pure.sh --self-test
+scripts/check-pure.sh
+
+headline "lints"
+cargo clippy --locked --workspace --all-targets -- -D warnings
+
+headline "build"
+cargo build --locked --workspace --all-targets
+
+headline "stories"
+scripts/story_test.py docs/stories/*.md
+
+headline "kill test"
+scripts/kill_test.py 25
+
+headline "doc tests"
+cargo test --locked --workspace --doc --quiet
+
+headline "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --locked --workspace --no-tests warn
+else
+  cargo test --locked --workspace --lib --bins --tests
+fi
