@@ -16,6 +16,8 @@ use crate::out::clean;
 /// Prints what happens to some workflows.
 pub struct Progress {
     ids: Vec<String>,
+    /// How this program is called again, for hints.
+    again: String,
     is_terminal: bool,
     has_colours: bool,
     shown: Mutex<Shown>,
@@ -54,11 +56,12 @@ struct Asked {
 
 impl Progress {
     /// Progress of these workflows; of all when empty.
-    pub fn new(ids: Vec<String>) -> Progress {
+    pub fn new(ids: Vec<String>, again: String) -> Progress {
         let is_terminal = std::io::stderr().is_terminal();
         let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
         Progress {
             ids,
+            again,
             is_terminal,
             has_colours,
             shown: Mutex::default(),
@@ -174,9 +177,10 @@ impl Progress {
                 )
             }
             Fact::OutcomeUnknown { key, reason, .. } => format!(
-                "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `foldback resolve {id} '{key}' landed [JSON]` or `… didnt`",
+                "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `{} resolve {id} '{key}' landed [JSON]` or `… didnt`",
                 self.paint("35", "?"),
-                first_line(reason)
+                first_line(reason),
+                self.again
             ),
             Fact::WorkflowCompleted { .. } => {
                 format!("{} {id}  completed", self.paint("1;32", "■"))

@@ -95,7 +95,7 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
         let path = match path {
             Some(path) => path,
-            None if Path::new(FILE).is_file() => Path::new(FILE),
+            None if Path::new(FILE).exists() => Path::new(FILE),
             None => return Ok(Config::default()),
         };
         let text = std::fs::read_to_string(path).map_err(|why| ConfigError {

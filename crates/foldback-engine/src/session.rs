@@ -25,6 +25,9 @@ use crate::load;
 /// How often a client looks at the log and the lock, and an owner at its inbox.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
+/// The loop runs programs, and a deep expression or a deep value needs room on the stack.
+const LOOP_STACK_BYTES: usize = 16 * 1024 * 1024;
+
 /// Sees what happens: durable events, and progress as it comes.
 pub trait Observer: Send + Sync {
     /// These events are on disk.
@@ -161,6 +164,7 @@ impl Session {
         let (hand_over, take) = channel();
         let thread = std::thread::Builder::new()
             .name("foldback-loop".into())
+            .stack_size(LOOP_STACK_BYTES)
             .spawn(move || {
                 let (engine, to_loop) = Engine::new(around, 0, ownership);
                 let _gone = hand_over.send(to_loop);

@@ -15,6 +15,7 @@ mod problem;
 mod program;
 mod read;
 mod resolve;
+mod scalar;
 mod template;
 mod tree;
 mod walk;
@@ -87,9 +88,16 @@ pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
 /// It is not one: places are then those of the whole text.
 pub fn from_canonical(canonical: &str) -> Result<Arc<OwsProgram>, Vec<Problem>> {
     let broken = |message: String| {
-        vec![Problem { line: 1, column: 1, pointer: String::new(), message, hint: Some("load the definition anew".into()) }]
+        vec![Problem {
+            line: 1,
+            column: 1,
+            pointer: String::new(),
+            message,
+            hint: Some("load the definition anew".into()),
+        }]
     };
-    let value = serde_json::from_str(canonical).map_err(|error| broken(format!("this is not a stored definition: {error}")))?;
+    let value = serde_json::from_str(canonical)
+        .map_err(|error| broken(format!("this is not a stored definition: {error}")))?;
     let tree = resolve::tree_of(value);
     let Reading { definition, report, .. } = read::read(&tree);
     match definition {

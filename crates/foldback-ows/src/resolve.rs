@@ -33,17 +33,27 @@ pub(crate) fn resolve(node: &mut Node, read: Read<'_>, report: &mut Report) {
 
 /// `template: { file }` and `system: { file }` of a model call.
 fn prompts(with: &mut Node, read: Read<'_>, report: &mut Report) {
-    let Data::Map(members) = &mut with.data else { return };
+    let Data::Map(members) = &mut with.data else {
+        return;
+    };
     for member in members.iter_mut().filter(|m| matches!(m.name.as_str(), "template" | "system" | "schema")) {
         let is_schema = member.name == "schema";
-        let Some(path) = reference(&member.value) else { continue };
-        let Some(text) = content(&member.value, &path, read, report) else { continue };
+        let Some(path) = reference(&member.value) else {
+            continue;
+        };
+        let text = content(&member.value, &path, read, report);
         let value = match is_schema {
             false => Value::String(text),
+            // What could not be read is told; an empty one in its place keeps the reading going.
+            true if text.is_empty() => Value::Object(Default::default()),
             true => match serde_json::from_str(&text) {
                 Ok(value) => value,
                 Err(error) => {
-                    report.hinted(&member.value, format!("`{path}` is not JSON: {error}"), "a schema is JSON Schema");
+                    report.hinted(
+                        &member.value,
+                        format!("`{path}` is not JSON: {error}"),
+                        "a schema is JSON Schema",
+                    );
                     continue;
                 }
             },
@@ -53,24 +63,35 @@ fn prompts(with: &mut Node, read: Read<'_>, report: &mut Report) {
 }
 
 fn run(run: &mut Node, read: Read<'_>, report: &mut Report) {
-    let Data::Map(members) = &mut run.data else { return };
+    let Data::Map(members) = &mut run.data else {
+        return;
+    };
     members.iter_mut().filter(|m| m.name == "script").for_each(|m| script(&mut m.value, read, report));
 }
 
 /// `source` of a script: its content becomes the `code`.
 fn script(script: &mut Node, read: Read<'_>, report: &mut Report) {
-    let Data::Map(members) = &mut script.data else { return };
-    let Some(at) = members.iter().position(|member| member.name == "source") else { return };
+    let Data::Map(members) = &mut script.data else {
+        return;
+    };
+    let Some(at) = members.iter().position(|member| member.name == "source") else {
+        return;
+    };
     let source = &members[at].value;
     let endpoint = source.get("endpoint").map(|e| e.get("uri").unwrap_or(e)).and_then(Node::as_str);
-    let path = reference(source).or_else(|| endpoint.map(|uri| uri.strip_prefix("file://").unwrap_or(uri).to_owned()));
+    let path = reference(source)
+        .or_else(|| endpoint.map(|uri| uri.strip_prefix("file://").unwrap_or(uri).to_owned()));
     let Some(path) = path.filter(|path| !path.contains("://")) else {
-        return report.hinted(source, "a script comes from a file", "write source: { file: scripts/run.py }, or code: | …");
+        return report.hinted(
+            source,
+            "a script comes from a file",
+            "write source: { file: scripts/run.py }, or code: | …",
+        );
     };
     if members.iter().any(|member| member.name == "code") {
         return report.hinted(&members[at].value, "`script` has one of `code` and `source`", "leave one out");
     }
-    let Some(text) = content(source, &path, read, report) else { return };
+    let text = content(source, &path, read, report);
     let mut code: Member = members.remove(at);
     code.value = plant(&code.value, Value::String(text));
     code.name = "code".to_owned();
@@ -86,12 +107,16 @@ fn reference(node: &Node) -> Option<String> {
     }
 }
 
-fn content(at: &Node, path: &str, read: Read<'_>, report: &mut Report) -> Option<String> {
+fn content(at: &Node, path: &str, read: Read<'_>, report: &mut Report) -> String {
     match read(path) {
-        Ok(text) => Some(text),
+        Ok(text) => text,
         Err(message) => {
-            report.hinted(at, format!("the file `{path}` cannot be read: {message}"), "paths are relative to the definition");
-            None
+            report.hinted(
+                at,
+                format!("the file `{path}` cannot be read: {message}"),
+                "paths are relative to the definition",
+            );
+            String::new()
         }
     }
 }
@@ -115,7 +140,8 @@ fn plant(at: &Node, value: Value) -> Node {
 
 /// The tree of a value that has no source: each node stands at its beginning.
 pub(crate) fn tree_of(value: Value) -> Node {
-    let root = Node { line: 1, column: 1, pointer: "".into(), is_verbatim: false, data: Data::Scalar(Value::Null) };
+    let root =
+        Node { line: 1, column: 1, pointer: "".into(), is_verbatim: false, data: Data::Scalar(Value::Null) };
     let mut tree = plant(&root, value);
     tree.name_pointers("".into());
     tree

@@ -34,7 +34,13 @@ impl Template {
     }
 
     /// The value at a place of a request; secrets inside it are noted.
-    pub fn eval_at(&self, input: &Value, lookup: Lookup<'_>, at: &str, secrets: &mut Secrets) -> Result<Value, String> {
+    pub fn eval_at(
+        &self,
+        input: &Value,
+        lookup: Lookup<'_>,
+        at: &str,
+        secrets: &mut Secrets,
+    ) -> Result<Value, String> {
         Ok(match self {
             Template::Constant(value) => (**value).clone(),
             Template::Expression(filter) => filter.eval(input, lookup)?,
@@ -51,7 +57,9 @@ impl Template {
                 Value::Object(map)
             }
             Template::List(items) => {
-                let item = |(i, item): (usize, &Template)| item.eval_at(input, lookup, &format!("{at}/{i}"), secrets);
+                let item = |(i, item): (usize, &Template)| {
+                    item.eval_at(input, lookup, &format!("{at}/{i}"), secrets)
+                };
                 Value::Array(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
             }
         })
@@ -96,9 +104,13 @@ impl Uri {
                 UriPart::Text(plain) => text.push_str(plain),
                 UriPart::Name(name) => match input.get(name) {
                     Some(Value::String(value)) => percent_encode(value, &mut text),
-                    Some(value @ (Value::Number(_) | Value::Bool(_))) => percent_encode(&value.to_string(), &mut text),
+                    Some(value @ (Value::Number(_) | Value::Bool(_))) => {
+                        percent_encode(&value.to_string(), &mut text)
+                    }
                     Some(_) | None => {
-                        return Err(format!("the endpoint needs `{{{name}}}`, and the task's input has no such text or number"));
+                        return Err(format!(
+                            "the endpoint needs `{{{name}}}`, and the task's input has no such text or number"
+                        ));
                     }
                 },
             }

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldback_core::limits;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{self as granit, Event, Marker, Parser, ScalarStyle, Span};
 
 use crate::problem::Problem;
+use crate::scalar;
 
 /// Nodes of a definition, aliases counted as copies. A definition of the greatest size has fewer.
 const NODES_MAX: usize = 250_000;
@@ -55,11 +56,6 @@ pub(crate) struct Place {
 }
 
 impl Node {
-    /// A scalar at the place of another node.
-    pub fn scalar_at(at: &Node, value: Value) -> Node {
-        Node { data: Data::Scalar(value), is_verbatim: false, ..at.hollow() }
-    }
-
     /// The node's place without what it holds.
     pub fn hollow(&self) -> Node {
         Node {
@@ -129,9 +125,9 @@ impl Node {
         match &self.data {
             Data::Scalar(value) => value.clone(),
             Data::List(items) => Value::Array(items.iter().map(Node::to_value).collect()),
-            Data::Map(members) => {
-                Value::Object(members.iter().map(|m| (m.name.clone(), m.value.to_value())).collect::<Map<_, _>>())
-            }
+            Data::Map(members) => Value::Object(
+                members.iter().map(|m| (m.name.clone(), m.value.to_value())).collect::<Map<_, _>>(),
+            ),
         }
     }
 
@@ -172,8 +168,16 @@ struct Builder<'s> {
 /// Reads YAML, of which JSON is a part.
 pub(crate) fn parse(source: &str) -> Result<Node, Problem> {
     if source.len() > limits::DEFINITION_MAX_BYTES {
-        let message = format!("a definition has at most {} bytes, this one has {}", limits::DEFINITION_MAX_BYTES, source.len());
-        return Err(fault(Place { line: 1, column: 1 }, message, "put long prompts and scripts into files of their own"));
+        let message = format!(
+            "a definition has at most {} bytes, this one has {}",
+            limits::DEFINITION_MAX_BYTES,
+            source.len()
+        );
+        return Err(fault(
+            Place { line: 1, column: 1 },
+            message,
+            "put long prompts and scripts into files of their own",
+        ));
     }
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let mut options = granit::Options::default();
@@ -186,7 +190,11 @@ pub(crate) fn parse(source: &str) -> Result<Node, Problem> {
         builder.event(event, &span)?;
     }
     let mut root = builder.root.ok_or_else(|| {
-        fault(Place { line: 1, column: 1 }, "the definition is empty".into(), "begin with `document:` and `do:`; see `foldback init`")
+        fault(
+            Place { line: 1, column: 1 },
+            "the definition is empty".into(),
+            "begin with `document:` and `do:`; see `foldback init`",
+        )
     })?;
     root.name_pointers(Arc::from(""));
     Ok(root)
@@ -204,7 +212,13 @@ fn broken(source: &str, error: &granit::ScanError) -> Problem {
 }
 
 fn fault(place: Place, message: String, hint: &str) -> Problem {
-    Problem { line: place.line, column: place.column, pointer: String::new(), message, hint: Some(hint.to_owned()) }
+    Problem {
+        line: place.line,
+        column: place.column,
+        pointer: String::new(),
+        message,
+        hint: Some(hint.to_owned()),
+    }
 }
 
 fn place(marker: &Marker) -> Place {
@@ -231,15 +245,21 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.leave(),
             Event::Alias(anchor) => {
                 let Some(target) = self.anchors.get(&anchor) else {
-                    return Err(fault(place, "an alias may not stand inside what it names".into(), "write the value out"));
+                    return Err(fault(
+                        place,
+                        "an alias may not stand inside what it names".into(),
+                        "write the value out",
+                    ));
                 };
                 let copy = Node { line: place.line, column: place.column, ..target.clone() };
                 self.nodes += count(&copy);
                 self.add(copy, 0)
             }
-            Event::DocumentStart(..) if self.root.is_some() => {
-                Err(fault(place, "a file holds one definition".into(), "put the second document into a file of its own"))
-            }
+            Event::DocumentStart(..) if self.root.is_some() => Err(fault(
+                place,
+                "a file holds one definition".into(),
+                "put the second document into a file of its own",
+            )),
             Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd => Ok(()),
             // Comments and anchor names are not asked for; the enum is open.
             _ => Ok(()),
@@ -248,7 +268,11 @@ impl Builder<'_> {
 
     fn enter(&mut self, open: Open, place: Place) -> Result<(), Problem> {
         if self.open.len() >= limits::DEPTH_MAX {
-            return Err(fault(place, format!("a definition nests at most {} deep", limits::DEPTH_MAX), "flatten it"));
+            return Err(fault(
+                place,
+                format!("a definition nests at most {} deep", limits::DEPTH_MAX),
+                "flatten it",
+            ));
         }
         self.open.push(open);
         Ok(())
@@ -274,7 +298,10 @@ impl Builder<'_> {
         let at = Place { line: node.line, column: node.column };
         self.nodes += 1;
         if self.nodes > NODES_MAX || self.open.len() + height(&node) > limits::DEPTH_MAX + 1 {
-            let message = format!("a definition has at most {NODES_MAX} values, {} deep (aliases count as copies)", limits::DEPTH_MAX);
+            let message = format!(
+                "a definition has at most {NODES_MAX} values, {} deep (aliases count as copies)",
+                limits::DEPTH_MAX
+            );
             return Err(fault(at, message, "write out less, or use fewer aliases"));
         }
         if anchor > 0 {
@@ -299,13 +326,20 @@ impl Builder<'_> {
         }
     }
 
-    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&granit::Tag>, place: Place, span: &Span) -> Result<Node, Problem> {
+    fn scalar(
+        &self,
+        text: &str,
+        style: ScalarStyle,
+        tag: Option<&granit::Tag>,
+        place: Place,
+        span: &Span,
+    ) -> Result<Node, Problem> {
+        let tag_place = span.tag_start().map_or(place, |marker| self::place(&marker));
         let value = match tag {
             Some(tag) if tag.is_yaml_core_schema_tag("str") => Value::String(text.to_owned()),
-            Some(tag) => return Err(unknown_tag(tag, place)),
-            None if style == ScalarStyle::Plain => plain(text).map_err(|message| {
-                fault(place, message, "put it into quotes to make it a text")
-            })?,
+            Some(tag) => return Err(unknown_tag(tag, tag_place)),
+            None if style == ScalarStyle::Plain => scalar::plain(text)
+                .map_err(|message| fault(place, message, "put it into quotes to make it a text"))?,
             None => Value::String(text.to_owned()),
         };
         let mut node = bare(place, Data::Scalar(value));
@@ -359,54 +393,6 @@ fn height(node: &Node) -> usize {
     }
 }
 
-/// A plain scalar by the core schema of YAML 1.2: `yes` and `on` are texts.
-fn plain(text: &str) -> Result<Value, String> {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
-        _ => {}
-    }
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if matches!(unsigned.to_ascii_lowercase().as_str(), ".inf" | ".nan") {
-        return Err(format!("`{text}` is no number of JSON"));
-    }
-    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
-        if let Some(digits) = text.strip_prefix(prefix)
-            && let Ok(number) = u64::from_str_radix(digits, radix)
-        {
-            return Ok(Value::from(number));
-        }
-    }
-    if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !is_decimal(unsigned) {
-        return Ok(Value::String(text.to_owned()));
-    }
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    if let Ok(number) = digits.parse::<i64>() {
-        return Ok(Value::from(number));
-    }
-    if let Ok(number) = digits.parse::<u64>() {
-        return Ok(Value::from(number));
-    }
-    let number = digits.parse::<f64>().ok().and_then(Number::from_f64);
-    number.map(Value::Number).ok_or_else(|| format!("`{text}` is too large a number"))
-}
-
-/// Digits with at most one point and one exponent.
-fn is_decimal(text: &str) -> bool {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
-        None => (text, None),
-    };
-    let is_digits = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
-    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent_is_good = exponent.is_none_or(|e| {
-        let e = e.strip_prefix(['+', '-']).unwrap_or(e);
-        !e.is_empty() && is_digits(e)
-    });
-    is_digits(whole) && is_digits(part) && !(whole.is_empty() && part.is_empty()) && exponent_is_good
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,7 +400,8 @@ mod tests {
 
     #[test]
     fn yaml_reads_by_the_core_schema() {
-        let source = "a: yes\nb: true\nc: 1.0.0\nd: 1.5\ne: '1'\nf: ~\ng: [1, -2, 0x10]\nh: |\n  x\n  y\n404: n\n";
+        let source =
+            "a: yes\nb: true\nc: 1.0.0\nd: 1.5\ne: '1'\nf: ~\ng: [1, -2, 0x10]\nh: |\n  x\n  y\n404: n\n";
         let value = parse(source).unwrap().to_value();
         assert_eq!(
             value,

@@ -1,6 +1,7 @@
 //! Filling a prompt's template: `{name}` is replaced by a variable, `{{` and `}}` stand for
-//! braces. Text is put in as it is, other JSON compact. What is put in is never read again as a
-//! template, so a variable cannot reach another one.
+//! braces, and any other brace for itself, so that JSON in a prompt needs no escaping. Text is put
+//! in as it is, other JSON compact. What is put in is never read again as a template, so a variable
+//! cannot reach another one. The check of a definition reads templates by the same rule.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use crate::request::text_of;
 /// The template with its variables filled in.
 ///
 /// # Errors
-/// A variable that is not given, or a `{` that opens no name: with the line, and what to write.
+/// A variable that is not given: with the line, and what there is.
 pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<String, String> {
     let mut filled = String::with_capacity(template.len());
     let mut rest = template;
@@ -23,14 +24,7 @@ pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<
         } else if let Some(after) = here.strip_prefix("}}") {
             filled.push('}');
             rest = after;
-        } else if let Some(after) = here.strip_prefix('}') {
-            filled.push('}');
-            rest = after;
-        } else {
-            let (name, after) =
-                here[1..].split_once('}').filter(|(name, _)| is_name(name)).ok_or_else(|| {
-                    format!("`template` line {}: `{{` opens no variable; write `{{{{` for a brace", line())
-                })?;
+        } else if let Some((name, after)) = named(here) {
             let value = vars.and_then(|vars| vars.get(name)).ok_or_else(|| {
                 let known: Vec<&str> =
                     vars.into_iter().flat_map(|vars| vars.keys()).map(String::as_str).collect();
@@ -43,15 +37,23 @@ pub(super) fn fill(template: &str, vars: Option<&Map<String, Value>>) -> Result<
             })?;
             filled.push_str(&text_of(value));
             rest = after;
+        } else {
+            filled.push_str(&here[..1]);
+            rest = &here[1..];
         }
     }
     filled.push_str(rest);
     Ok(filled)
 }
 
+/// The name that a text begins with, in braces, and what comes after it.
+fn named(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('{')?.split_once('}').filter(|(name, _)| is_name(name))
+}
+
 fn is_name(text: &str) -> bool {
-    let starts = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
-    starts && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]
@@ -74,8 +76,8 @@ mod tests {
                 "x\n{nope}",
                 Err("`template` line 2: no variable `nope` in `vars`; there are topic, list, brace, leer"),
             ),
-            ("{\"a\": 1}", Err("`template` line 1: `{` opens no variable; write `{{` for a brace")),
-            ("{", Err("`template` line 1: `{` opens no variable; write `{{` for a brace")),
+            ("{\"a\": {topic}}", Ok("{\"a\": rust}")),
+            ("{ topic } {} {", Ok("{ topic } {} {")),
         ] {
             assert_eq!(
                 fill(template, vars),

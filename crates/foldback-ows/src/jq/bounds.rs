@@ -93,7 +93,9 @@ impl Meter {
         }
         match value {
             Val::Null | Val::Bool(_) => self.pay(1),
-            Val::Num(Num::BigInt(n)) if n.bits() > INTEGER_BITS_MAX => Err(self.stop("it makes an integer that is too large")),
+            Val::Num(Num::BigInt(n)) if n.bits() > INTEGER_BITS_MAX => {
+                Err(self.stop("it makes an integer that is too large"))
+            }
             Val::Num(_) => self.pay(1),
             Val::BStr(text) | Val::TStr(text) => self.pay(1 + text.len() as u64 / 8),
             Val::Arr(items) => {
@@ -150,7 +152,7 @@ impl Meter {
     }
 
     /// Runs `work` one step of an update deeper.
-    pub fn into_update<'a, T>(&self, work: impl FnOnce() -> T) -> Result<T, Exn<'a, Val>> {
+    pub fn deeper_in_update<'a, T>(&self, work: impl FnOnce() -> T) -> Result<T, Exn<'a, Val>> {
         /// What a step of a path nests while it is updated.
         const UPDATE_DEPTH: u32 = 8;
         self.deeper_by(UPDATE_DEPTH, work)
@@ -178,7 +180,8 @@ impl Meter {
             (Val::Num(a), Val::Num(b)) if bits(a) + bits(b) > INTEGER_BITS_MAX => {
                 Err(self.stop("it makes an integer that is too large"))
             }
-            (Val::TStr(text) | Val::BStr(text), Val::Num(times)) | (Val::Num(times), Val::TStr(text) | Val::BStr(text)) => {
+            (Val::TStr(text) | Val::BStr(text), Val::Num(times))
+            | (Val::Num(times), Val::TStr(text) | Val::BStr(text)) => {
                 let times = times_of(times);
                 self.pay((1 + text.len() as u64 / 8).saturating_mul(times / 8 + 1))?;
                 self.pay((text.len() as u64).saturating_mul(times) / 8)
@@ -205,8 +208,9 @@ fn shallow(value: &Val) -> u64 {
     match value {
         Val::Null | Val::Bool(_) | Val::Num(_) => 1,
         Val::BStr(text) | Val::TStr(text) => 1 + text.len() as u64 / 8,
-        Val::Arr(items) => 1 + items.len() as u64 / 4,
-        Val::Obj(map) => 1 + map.len() as u64 / 2,
+        // Mostly nobody else holds it and nothing is copied.
+        Val::Arr(items) => 1 + items.len() as u64 / 64,
+        Val::Obj(map) => 1 + map.len() as u64 / 32,
     }
 }
 

@@ -20,7 +20,9 @@ pub(crate) fn depth(term: &Term<&str>, library: &dyn Fn(&str, usize) -> u32) -> 
         }
         Term::Arr(inner) => inner.as_ref().map_or(0, |inner| of(inner)),
         // An object is a sum of its members.
-        Term::Obj(entries) => sum(entries.iter().map(|(name, value)| of(name).max(value.as_ref().map_or(0, of)))),
+        Term::Obj(entries) => {
+            sum(entries.iter().map(|(name, value)| of(name).max(value.as_ref().map_or(0, of))))
+        }
         Term::Neg(inner) | Term::Label(_, inner) => of(inner),
         Term::BinOp(left, op, right) => {
             let pattern = match op {
@@ -39,7 +41,9 @@ pub(crate) fn depth(term: &Term<&str>, library: &dyn Fn(&str, usize) -> u32) -> 
             };
             of(left).max(of(right)).max(pattern)
         }
-        Term::Fold(_, items, pattern, rest) => 1 + of(items).max(all(rest)).max(pattern_depth(pattern, library)),
+        Term::Fold(_, items, pattern, rest) => {
+            1 + of(items).max(all(rest)).max(pattern_depth(pattern, library))
+        }
         Term::TryCatch(inner, handler) => of(inner).max(handler.as_ref().map_or(0, |handler| of(handler))),
         Term::IfThenElse(branches, otherwise) => {
             let otherwise = otherwise.as_ref().map_or(0, |otherwise| of(otherwise));
@@ -70,8 +74,10 @@ fn pattern_depth(pattern: &Pattern<&str>, library: &dyn Fn(&str, usize) -> u32) 
     1 + match pattern {
         Pattern::Var(_) => 0,
         Pattern::Arr(items) => items.iter().map(|item| pattern_depth(item, library)).max().unwrap_or(0),
-        Pattern::Obj(entries) => {
-            entries.iter().map(|(name, inner)| depth(name, library).max(pattern_depth(inner, library))).max().unwrap_or(0)
-        }
+        Pattern::Obj(entries) => entries
+            .iter()
+            .map(|(name, inner)| depth(name, library).max(pattern_depth(inner, library)))
+            .max()
+            .unwrap_or(0),
     }
 }

@@ -36,7 +36,8 @@ pub(crate) fn has(name: &str, arity: usize) -> bool {
 /// Whether a native of this name exists.
 pub(crate) fn is_native(name: &str, arity: usize) -> bool {
     static NAMES: OnceLock<BTreeSet<(&'static str, usize)>> = OnceLock::new();
-    let names = NAMES.get_or_init(|| natives::all().into_iter().map(|(name, args, _)| (name, args.len())).collect());
+    let names =
+        NAMES.get_or_init(|| natives::all().into_iter().map(|(name, args, _)| (name, args.len())).collect());
     names.contains(&(name, arity))
 }
 
@@ -51,7 +52,8 @@ fn entries() -> &'static [Entry] {
         let mut entries: Vec<Entry> = Vec::new();
         for definition in raw() {
             let calls = Uses::of(&definition.body).calls;
-            let mut rewriter = Rewriter { natives: &is_native, around: Vec::new(), made: Vec::new(), fresh: FRESH };
+            let mut rewriter =
+                Rewriter { natives: &is_native, around: Vec::new(), made: Vec::new(), fresh: FRESH };
             let definition = rewriter.definition(definition.clone(), &[]);
             let known = |name: &str, arity: usize| depth_in(&entries, name, arity);
             let depth = depth(&definition.body, &known);

@@ -27,8 +27,8 @@ use crate::problem::nearest;
 use bounds::Meter;
 pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX};
 use natives::{Metered, Tools};
-use paths::{Uses, Wanted};
 pub(crate) use paths::StaticPath;
+use paths::{Uses, Wanted};
 use rewrite::Rewriter;
 
 /// A compiled expression.
@@ -63,17 +63,26 @@ impl Filter {
         }
         bracket_depth(text)?;
         let tokens = Lexer::new(text).lex().map_err(|errors| {
-            let (expected, rest) = errors.into_iter().next().map_or(("something else", ""), |(e, rest)| (e.as_str(), rest));
+            let (expected, rest) =
+                errors.into_iter().next().map_or(("something else", ""), |(e, rest)| (e.as_str(), rest));
             fault(offset_in(text, rest).unwrap_or(0), format!("expected {expected}"))
         })?;
         let mut size = Size::default();
         size.measure(&tokens, 0);
         if size.tokens > TOKENS_MAX || size.nesting > bounds::NESTING_MAX {
-            let message = format!("an expression has at most {TOKENS_MAX} tokens and nests at most {} deep", bounds::NESTING_MAX);
-            return Err(Fault { hint: Some("split it over several `set` tasks".into()), ..fault(0, message) });
+            let message = format!(
+                "an expression has at most {TOKENS_MAX} tokens and nests at most {} deep",
+                bounds::NESTING_MAX
+            );
+            return Err(Fault {
+                hint: Some("split it over several `set` tasks".into()),
+                ..fault(0, message)
+            });
         }
         let term = Parser::new(&tokens).parse(|p| p.term()).map_err(|errors| {
-            let Some((expected, found)) = errors.into_iter().next() else { return fault(0, "cannot be read".into()) };
+            let Some((expected, found)) = errors.into_iter().next() else {
+                return fault(0, "cannot be read".into());
+            };
             let (offset, found) = match found {
                 Some(token) => (offset_in(text, token.0).unwrap_or(0), format!("`{}`", token.0)),
                 None => (text.len(), "the end".to_owned()),
@@ -86,19 +95,29 @@ impl Filter {
     fn compile(text: &str, term: Term<&str>, variables: &[&str]) -> Result<Filter, Fault> {
         const MAIN: &str = "foldback_main";
         let uses = Uses::of(&term);
-        let plain = StaticPath::of(&term).filter(|path| path.base.as_deref().is_none_or(|base| variables.contains(&base)));
-        let mut rewriter = Rewriter { natives: &library::is_native, around: Vec::new(), made: Vec::new(), fresh: library::FRESH };
+        let plain = StaticPath::of(&term)
+            .filter(|path| path.base.as_deref().is_none_or(|base| variables.contains(&base)));
+        let mut rewriter = Rewriter {
+            natives: &library::is_native,
+            around: Vec::new(),
+            made: Vec::new(),
+            fresh: library::FRESH,
+        };
         let body = rewriter.term(term, &[]);
         let depth = depth::depth(&body, &library::depth_of);
         if depth > bounds::DEPTH_MAX {
             return Err(Fault {
                 offset: 0,
-                message: format!("the expression nests too deep ({depth}, where {} is the most)", bounds::DEPTH_MAX),
+                message: format!(
+                    "the expression nests too deep ({depth}, where {} is the most)",
+                    bounds::DEPTH_MAX
+                ),
                 hint: Some("split it over several `set` tasks".into()),
             });
         }
         let main = Def { name: MAIN, args: Vec::new(), body };
-        let used: Vec<(String, Wanted)> = uses.vars.iter().filter(|(name, _)| variables.contains(&&**name)).cloned().collect();
+        let used: Vec<(String, Wanted)> =
+            uses.vars.iter().filter(|(name, _)| variables.contains(&&**name)).cloned().collect();
         let arena = Arena::default();
         let modules = Loader::new(library::needed(&uses.calls).into_iter().chain([main]))
             .load(&arena, File { code: MAIN, path: () })
@@ -119,7 +138,11 @@ impl Filter {
             compiled,
             input: uses.input,
             variables: used,
-            reasons: uses.reasons.into_iter().filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b))).collect(),
+            reasons: uses
+                .reasons
+                .into_iter()
+                .filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b)))
+                .collect(),
             depth,
         })
     }
@@ -130,7 +153,8 @@ impl Filter {
             return self.walk(path, input, variables);
         }
         let meter = Meter::for_depth(self.depth);
-        let values = self.variables.iter().map(|(name, wanted)| value::to_jq_pruned(&variables(name), wanted));
+        let values =
+            self.variables.iter().map(|(name, wanted)| value::to_jq_pruned(&variables(name), wanted));
         let tools = Tools { lut: &self.compiled.lut, meter: &meter };
         let context = Ctx::<Metered>::new(tools, Vars::new(values));
         let mut outputs = self.compiled.id.run((context, value::to_jq_pruned(input, &self.input)));
@@ -143,7 +167,9 @@ impl Filter {
         let first = bounds::settle(&meter, first)?;
         if let Some(second) = outputs.next() {
             bounds::settle(&meter, second)?;
-            return Err("the expression gives more than one value; write [ … ] around it to get a list".into());
+            return Err(
+                "the expression gives more than one value; write [ … ] around it to get a list".into()
+            );
         }
         value::from_jq(first)
     }
@@ -158,7 +184,8 @@ impl Filter {
     /// The values of the paths that the expression looks at: the reason of a decision. A path that
     /// leads nowhere is left out.
     pub fn reasons(&self, input: &Value, variables: Lookup<'_>) -> Vec<(String, Value)> {
-        let value = |path: &StaticPath| self.walk(path, input, variables).ok().map(|value| (path.text(), value));
+        let value =
+            |path: &StaticPath| self.walk(path, input, variables).ok().map(|value| (path.text(), value));
         self.reasons.iter().filter_map(value).collect()
     }
 
@@ -206,18 +233,26 @@ fn unknown(text: &str, name: &str, what: &Undefined, variables: &[&str]) -> Faul
         Undefined::Var => {
             let near = nearest(name, variables.iter().copied());
             let hint = match (name, near) {
-                ("$ENV" | "$__prog_args", _) => "expressions do not see the environment; pass the value in the input".to_owned(),
+                ("$ENV" | "$__prog_args", _) => {
+                    "expressions do not see the environment; pass the value in the input".to_owned()
+                }
                 (_, Some(near)) => format!("did you mean `{near}`?"),
                 (_, None) => format!("known here: {}", variables.join(", ")),
             };
             (format!("the variable `{name}` is not known here"), hint)
         }
         Undefined::Filter(arity) => {
-            let hint = match (name, nearest(name, library::names().chain(["length", "sort", "sort_by", "group_by", "contains"]))) {
+            let hint = match (
+                name,
+                nearest(name, library::names().chain(["length", "sort", "sort_by", "group_by", "contains"])),
+            ) {
                 ("now" | "localtime" | "strflocaltime", _) => {
-                    "expressions see no clock; use `$workflow.startedAt` or a step that answers with the time".to_owned()
+                    "expressions see no clock; use `$workflow.startedAt` or a step that answers with the time"
+                        .to_owned()
                 }
-                ("env", _) => "expressions do not see the environment; pass the value in the input".to_owned(),
+                ("env", _) => {
+                    "expressions do not see the environment; pass the value in the input".to_owned()
+                }
                 ("input" | "inputs" | "input_filename" | "debug" | "stderr" | "halt" | "halt_error", _) => {
                     "expressions only compute a value from their input".to_owned()
                 }
@@ -226,7 +261,9 @@ fn unknown(text: &str, name: &str, what: &Undefined, variables: &[&str]) -> Faul
             };
             (format!("there is no filter `{name}/{arity}`"), hint)
         }
-        Undefined::Label => (format!("the label `{name}` is not known here"), "write `label $name | …` around it".to_owned()),
+        Undefined::Label => {
+            (format!("the label `{name}` is not known here"), "write `label $name | …` around it".to_owned())
+        }
         _ => (format!("`{name}` is not known here"), "modules cannot be used".to_owned()),
     };
     Fault { offset, message, hint: Some(hint) }
@@ -248,7 +285,11 @@ fn bracket_depth(text: &str) -> Result<(), Fault> {
             _ => {}
         }
         if depth > bounds::NESTING_MAX {
-            return Err(Fault { offset, message: format!("brackets nest more than {} deep", bounds::NESTING_MAX), hint: None });
+            return Err(Fault {
+                offset,
+                message: format!("brackets nest more than {} deep", bounds::NESTING_MAX),
+                hint: None,
+            });
         }
     }
     Ok(())
@@ -279,7 +320,14 @@ impl Size {
                 // A list nests nothing, a path only while it is walked.
                 Tok::Sym if matches!(*text, "." | ";" | ":" | "?") => {}
                 Tok::Sym => here += 1,
-                Tok::Word if matches!(*text, "if" | "elif" | "try" | "reduce" | "foreach" | "def" | "label" | "as" | "and" | "or") => here += 1,
+                Tok::Word
+                    if matches!(
+                        *text,
+                        "if" | "elif" | "try" | "reduce" | "foreach" | "def" | "label" | "as" | "and" | "or"
+                    ) =>
+                {
+                    here += 1
+                }
                 Tok::Word | Tok::Var | Tok::Fmt | Tok::Num => {}
             }
             self.nesting = self.nesting.max(here);

@@ -34,13 +34,42 @@ impl<'a> HasLut<'a, Metered> for Tools<'a> {
 }
 
 /// Natives of jaq that are left out: they look at the world, or end the process.
-const LEFT_OUT: [&str; 9] =
-    ["env", "now", "halt", "localtime", "strflocaltime", "debug_empty", "stderr_empty", "fromjson", "tobytes"];
+const LEFT_OUT: [&str; 9] = [
+    "env",
+    "now",
+    "halt",
+    "localtime",
+    "strflocaltime",
+    "debug_empty",
+    "stderr_empty",
+    "fromjson",
+    "tobytes",
+];
 
 /// Natives that cost next to nothing, or whose argument pays for itself.
 pub(crate) const CHEAP: [&str; 22] = [
-    "error_empty", "path", "path_value", "range", "first", "last", "limit", "skip", "floor", "round", "ceil", "has",
-    "startswith", "endswith", "utf8bytelength", "pow", "log", "log2", "log10", "exp", "sqrt", "fabs",
+    "error_empty",
+    "path",
+    "path_value",
+    "range",
+    "first",
+    "last",
+    "limit",
+    "skip",
+    "floor",
+    "round",
+    "ceil",
+    "has",
+    "startswith",
+    "endswith",
+    "utf8bytelength",
+    "pow",
+    "log",
+    "log2",
+    "log10",
+    "exp",
+    "sqrt",
+    "fabs",
 ];
 
 /// All natives, ours first: the first match counts.
@@ -68,7 +97,7 @@ fn ours() -> Vec<Fun<Metered>> {
                 })
                 .with_update(|cv, f| {
                     let meter = cv.0.data().meter;
-                    match meter.pay(TICK).and_then(|()| meter.into_update(|| f(cv.1))) {
+                    match meter.pay(TICK).and_then(|()| meter.deeper_in_update(|| f(cv.1))) {
                         Ok(outputs) => nested(meter, Nests::Update, outputs),
                         Err(stopped) => box_once(Err(stopped)),
                     }
@@ -116,46 +145,75 @@ fn ours() -> Vec<Fun<Metered>> {
         }),
         // An index: a container is not one, because searching it is not counted.
         run("!index", v(0), |cv| match cv.1 {
-            Val::Arr(_) | Val::Obj(_) => {
-                bome(Err(jaq_core::Error::str("an index is a text or a number; to search an array use indices(…)")))
-            }
+            Val::Arr(_) | Val::Obj(_) => bome(Err(jaq_core::Error::str(
+                "an index is a text or a number; to search an array use indices(…)",
+            ))),
             value => box_once(Ok(value)),
         }),
-        run("!add", v(2), |cv| calculate(cv, |meter, a, b| {
-            meter.weigh_shallow(a)?;
-            meter.weigh(b)
-        }, |a, b| a + b)),
-        run("!sub", v(2), |cv| calculate(cv, |meter, a, b| match (a, b) {
-            (Val::Arr(_), Val::Arr(_)) => meter.weigh_product(a, b),
-            _ => meter.pay(TICK),
-        }, |a, b| a - b)),
+        run("!add", v(2), |cv| {
+            calculate(
+                cv,
+                |meter, a, b| {
+                    meter.weigh_shallow(a)?;
+                    meter.weigh(b)
+                },
+                |a, b| a + b,
+            )
+        }),
+        run("!sub", v(2), |cv| {
+            calculate(
+                cv,
+                |meter, a, b| match (a, b) {
+                    (Val::Arr(_), Val::Arr(_)) => meter.weigh_product(a, b),
+                    _ => meter.pay(TICK),
+                },
+                |a, b| a - b,
+            )
+        }),
         run("!mul", v(2), |cv| calculate(cv, Meter::weigh_multiplication, |a, b| a * b)),
-        run("!div", v(2), |cv| calculate(cv, |meter, a, b| match (a, b) {
-            (Val::TStr(_) | Val::BStr(_), _) => {
-                meter.weigh_product(a, b)?;
-                meter.weigh_match(a, &Val::Null)
-            }
-            _ => meter.pay(TICK),
-        }, |a, b| a / b)),
-        run("!rem", v(2), |cv| calculate(cv, |meter, a, b| {
-            meter.weigh(a)?;
-            meter.weigh(b)
-        }, |a, b| a % b)),
+        run("!div", v(2), |cv| {
+            calculate(
+                cv,
+                |meter, a, b| match (a, b) {
+                    (Val::TStr(_) | Val::BStr(_), _) => {
+                        meter.weigh_product(a, b)?;
+                        meter.weigh_match(a, &Val::Null)
+                    }
+                    _ => meter.pay(TICK),
+                },
+                |a, b| a / b,
+            )
+        }),
+        run("!rem", v(2), |cv| {
+            calculate(
+                cv,
+                |meter, a, b| {
+                    meter.weigh(a)?;
+                    meter.weigh(b)
+                },
+                |a, b| a % b,
+            )
+        }),
         run("!lt", v(2), |cv| compare(cv, |a, b| a < b)),
         run("!le", v(2), |cv| compare(cv, |a, b| a <= b)),
         run("!gt", v(2), |cv| compare(cv, |a, b| a > b)),
         run("!ge", v(2), |cv| compare(cv, |a, b| a >= b)),
         run("!eq", v(2), |cv| compare(cv, |a, b| a == b)),
         run("!ne", v(2), |cv| compare(cv, |a, b| a != b)),
-        run("fromjson", v(0), |cv| bome(match cv.1.as_utf8_text() {
-            Some(text) => value::parse(text).map_err(jaq_core::Error::str),
-            None => Err(jaq_core::Error::typ(cv.1, "string")),
-        })),
+        run("fromjson", v(0), |cv| {
+            bome(match cv.1.as_utf8_text() {
+                Some(text) => value::parse(text).map_err(jaq_core::Error::str),
+                None => Err(jaq_core::Error::typ(cv.1, "string")),
+            })
+        }),
     ]
 }
 
 /// Yields the input when `pay` lets it pass.
-fn pass<'a>(cv: Cv<'a, Metered>, pay: impl FnOnce(&'a Meter, &Val) -> Result<(), Exn<'a, Val>>) -> ValXs<'a, Val> {
+fn pass<'a>(
+    cv: Cv<'a, Metered>,
+    pay: impl FnOnce(&'a Meter, &Val) -> Result<(), Exn<'a, Val>>,
+) -> ValXs<'a, Val> {
     let paid = pay(cv.0.data().meter, &cv.1);
     box_once(paid.map(|()| cv.1))
 }
@@ -168,7 +226,11 @@ enum Nests {
 }
 
 /// Counts the nesting of an iterator while it works.
-fn nested<'a, T: 'a>(meter: &'a Meter, what: Nests, mut outputs: BoxIter<'a, ValX<'a, T, Val>>) -> BoxIter<'a, ValX<'a, T, Val>> {
+fn nested<'a, T: 'a>(
+    meter: &'a Meter,
+    what: Nests,
+    mut outputs: BoxIter<'a, ValX<'a, T, Val>>,
+) -> BoxIter<'a, ValX<'a, T, Val>> {
     // One output already made nests no more.
     if outputs.size_hint() == (1, Some(1)) {
         let only = outputs.next();
@@ -177,7 +239,7 @@ fn nested<'a, T: 'a>(meter: &'a Meter, what: Nests, mut outputs: BoxIter<'a, Val
     Box::new(std::iter::from_fn(move || {
         let next = match what {
             Nests::Call => meter.deeper(|| outputs.next()),
-            Nests::Update => meter.into_update(|| outputs.next()),
+            Nests::Update => meter.deeper_in_update(|| outputs.next()),
         };
         next.unwrap_or_else(|stopped| Some(Err(stopped)))
     }))

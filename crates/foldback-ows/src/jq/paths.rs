@@ -35,7 +35,9 @@ impl StaticPath {
             Term::Path(base, path) => {
                 let mut found = StaticPath::of(base)?;
                 for (part, opt) in &path.0 {
-                    let (Part::Index(index), Opt::Essential) = (part, opt) else { return None };
+                    let (Part::Index(index), Opt::Essential) = (part, opt) else {
+                        return None;
+                    };
                     found.steps.push(match index {
                         Term::Str(None, parts) => Step::Member(plain_text(parts)?),
                         Term::Num(number) => Step::Item(number.parse().ok()?),
@@ -65,8 +67,12 @@ impl StaticPath {
                     let index = if *index < 0 { items.len().checked_sub(back) } else { Some(back) };
                     index.and_then(|i| items.get(i)).unwrap_or(&NULL)
                 }
-                (other, Step::Member(name)) => return Err(format!("cannot index {} with \"{name}\"", kind(other))),
-                (other, Step::Item(index)) => return Err(format!("cannot index {} with {index}", kind(other))),
+                (other, Step::Member(name)) => {
+                    return Err(format!("cannot index {} with \"{name}\"", kind(other)));
+                }
+                (other, Step::Item(index)) => {
+                    return Err(format!("cannot index {} with {index}", kind(other)));
+                }
             };
         }
         Ok(at)
@@ -78,7 +84,9 @@ impl StaticPath {
         for step in &self.steps {
             match step {
                 Step::Member(name) if is_word(name) => text.push_str(&format!(".{name}")),
-                Step::Member(name) if text.is_empty() => text.push_str(&format!(".[{}]", Value::from(name.as_str()))),
+                Step::Member(name) if text.is_empty() => {
+                    text.push_str(&format!(".[{}]", Value::from(name.as_str())))
+                }
                 Step::Member(name) => text.push_str(&format!("[{}]", Value::from(name.as_str()))),
                 Step::Item(index) if text.is_empty() => text.push_str(&format!(".[{index}]")),
                 Step::Item(index) => text.push_str(&format!("[{index}]")),
@@ -262,7 +270,9 @@ impl Uses {
             }
             Term::Call(name, arguments) => {
                 self.calls.insert(((*name).to_owned(), arguments.len()));
-                if !(arguments.is_empty() && matches!(*name, "true" | "false" | "null" | "empty" | "nan" | "infinite")) {
+                if !(arguments.is_empty()
+                    && matches!(*name, "true" | "false" | "null" | "empty" | "nan" | "infinite"))
+                {
                     self.whole(is_root);
                 }
                 arguments.iter().for_each(|argument| self.scan(argument, false));
@@ -276,7 +286,9 @@ impl Uses {
                 for (part, _) in &path.0 {
                     match part {
                         Part::Index(index) => self.scan(index, is_root),
-                        Part::Range(from, to) => from.iter().chain(to).for_each(|end| self.scan(end, is_root)),
+                        Part::Range(from, to) => {
+                            from.iter().chain(to).for_each(|end| self.scan(end, is_root))
+                        }
                     }
                 }
             }

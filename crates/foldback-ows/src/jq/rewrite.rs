@@ -47,8 +47,8 @@ impl<'s> Rewriter<'s, '_> {
         self.term(term, &[])
     }
 
-    fn boxed(&mut self, term: Box<Term<&'s str>>) -> Box<Term<&'s str>> {
-        Box::new(self.inner(*term))
+    fn boxed(&mut self, term: Term<&'s str>) -> Box<Term<&'s str>> {
+        Box::new(self.inner(term))
     }
 
     /// A term whose every output is counted.
@@ -73,15 +73,18 @@ impl<'s> Rewriter<'s, '_> {
                     // `{a}` is `{a: .a}`; a name that is computed is computed once for each.
                     (name, None) => {
                         let name = self.inner(name);
-                        let value = Term::Path(Box::new(Term::Id), Path(vec![(Part::Index(name.clone()), Opt::Essential)]));
+                        let value = Term::Path(
+                            Box::new(Term::Id),
+                            Path(vec![(Part::Index(name.clone()), Opt::Essential)]),
+                        );
                         (name, Some(value))
                     }
                     (name, Some(value)) => (self.inner(name), Some(self.counted(value))),
                 });
                 weighed(Term::Obj(entries.collect()))
             }
-            Term::Neg(inner) => Term::Neg(self.boxed(inner)),
-            Term::Label(name, inner) => Term::Label(name, self.boxed(inner)),
+            Term::Neg(inner) => Term::Neg(self.boxed(*inner)),
+            Term::Label(name, inner) => Term::Label(name, self.boxed(*inner)),
             Term::BinOp(left, op, right) => self.operation(*left, op, *right, tail),
             Term::Fold(name, items, pattern, rest) => {
                 let items = Box::new(self.counted(*items));
@@ -97,15 +100,18 @@ impl<'s> Rewriter<'s, '_> {
                 // An error's text may be as long as the value that caused it.
                 let handler = handler.map_or_else(|| call("empty", Vec::new()), |handler| *handler);
                 let handler = pipe(native("!weigh"), self.inner(handler));
-                Term::TryCatch(self.boxed(inner), Some(Box::new(handler)))
+                Term::TryCatch(self.boxed(*inner), Some(Box::new(handler)))
             }
             Term::IfThenElse(branches, otherwise) => {
-                let branches = branches.into_iter().map(|(condition, then)| (self.counted(condition), self.term(then, tail)));
+                let branches = branches
+                    .into_iter()
+                    .map(|(condition, then)| (self.counted(condition), self.term(then, tail)));
                 let branches = branches.collect();
                 Term::IfThenElse(branches, otherwise.map(|otherwise| Box::new(self.term(*otherwise, tail))))
             }
             Term::Def(definitions, body) => {
-                let definitions = definitions.into_iter().map(|definition| self.definition(definition, tail)).collect();
+                let definitions =
+                    definitions.into_iter().map(|definition| self.definition(definition, tail)).collect();
                 Term::Def(definitions, Box::new(self.term(*body, tail)))
             }
             Term::Call(name, arguments) => self.call(name, arguments, tail),
@@ -122,7 +128,7 @@ impl<'s> Rewriter<'s, '_> {
                     (part, opt)
                 });
                 let path = Path(parts.collect());
-                let path = Term::Path(self.boxed(base), path);
+                let path = Term::Path(self.boxed(*base), path);
                 if is_counted { ticked(path) } else { path }
             }
         }
@@ -175,7 +181,11 @@ impl<'s> Rewriter<'s, '_> {
     }
 
     /// A text with interpolations is a sum: each step of it pays.
-    fn text(&mut self, format: Option<&'s str>, parts: Vec<StrPart<&'s str, Term<&'s str>>>) -> Term<&'s str> {
+    fn text(
+        &mut self,
+        format: Option<&'s str>,
+        parts: Vec<StrPart<&'s str, Term<&'s str>>>,
+    ) -> Term<&'s str> {
         if parts.iter().all(|part| !matches!(part, StrPart::Term(_))) {
             return Term::Str(None, parts);
         }
@@ -244,7 +254,10 @@ impl<'s> Rewriter<'s, '_> {
             Pattern::Var(name) => Pattern::Var(name),
             Pattern::Arr(items) => Pattern::Arr(items.into_iter().map(|item| self.pattern(item)).collect()),
             Pattern::Obj(entries) => Pattern::Obj(
-                entries.into_iter().map(|(name, inner)| (pipe(self.counted(name), native("!index")), self.pattern(inner))).collect(),
+                entries
+                    .into_iter()
+                    .map(|(name, inner)| (pipe(self.counted(name), native("!index")), self.pattern(inner)))
+                    .collect(),
             ),
         }
     }
@@ -292,7 +305,7 @@ fn call<'s>(name: &'s str, arguments: Vec<Term<&'s str>>) -> Term<&'s str> {
     Term::Call(name, arguments)
 }
 
-fn native<'s>(name: &'s str) -> Term<&'s str> {
+fn native(name: &str) -> Term<&str> {
     Term::Call(name, Vec::new())
 }
 
@@ -304,10 +317,10 @@ fn pipe<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
     binary(left, BinaryOp::Pipe(None), right)
 }
 
-fn ticked<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn ticked(term: Term<&str>) -> Term<&str> {
     pipe(term, native("!tick"))
 }
 
-fn weighed<'s>(term: Term<&'s str>) -> Term<&'s str> {
+fn weighed(term: Term<&str>) -> Term<&str> {
     pipe(term, native("!weigh"))
 }

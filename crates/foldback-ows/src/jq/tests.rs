@@ -4,7 +4,8 @@ use super::*;
 use serde_json::json;
 
 fn eval(text: &str, input: Value) -> Result<Value, String> {
-    let filter = Filter::new(text, &["$context", "$item"]).map_err(|fault| format!("load: {}", fault.message))?;
+    let filter =
+        Filter::new(text, &["$context", "$item"]).map_err(|fault| format!("load: {}", fault.message))?;
     filter.eval(&input, &|name| Arc::new(json!({"name": name, "n": 2, "xs": [1, 2]})))
 }
 
@@ -147,12 +148,22 @@ fn no_expression_hangs_or_overflows() {
         "(\"a\" * 100000) | test(\"(a{1,1000}){1,1000}b\")",
         "[range(3000)] | combinations(5)",
         "[combinations(30)] | length",
-        &many, &sum, &both, &minus, &brackets, &tries, &object,
+        &many,
+        &sum,
+        &both,
+        &minus,
+        &brackets,
+        &tries,
+        &object,
     ] {
         let started = std::time::Instant::now();
         let result = eval(text, json!([1, 2, 3]));
         let name: String = text.chars().take(60).collect();
-        assert!(result.is_err(), "{name} gave {:?}", result.map(|v| v.to_string().chars().take(60).collect::<String>()));
+        assert!(
+            result.is_err(),
+            "{name} gave {:?}",
+            result.map(|v| v.to_string().chars().take(60).collect::<String>())
+        );
         assert!(started.elapsed().as_secs() < 20, "{name} took {:?}", started.elapsed());
     }
 }
@@ -204,7 +215,9 @@ fn the_deepest_expressions_fit_the_stack() {
 
 #[test]
 fn an_expression_copies_only_what_it_looks_at() {
-    let look = |text: &str| Filter::new(text, &["$context"]).map(|f| (f.input, f.variables)).map_err(|f| f.message).unwrap();
+    let look = |text: &str| {
+        Filter::new(text, &["$context"]).map(|f| (f.input, f.variables)).map_err(|f| f.message).unwrap()
+    };
     assert_eq!(look("true and $context.a.b == 1").0, Wanted::Nothing);
     let (input, variables) = look(".critique.score >= 0.8 and (.items | length > 3)");
     assert!(variables.is_empty());
@@ -220,10 +233,17 @@ fn an_expression_copies_only_what_it_looks_at() {
 
 #[test]
 fn a_condition_tells_its_reasons() {
-    let filter = Filter::new(".critique.score >= $context.least and (.tries | length) < 3", &["$context"]).map_err(|f| f.message).unwrap();
-    let reasons = filter.reasons(&json!({"critique": {"score": 0.55}, "tries": [1]}), &|_| Arc::new(json!({"least": 0.8})));
+    let filter = Filter::new(".critique.score >= $context.least and (.tries | length) < 3", &["$context"])
+        .map_err(|f| f.message)
+        .unwrap();
+    let reasons = filter
+        .reasons(&json!({"critique": {"score": 0.55}, "tries": [1]}), &|_| Arc::new(json!({"least": 0.8})));
     assert_eq!(
         reasons,
-        [(".critique.score".to_owned(), json!(0.55)), (".tries".to_owned(), json!([1])), ("$context.least".to_owned(), json!(0.8))]
+        [
+            (".critique.score".to_owned(), json!(0.55)),
+            (".tries".to_owned(), json!([1])),
+            ("$context.least".to_owned(), json!(0.8))
+        ]
     );
 }

@@ -1,18 +1,18 @@
 //! Reading of `call` tasks: HTTP, models, and functions that the definition declares.
 
-use foldback_core::{Effect, Recovery, RetryPolicy};
+use foldback_core::{Effect, Recovery};
 use serde_json::Value;
 
 use super::Reader;
+use super::llm::LLM;
 use super::value::{Allow, inside};
 use crate::problem::nearest;
 use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Data, Member, Node};
 
-const HTTP: [&str; 8] = ["method", "endpoint", "headers", "query", "body", "output", "redirect", "authentication"];
-const LLM: [&str; 10] =
-    ["model", "system", "template", "vars", "messages", "temperature", "seed", "max_tokens", "schema", "tools"];
+const HTTP: [&str; 8] =
+    ["method", "endpoint", "headers", "query", "body", "output", "redirect", "authentication"];
 /// Members that a call and the function it calls may both give; the call's win one by one.
 const MERGED: [&str; 3] = ["headers", "query", "vars"];
 const METHODS: [&str; 8] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
@@ -57,7 +57,11 @@ impl<'a> Reader<'a> {
             return self.report.hinted(own, format!("`call: {name}` is not supported"), *hint);
         }
         if name.contains('@') || name.contains("://") {
-            return self.report.hinted(own, "functions of a catalog are not supported", "declare the function under `use.functions`");
+            return self.report.hinted(
+                own,
+                "functions of a catalog are not supported",
+                "declare the function under `use.functions`",
+            );
         }
         let known: Vec<&str> = self.functions.keys().copied().chain(["http", "llm"]).collect();
         let hint = match nearest(name, known.iter().copied()) {
@@ -72,11 +76,17 @@ impl<'a> Reader<'a> {
         if self.map(node, &format!("the function `{name}`")).is_none() {
             return;
         }
-        if let Some(kind) = ["input", "output", "export", "if", "then"].into_iter().find(|kind| node.get(kind).is_some()) {
+        if let Some(kind) =
+            ["input", "output", "export", "if", "then"].into_iter().find(|kind| node.get(kind).is_some())
+        {
             self.refuse(node, kind, &format!("`{kind}` of a function"), "say it at the tasks that call it");
         }
         if matches!(name, "http") || is_llm(name) || REFUSED.iter().any(|(refused, _)| *refused == name) {
-            self.report.hinted(node, format!("`{name}` is a call of its own"), "give the function another name");
+            self.report.hinted(
+                node,
+                format!("`{name}` is a call of its own"),
+                "give the function another name",
+            );
         }
         if node.get("call").is_none() && node.get("run").is_none() {
             let hint = "a function is one `call: http`, `call: llm` or `run`";
@@ -98,7 +108,11 @@ impl<'a> Reader<'a> {
             (_, Some(_)) => &[],
             (name, None) => {
                 if let Some(call) = function.get("call") {
-                    self.report.hinted(call, format!("a function calls http or llm, not `{name}`"), "call the other function in the task itself");
+                    self.report.hinted(
+                        call,
+                        format!("a function calls http or llm, not `{name}`"),
+                        "call the other function in the task itself",
+                    );
                 }
                 return None;
             }
@@ -129,7 +143,11 @@ impl<'a> Reader<'a> {
 
     fn http(&mut self, with: &Node) -> Option<StepTask> {
         if with.get("call").is_some() {
-            self.report.hinted(with, "`call: http` needs `with`", "write with: { method: get, endpoint: https://… }");
+            self.report.hinted(
+                with,
+                "`call: http` needs `with`",
+                "write with: { method: get, endpoint: https://… }",
+            );
             return None;
         }
         self.only(with, "`call: http`", &HTTP[..7]);
@@ -137,7 +155,10 @@ impl<'a> Reader<'a> {
             let text = self.text(node, "`method`")?.to_ascii_uppercase();
             let method = METHODS.iter().find(|method| **method == text).copied();
             if method.is_none() {
-                let hint = nearest(&text, METHODS).map_or_else(|| format!("one of: {}", METHODS.join(", ")), |near| format!("did you mean `{near}`?"));
+                let hint = nearest(&text, METHODS).map_or_else(
+                    || format!("one of: {}", METHODS.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 self.report.hinted(node, format!("`{text}` is no method"), hint);
             }
             method
@@ -187,11 +208,21 @@ impl<'a> Reader<'a> {
             (None, "PUT" | "DELETE") => Recovery::Retry,
             (None, _) => Recovery::Operator,
         };
-        Some(StepTask { kind: "http", parts, arguments: None, lists: &[], effect, recovery, timeout_ms: None, retry: None })
+        Some(StepTask {
+            kind: "http",
+            parts,
+            arguments: None,
+            lists: &[],
+            effect,
+            recovery,
+            timeout_ms: None,
+            retry: None,
+        })
     }
 
     fn authentication(&mut self, node: &Node) -> Option<Template> {
-        const HINT: &str = "write { bearer: { token: ${ $secrets.NAME } } } or { basic: { username: …, password: … } }";
+        const HINT: &str =
+            "write { bearer: { token: ${ $secrets.NAME } } } or { basic: { username: …, password: … } }";
         let members = self.map(node, "`authentication`")?;
         let [member] = members else {
             self.report.hinted(node, "`authentication` has one scheme", HINT);
@@ -201,7 +232,11 @@ impl<'a> Reader<'a> {
             "bearer" => &["token"],
             "basic" => &["username", "password"],
             other => {
-                self.report.hinted(&member.value.at(member.key), format!("the authentication `{other}` is not supported"), HINT);
+                self.report.hinted(
+                    &member.value.at(member.key),
+                    format!("the authentication `{other}` is not supported"),
+                    HINT,
+                );
                 return None;
             }
         };
@@ -219,129 +254,6 @@ impl<'a> Reader<'a> {
         }
         Some(Template::Object(object))
     }
-
-    fn llm(&mut self, with: &Node) -> Option<StepTask> {
-        if with.get("call").is_some() {
-            self.report.hinted(with, "`call: llm` needs `with`", "write with: { model: openai/gpt-5-mini, template: … }");
-            return None;
-        }
-        self.only(with, "`call: llm`", &LLM);
-        self.required(with, "`call: llm`", "model").and_then(|model| {
-            let text = self.text(model, "`model`")?;
-            if inside(text).is_none() {
-                match text.split_once('/') {
-                    Some((provider, name)) if !provider.is_empty() && !name.is_empty() => {
-                        let found = (text.to_owned(), model.line, model.column);
-                        if !self.models.contains(&found) {
-                            self.models.push(found);
-                        }
-                    }
-                    _ => self.report.hinted(model, format!("`{text}` is no model"), "write provider/model: openai/gpt-5-mini"),
-                }
-            }
-            Some(())
-        });
-        match (with.get("template"), with.get("messages")) {
-            (Some(template), None) => self.prompt(template, with.get("vars")),
-            (None, Some(_)) => {
-                if let Some(vars) = with.member("vars") {
-                    let at = vars.value.at(vars.key);
-                    self.report.hinted(&at, "`vars` belong to a `template`", "write the values into the messages: ${ … }");
-                }
-            }
-            (Some(_), Some(messages)) => {
-                self.report.hinted(messages, "`call: llm` has one of `template` and `messages`", "leave one out");
-            }
-            (None, None) => self.report.hinted(with, "`call: llm` needs `template` or `messages`", "write template: Write about {topic}."),
-        }
-        let mut parts = Vec::new();
-        for name in LLM {
-            let Some(node) = with.get(name) else { continue };
-            let allow = match name {
-                // A prompt may hold whatever it likes; it is an expression only as a whole.
-                "template" | "system" => Allow::ForeignText,
-                _ => Allow::Expressions,
-            };
-            let is_expression = node.as_str().is_some_and(|text| inside(text).is_some());
-            let is_right = is_expression
-                || match name {
-                    "model" | "system" | "template" => node.as_str().is_some(),
-                    "vars" | "schema" => node.as_map().is_some(),
-                    "messages" | "tools" => node.as_list().is_some(),
-                    _ => node.as_scalar().is_some_and(Value::is_number),
-                };
-            if !is_right {
-                self.report.problem(node, format!("`{name}` cannot be {}", node.kind()));
-            }
-            let template = match allow {
-                Allow::ForeignText if !is_expression => Template::constant(node.to_value()),
-                _ => self.template(node, Allow::Expressions),
-            };
-            parts.push((name, Part::Value(template)));
-        }
-        Some(StepTask {
-            kind: "llm",
-            parts,
-            arguments: None,
-            lists: &["messages"],
-            effect: Effect::Read,
-            recovery: Recovery::Operator,
-            timeout_ms: None,
-            retry: Some(RetryPolicy::model()),
-        })
-    }
-
-    /// Each `{name}` of a prompt needs a variable, and each variable a place.
-    fn prompt(&mut self, template: &Node, vars: Option<&Node>) {
-        let Some(text) = template.as_str().filter(|text| inside(text).is_none()) else { return };
-        let places = places(text);
-        let empty: &[Member] = &[];
-        let given = match vars {
-            None => empty,
-            Some(vars) => match vars.as_map() {
-                Some(members) => members,
-                // Computed variables are known only when they are.
-                None => return,
-            },
-        };
-        for name in &places {
-            if !given.iter().any(|member| member.name == *name) {
-                let hint = match nearest(name, given.iter().map(|m| m.name.as_str())) {
-                    Some(near) => format!("did you mean `{{{near}}}`? To write a brace, double it: {{{{"),
-                    None => format!("add `vars: {{ {name}: … }}`; to write a brace, double it: {{{{"),
-                };
-                self.report.hinted(template, format!("the template names `{{{name}}}`, and `vars` does not"), hint);
-            }
-        }
-        for member in given {
-            if !places.contains(&member.name) {
-                let at = member.value.at(member.key);
-                let hint = format!("write {{{}}} where it belongs, or leave it out", member.name);
-                self.report.warning(&at, format!("the template does not use `{}`", member.name), hint);
-            }
-        }
-    }
-}
-
-/// The names in `{name}` places of a prompt. `{{` and `}}` are braces; a brace before anything
-/// but a name is one too, so that JSON can stand in a prompt.
-fn places(text: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let mut rest = text;
-    while let Some(open) = rest.find('{') {
-        rest = &rest[open + 1..];
-        if let Some(after) = rest.strip_prefix('{') {
-            rest = after;
-            continue;
-        }
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let name = &rest[..end];
-        let is_name = rest[end..].starts_with('}') && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if is_name && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    names
 }
 
 /// A function's `with` with the call's members put over it.
@@ -359,15 +271,4 @@ fn merge(with: &Node, own: Vec<Member>) -> Node {
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
     Node { data: Data::Map(members), ..with.hollow() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::places;
-
-    #[test]
-    fn a_prompt_names_its_places() {
-        assert_eq!(places("Write about {topic} for {who}, {topic}."), ["topic", "who"]);
-        assert!(places("{{topic}} {\"a\": 1} {} { x } {1}").is_empty());
-    }
 }

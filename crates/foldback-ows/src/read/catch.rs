@@ -30,7 +30,8 @@ impl<'a> Reader<'a> {
         let as_ = self.variable(catch.get("as"), "error");
         self.bound.push(as_.clone());
         let when = catch.get("when").map(|node| self.expression(node, "`when`", Allow::Expressions));
-        let except_when = catch.get("exceptWhen").map(|node| self.expression(node, "`exceptWhen`", Allow::Expressions));
+        let except_when =
+            catch.get("exceptWhen").map(|node| self.expression(node, "`exceptWhen`", Allow::Expressions));
         let retry = catch.get("retry").map(|node| self.retry_reference(node));
         let handler = catch.get("do").map(|list| self.task_list(list, "do"));
         self.bound.pop();
@@ -48,11 +49,19 @@ impl<'a> Reader<'a> {
     }
 
     fn retry_reference(&mut self, node: &Node) -> Option<RetryTask> {
-        let Some(name) = node.as_str() else { return self.retry_policy(node) };
+        let Some(name) = node.as_str() else {
+            return self.retry_policy(node);
+        };
         match self.retries.get(name).copied() {
             Some(policy) => self.retry_policy(policy),
             None => {
-                self.unknown_name(node, "retry policy", name, "use.retries", &self.retries.keys().copied().collect::<Vec<_>>());
+                self.unknown_name(
+                    node,
+                    "retry policy",
+                    name,
+                    "use.retries",
+                    &self.retries.keys().copied().collect::<Vec<_>>(),
+                );
                 None
             }
         }
@@ -70,14 +79,16 @@ impl<'a> Reader<'a> {
         self.map(node, "a retry policy")?;
         self.only(node, "a retry policy", &["when", "exceptWhen", "delay", "backoff", "limit", "jitter"]);
         let when = node.get("when").map(|node| self.expression(node, "`when`", Allow::Expressions));
-        let except_when = node.get("exceptWhen").map(|node| self.expression(node, "`exceptWhen`", Allow::Expressions));
+        let except_when =
+            node.get("exceptWhen").map(|node| self.expression(node, "`exceptWhen`", Allow::Expressions));
         let delay = node.get("delay").map(|node| self.delay(node, "`delay`"));
         let backoff = node.get("backoff").map_or(Some(Backoff::Constant), |node| self.backoff(node));
         let count = node.get("limit").and_then(|limit| self.retry_limit(limit));
         let jitter = node.get("jitter").and_then(|jitter| {
             self.map(jitter, "`jitter`")?;
             self.only(jitter, "`jitter`", &["from", "to"]);
-            let from = self.required(jitter, "`jitter`", "from").and_then(|node| self.duration(node, "`from`"))?;
+            let from =
+                self.required(jitter, "`jitter`", "from").and_then(|node| self.duration(node, "`from`"))?;
             let to = self.required(jitter, "`jitter`", "to").and_then(|node| self.duration(node, "`to`"))?;
             Some((from.min(to), from.max(to)))
         });
@@ -95,12 +106,21 @@ impl<'a> Reader<'a> {
         let members = self.map(node, "`backoff`")?;
         self.only(node, "`backoff`", &["constant", "linear", "exponential"]);
         let [member] = members else {
-            self.report.hinted(node, "`backoff` is one of constant, linear, exponential", "write backoff: { exponential: {} }");
+            self.report.hinted(
+                node,
+                "`backoff` is one of constant, linear, exponential",
+                "write backoff: { exponential: {} }",
+            );
             return None;
         };
-        let is_empty = member.value.as_map().is_some_and(<[_]>::is_empty) || member.value.as_scalar().is_some_and(serde_json::Value::is_null);
+        let is_empty = member.value.as_map().is_some_and(<[_]>::is_empty)
+            || member.value.as_scalar().is_some_and(serde_json::Value::is_null);
         if !is_empty {
-            self.report.hinted(&member.value, "a backoff has no settings of its own", "write {}; the factor is 2, the step is the delay");
+            self.report.hinted(
+                &member.value,
+                "a backoff has no settings of its own",
+                "write {}; the factor is 2, the step is the delay",
+            );
         }
         match member.name.as_str() {
             "linear" => Some(Backoff::Linear),
@@ -116,18 +136,31 @@ impl<'a> Reader<'a> {
         let attempt = limit.get("attempt")?;
         self.map(attempt, "`attempt`")?;
         self.only(attempt, "`attempt`", &["count", "duration"]);
-        self.refuse(attempt, "duration", "a limit of an attempt's duration", "set `timeout` on the call and run tasks inside");
+        self.refuse(
+            attempt,
+            "duration",
+            "a limit of an attempt's duration",
+            "set `timeout` on the call and run tasks inside",
+        );
         let count = attempt.get("count")?;
         self.number(count, "`count`")
     }
 
     /// An error by name or in place.
     pub(super) fn error_reference(&mut self, node: &Node) -> Option<ErrorTemplate> {
-        let Some(name) = node.as_str() else { return self.error_template(node) };
+        let Some(name) = node.as_str() else {
+            return self.error_template(node);
+        };
         match self.errors.get(name).copied() {
             Some(error) => self.error_template(error),
             None => {
-                self.unknown_name(node, "error", name, "use.errors", &self.errors.keys().copied().collect::<Vec<_>>());
+                self.unknown_name(
+                    node,
+                    "error",
+                    name,
+                    "use.errors",
+                    &self.errors.keys().copied().collect::<Vec<_>>(),
+                );
                 None
             }
         }
@@ -136,15 +169,24 @@ impl<'a> Reader<'a> {
     pub(super) fn error_template(&mut self, node: &Node) -> Option<ErrorTemplate> {
         self.map(node, "an error")?;
         self.only(node, "an error", &ERROR);
-        let type_ = self.required(node, "an error", "type").map(|node| self.template(node, Allow::Expressions));
+        let type_ =
+            self.required(node, "an error", "type").map(|node| self.template(node, Allow::Expressions));
         let status = self.required(node, "an error", "status").map(|node| {
-            let is_status = node.as_scalar().is_some_and(|v| v.as_u64().is_some_and(|n| (100..=599).contains(&n)) || v.is_string());
+            let is_status = node
+                .as_scalar()
+                .is_some_and(|v| v.as_u64().is_some_and(|n| (100..=599).contains(&n)) || v.is_string());
             if !is_status {
-                self.report.hinted(node, "`status` is a number from 100 to 599", "as in HTTP: 400 for the caller's fault, 500 for ours");
+                self.report.hinted(
+                    node,
+                    "`status` is a number from 100 to 599",
+                    "as in HTTP: 400 for the caller's fault, 500 for ours",
+                );
             }
             self.template(node, Allow::Expressions)
         });
-        let mut optional = |name: &str| -> Option<Template> { node.get(name).map(|node| self.template(node, Allow::Expressions)) };
+        let mut optional = |name: &str| -> Option<Template> {
+            node.get(name).map(|node| self.template(node, Allow::Expressions))
+        };
         let (title, detail, instance) = (optional("title"), optional("detail"), optional("instance"));
         Some(ErrorTemplate { type_: type_?, status: status?, title, detail, instance })
     }

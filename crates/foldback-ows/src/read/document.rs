@@ -21,8 +21,18 @@ impl<'a> Reader<'a> {
             Some(document) => self.identity(document),
             None => String::new(),
         };
-        self.refuse(root, "schedule", "`schedule`", "start the workflow from outside: cron and `foldback run`, or a service");
-        self.refuse(root, "timeout", "a timeout of the whole workflow", "set `timeout` on the call and run tasks");
+        self.refuse(
+            root,
+            "schedule",
+            "`schedule`",
+            "start the workflow from outside: cron and `foldback run`, or a service",
+        );
+        self.refuse(
+            root,
+            "timeout",
+            "a timeout of the whole workflow",
+            "set `timeout` on the call and run tasks",
+        );
         if let Some(evaluate) = root.get("evaluate") {
             self.evaluate(evaluate);
         }
@@ -43,7 +53,8 @@ impl<'a> Reader<'a> {
     }
 
     fn identity(&mut self, document: &Node) -> String {
-        const MEMBERS: [&str; 8] = ["dsl", "namespace", "name", "version", "title", "summary", "tags", "metadata"];
+        const MEMBERS: [&str; 8] =
+            ["dsl", "namespace", "name", "version", "title", "summary", "tags", "metadata"];
         if self.map(document, "`document`").is_none() {
             return String::new();
         }
@@ -63,7 +74,11 @@ impl<'a> Reader<'a> {
         for (text, member) in [(namespace, "namespace"), (name, "name")] {
             let is_name = |text: &str| {
                 let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
-                !text.is_empty() && text.len() <= 63 && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+                !text.is_empty()
+                    && text.len() <= 63
+                    && text.chars().all(is_inner)
+                    && !text.starts_with('-')
+                    && !text.ends_with('-')
             };
             if let (Some(text), Some(node)) = (text, document.get(member))
                 && !is_name(text)
@@ -87,7 +102,9 @@ impl<'a> Reader<'a> {
         if self.map(metadata, "`metadata`").is_none() {
             return;
         }
-        let Some(ours) = metadata.get("foldback") else { return };
+        let Some(ours) = metadata.get("foldback") else {
+            return;
+        };
         if self.map(ours, "`metadata.foldback`").is_none() {
             return;
         }
@@ -118,8 +135,16 @@ impl<'a> Reader<'a> {
     }
 
     fn shared(&mut self, shared: &'a Node) {
-        const MEMBERS: [&str; 8] =
-            ["authentications", "catalogs", "errors", "extensions", "functions", "retries", "secrets", "timeouts"];
+        const MEMBERS: [&str; 8] = [
+            "authentications",
+            "catalogs",
+            "errors",
+            "extensions",
+            "functions",
+            "retries",
+            "secrets",
+            "timeouts",
+        ];
         if self.map(shared, "`use`").is_none() {
             return;
         }
@@ -127,7 +152,12 @@ impl<'a> Reader<'a> {
         let inline = "write `authentication` at the endpoint: { bearer: { token: ${ $secrets.NAME } } }";
         self.refuse(shared, "authentications", "`use.authentications`", inline);
         self.refuse(shared, "catalogs", "`use.catalogs`", "declare the function under `use.functions`");
-        self.refuse(shared, "extensions", "`use.extensions`", "write the tasks before or after where they belong");
+        self.refuse(
+            shared,
+            "extensions",
+            "`use.extensions`",
+            "write the tasks before or after where they belong",
+        );
         let secrets = match shared.get("secrets") {
             Some(node) => self.list(node, "`use.secrets`"),
             None => &[],
@@ -161,7 +191,9 @@ impl<'a> Reader<'a> {
     }
 
     fn named(&mut self, shared: &'a Node, member: &str) -> std::collections::BTreeMap<&'a str, &'a Node> {
-        let Some(node) = shared.get(member) else { return Default::default() };
+        let Some(node) = shared.get(member) else {
+            return Default::default();
+        };
         let members = self.map(node, &format!("`use.{member}`")).unwrap_or_default();
         members.iter().map(|m| (m.name.as_str(), &m.value)).collect()
     }
@@ -180,7 +212,12 @@ impl<'a> Reader<'a> {
     pub(super) fn from(&mut self, input: &Node) -> Option<crate::template::Template> {
         self.map(input, "`input`")?;
         self.only(input, "`input`", &["from", "schema"]);
-        self.refuse(input, "schema", "a schema of the input", "planned; until then check the input in a first task");
+        self.refuse(
+            input,
+            "schema",
+            "a schema of the input",
+            "planned; until then check the input in a first task",
+        );
         let from = input.get("from")?;
         self.shaping(from, "`from`", Allow::Expressions)
     }
@@ -189,7 +226,12 @@ impl<'a> Reader<'a> {
     pub(super) fn output_as(&mut self, output: &Node) -> Option<crate::template::Template> {
         self.map(output, "`output` or `export`")?;
         self.only(output, "`output` or `export`", &["as", "schema"]);
-        self.refuse(output, "schema", "a schema of the output", "planned; a model call takes a `schema` in its `with`");
+        self.refuse(
+            output,
+            "schema",
+            "a schema of the output",
+            "planned; a model call takes a `schema` in its `with`",
+        );
         let as_ = output.get("as")?;
         self.shaping(as_, "`as`", Allow::Output)
     }

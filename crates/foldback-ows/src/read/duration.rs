@@ -10,8 +10,13 @@ use crate::tree::{Data, Node};
 /// The longest wait: a hundred years, in ms.
 const DURATION_MAX_MS: u64 = 100 * 365 * 24 * 3_600 * 1_000;
 
-const UNITS: [(&str, u64); 5] =
-    [("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1_000), ("milliseconds", 1)];
+const UNITS: [(&str, u64); 5] = [
+    ("days", 86_400_000),
+    ("hours", 3_600_000),
+    ("minutes", 60_000),
+    ("seconds", 1_000),
+    ("milliseconds", 1),
+];
 
 impl Reader<'_> {
     /// A duration that may be computed.
@@ -26,7 +31,11 @@ impl Reader<'_> {
     /// A duration that stands in the definition, in ms.
     pub(super) fn duration(&mut self, node: &Node, what: &str) -> Option<u64> {
         if let Data::Map(_) = node.data {
+            let problems = self.report.problems.len();
             self.only(node, what, &UNITS.map(|(name, _)| name));
+            if self.report.problems.len() > problems {
+                return None;
+            }
         }
         match to_ms(&node.to_value()) {
             Ok(ms) => Some(ms),
@@ -53,9 +62,12 @@ pub(crate) fn to_ms(value: &Value) -> Result<u64, String> {
             ms
         }
         Value::String(text) => iso8601(text).ok_or_else(|| {
-            let is_calendar = text.starts_with('P') && text.split('T').next().is_some_and(|days| days.contains(['Y', 'M']));
+            let is_calendar =
+                text.starts_with('P') && text.split('T').next().is_some_and(|days| days.contains(['Y', 'M']));
             match is_calendar {
-                true => format!("`{text}` counts in years or months, which are not equally long; count in days"),
+                true => {
+                    format!("`{text}` counts in years or months, which are not equally long; count in days")
+                }
                 false => format!("`{text}` is no duration"),
             }
         })?,
@@ -83,7 +95,9 @@ fn iso8601(text: &str) -> Option<f64> {
 fn parts(mut text: &str, units: &[(char, f64)]) -> Option<f64> {
     let mut total = 0.0;
     for (letter, ms) in units {
-        let Some((number, rest)) = text.split_once(*letter) else { continue };
+        let Some((number, rest)) = text.split_once(*letter) else {
+            continue;
+        };
         if !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
             return None;
         }

@@ -8,6 +8,7 @@ mod call;
 mod catch;
 mod document;
 mod duration;
+mod llm;
 mod run;
 mod task;
 mod value;
@@ -137,8 +138,13 @@ impl<'a> Reader<'a> {
         let text = self.text(node, what)?;
         let word = words.iter().find(|word| **word == text).copied();
         if word.is_none() {
-            let hint = nearest(text, words.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            self.report.hinted(node, format!("{what} cannot be `{text}`"), format!("one of: {}{hint}", words.join(", ")));
+            let hint = nearest(text, words.iter().copied())
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            self.report.hinted(
+                node,
+                format!("{what} cannot be `{text}`"),
+                format!("one of: {}{hint}", words.join(", ")),
+            );
         }
         word
     }

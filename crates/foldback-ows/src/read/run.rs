@@ -17,7 +17,12 @@ impl Reader<'_> {
     pub(super) fn run(&mut self, node: &Node, own: &Node) -> Option<StepTask> {
         self.map(own, "`run`")?;
         self.only(own, "`run`", &["shell", "script", "container", "workflow", "await", "return"]);
-        self.refuse(own, "container", "`run: container`", "run the container from a shell command: run: { shell: { command: docker run … } }");
+        self.refuse(
+            own,
+            "container",
+            "`run: container`",
+            "run the container from a shell command: run: { shell: { command: docker run … } }",
+        );
         self.refuse(own, "workflow", "`run: workflow`", "planned; until then put the tasks into a `do`");
         if own.get("await").is_some_and(|node| node.as_scalar() != Some(&Value::Bool(true))) {
             self.refuse(own, "await", "`await: false`", "leave it out: a step is over when its process is");
@@ -35,7 +40,11 @@ impl Reader<'_> {
             }
             (None, None) => {
                 if !["container", "workflow"].iter().any(|name| own.get(name).is_some()) {
-                    self.report.hinted(own, "`run` does not say what", "write shell: { command: … } or script: { language: python, code: … }");
+                    self.report.hinted(
+                        own,
+                        "`run` does not say what",
+                        "write shell: { command: … } or script: { language: python, code: … }",
+                    );
                 }
                 return None;
             }
@@ -67,7 +76,9 @@ impl Reader<'_> {
     fn script(&mut self, script: &Node) -> Option<Vec<(&'static str, Part)>> {
         self.map(script, "`script`")?;
         self.only(script, "`script`", &["language", "code", "source", "arguments", "environment", "stdin"]);
-        let language = self.required(script, "`script`", "language").and_then(|node| self.word(node, "`language`", &["python"]));
+        let language = self
+            .required(script, "`script`", "language")
+            .and_then(|node| self.word(node, "`language`", &["python"]));
         let code = match script.get("code") {
             Some(code) => {
                 self.text(code, "`code`")?;
@@ -76,7 +87,11 @@ impl Reader<'_> {
             }
             None => {
                 if script.get("source").is_none() {
-                    self.report.hinted(script, "`script` needs `code`", "write code: | … or source: { file: … }");
+                    self.report.hinted(
+                        script,
+                        "`script` needs `code`",
+                        "write code: | … or source: { file: … }",
+                    );
                 }
                 return None;
             }
@@ -95,7 +110,9 @@ impl Reader<'_> {
     fn process(&mut self, node: &Node) -> Vec<(&'static str, Part)> {
         let mut parts = Vec::new();
         if let Some(arguments) = node.get("arguments") {
-            if arguments.as_list().is_none() && arguments.as_str().is_none_or(|t| super::value::inside(t).is_none()) {
+            if arguments.as_list().is_none()
+                && arguments.as_str().is_none_or(|t| super::value::inside(t).is_none())
+            {
                 self.report.hinted(arguments, "`arguments` is a list", "write arguments: [ first, second ]");
             }
             parts.push(("arguments", Part::Value(self.template(arguments, Allow::ForeignText))));
@@ -103,7 +120,8 @@ impl Reader<'_> {
         if let Some(environment) = node.get("environment") {
             let is_expression = environment.as_str().is_some_and(|t| super::value::inside(t).is_some());
             if environment.as_map().is_none() && !is_expression {
-                self.report.problem(environment, format!("`environment` is an object, not {}", environment.kind()));
+                self.report
+                    .problem(environment, format!("`environment` is an object, not {}", environment.kind()));
             }
             parts.push(("environment", Part::Value(self.template(environment, Allow::ForeignText))));
         }
@@ -118,11 +136,15 @@ impl Reader<'_> {
         if let Some(timeout) = node.get("timeout") {
             step.timeout_ms = self.timeout(timeout);
         }
-        let Some(metadata) = node.get("metadata") else { return step };
+        let Some(metadata) = node.get("metadata") else {
+            return step;
+        };
         if self.map(metadata, "`metadata`").is_none() {
             return step;
         }
-        let Some(ours) = metadata.get("foldback") else { return step };
+        let Some(ours) = metadata.get("foldback") else {
+            return step;
+        };
         if self.map(ours, "`metadata.foldback`").is_none() {
             return step;
         }
@@ -151,7 +173,11 @@ impl Reader<'_> {
             if count == 0 {
                 self.report.problem(attempts, "`attempts` is at least 1");
             }
-            let policy = step.retry.take().unwrap_or(RetryPolicy { delay_ms: 500, max_delay_ms: 60_000, ..RetryPolicy::default() });
+            let policy = step.retry.take().unwrap_or(RetryPolicy {
+                delay_ms: 500,
+                max_delay_ms: 60_000,
+                ..RetryPolicy::default()
+            });
             step.retry = Some(RetryPolicy { attempts: u32::try_from(count).unwrap_or(u32::MAX), ..policy });
         }
         step
@@ -159,11 +185,19 @@ impl Reader<'_> {
 
     /// A timeout by name or in place, in ms.
     fn timeout(&mut self, node: &Node) -> Option<u64> {
-        let Some(name) = node.as_str() else { return self.timeout_definition(node) };
+        let Some(name) = node.as_str() else {
+            return self.timeout_definition(node);
+        };
         match self.timeouts.get(name).copied() {
             Some(timeout) => self.timeout_definition(timeout),
             None => {
-                self.unknown_name(node, "timeout", name, "use.timeouts", &self.timeouts.keys().copied().collect::<Vec<_>>());
+                self.unknown_name(
+                    node,
+                    "timeout",
+                    name,
+                    "use.timeouts",
+                    &self.timeouts.keys().copied().collect::<Vec<_>>(),
+                );
                 None
             }
         }

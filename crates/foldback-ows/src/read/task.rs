@@ -54,7 +54,11 @@ impl Reader<'_> {
             }
             self.key_bytes += name.len() + KEY_SLACK;
             if self.key_bytes > limits::KEY_MAX_BYTES {
-                self.report.hinted(node, "the names down to this task are too long together", "shorten them, or nest less");
+                self.report.hinted(
+                    node,
+                    "the names down to this task are too long together",
+                    "shorten them, or nest less",
+                );
             }
             tasks.extend(self.task(name, node, &names));
             self.key_bytes -= name.len() + KEY_SLACK;
@@ -74,9 +78,17 @@ impl Reader<'_> {
         let at = member.value.at(member.key);
         let name = member.name.as_str();
         if name.is_empty() || name.contains(key::RESERVED) || name.chars().any(char::is_control) {
-            self.report.hinted(&at, format!("`{name}` is no name"), "names are keys: they are not empty and have none of / [ ] # !");
+            self.report.hinted(
+                &at,
+                format!("`{name}` is no name"),
+                "names are keys: they are not empty and have none of / [ ] # !",
+            );
         } else if FLOW_WORDS.contains(&name) {
-            self.report.hinted(&at, format!("`{name}` says where to go and is no name"), "choose another name");
+            self.report.hinted(
+                &at,
+                format!("`{name}` says where to go and is no name"),
+                "choose another name",
+            );
         } else if name.len() > 128 {
             self.report.hinted(&at, "the name is too long", "at most 128 bytes");
         }
@@ -89,11 +101,16 @@ impl Reader<'_> {
         let found: Vec<_> = KINDS.iter().filter(|(kind, _)| given(kind)).collect();
         let Some((kind, more)) = found.first() else {
             let words: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
-            let near = members.iter().find_map(|m| nearest(&m.name, words.iter().copied()).map(|near| (m, near)));
+            let near =
+                members.iter().find_map(|m| nearest(&m.name, words.iter().copied()).map(|near| (m, near)));
             match near.filter(|(m, _)| !COMMON.contains(&m.name.as_str())) {
                 Some((member, near)) => {
                     let at = member.value.at(member.key);
-                    self.report.hinted(&at, format!("there is no task `{}`", member.name), format!("did you mean `{near}`?"));
+                    self.report.hinted(
+                        &at,
+                        format!("there is no task `{}`", member.name),
+                        format!("did you mean `{near}`?"),
+                    );
                 }
                 None => {
                     let hint = format!("one of: {}", words.join(", "));
@@ -112,7 +129,12 @@ impl Reader<'_> {
         let export = node.get("export").and_then(|node| self.output_as(node));
         let then = self.flow(node.get("then"), siblings);
         if !matches!(*kind, "call" | "run") {
-            self.refuse(node, "timeout", &format!("a timeout of a {kind} task"), "set `timeout` on the call and run tasks inside it");
+            self.refuse(
+                node,
+                "timeout",
+                &format!("a timeout of a {kind} task"),
+                "set `timeout` on the call and run tasks inside it",
+            );
             self.other_metadata(node);
         }
         if self.report.problems.len() > problems {
@@ -145,7 +167,12 @@ impl Reader<'_> {
                 None
             }
             "listen" => {
-                self.refuse(node, "listen", "`listen`", "planned; until then ask with `call: http` in a loop with a `wait`");
+                self.refuse(
+                    node,
+                    "listen",
+                    "`listen`",
+                    "planned; until then ask with `call: http` in a loop with a `wait`",
+                );
                 None
             }
             _ => None,
@@ -158,7 +185,11 @@ impl Reader<'_> {
             Data::Map(members) if !members.is_empty() => Some(self.template(own, Allow::Expressions)),
             Data::Scalar(_) if is_expression => Some(self.template(own, Allow::Expressions)),
             Data::Scalar(_) | Data::List(_) | Data::Map(_) => {
-                self.report.hinted(own, "`set` takes an object or an expression", "write set: { name: value } or set: ${ … }");
+                self.report.hinted(
+                    own,
+                    "`set` takes an object or an expression",
+                    "write set: { name: value } or set: ${ … }",
+                );
                 None
             }
         }
@@ -192,8 +223,14 @@ impl Reader<'_> {
         let full = format!("${name}");
         if let Some(node) = node {
             if !is_word {
-                self.report.hinted(node, format!("`{name}` is no name of a variable"), "letters, digits and _");
-            } else if super::VARIABLES.contains(&full.as_str()) || matches!(name, "output" | "secrets" | "ENV") {
+                self.report.hinted(
+                    node,
+                    format!("`{name}` is no name of a variable"),
+                    "letters, digits and _",
+                );
+            } else if super::VARIABLES.contains(&full.as_str())
+                || matches!(name, "output" | "secrets" | "ENV")
+            {
                 self.report.hinted(node, format!("`${name}` has a meaning already"), "choose another name");
             }
         }
@@ -213,7 +250,11 @@ impl Reader<'_> {
         for (item, task) in branches.as_list().unwrap_or_default().iter().zip(&list.tasks) {
             if task.then != Flow::Continue {
                 let at = item.as_map().and_then(|m| m.first()).map_or(item, |m| &m.value);
-                self.report.hinted(at, "a branch of a fork leads nowhere", "leave `then` out, or put the tasks into a `do` inside the branch");
+                self.report.hinted(
+                    at,
+                    "a branch of a fork leads nowhere",
+                    "leave `then` out, or put the tasks into a `do` inside the branch",
+                );
             }
         }
         Some(list)
@@ -238,14 +279,23 @@ impl Reader<'_> {
             self.required(node, &format!("the case `{name}`"), "then");
             let when = node.get("when").map(|node| self.expression(node, "`when`", Allow::Expressions));
             let when_text = node.get("when").and_then(Node::as_str).unwrap_or_default();
-            let when_text = super::value::inside(when_text).map_or(when_text, |(_, inner)| inner).trim().to_owned();
+            let when_text =
+                super::value::inside(when_text).map_or(when_text, |(_, inner)| inner).trim().to_owned();
             let then = self.flow(node.get("then"), siblings);
             let at = node.at(member.key);
             if cases.iter().any(|case| case.name == name) {
-                self.report.hinted(&at, format!("two cases are called `{name}`"), "their names tell decisions apart");
+                self.report.hinted(
+                    &at,
+                    format!("two cases are called `{name}`"),
+                    "their names tell decisions apart",
+                );
             }
             if cases.iter().any(|case| case.when.is_none()) && when.is_none() {
-                self.report.hinted(&at, "a switch has one case without `when`", "it is the default; give this one a condition");
+                self.report.hinted(
+                    &at,
+                    "a switch has one case without `when`",
+                    "it is the default; give this one a condition",
+                );
             }
             let when = when.unwrap_or_default();
             cases.push(Case { name: name.to_owned(), when, when_text, then });
@@ -255,7 +305,9 @@ impl Reader<'_> {
 
     /// Where `then` leads.
     pub(super) fn flow(&mut self, node: Option<&Node>, siblings: &[String]) -> Flow {
-        let Some(node) = node else { return Flow::Continue };
+        let Some(node) = node else {
+            return Flow::Continue;
+        };
         match self.text(node, "`then`") {
             Some("continue") | None => Flow::Continue,
             Some("exit") => Flow::Exit,
@@ -265,7 +317,9 @@ impl Reader<'_> {
                 None => {
                     let hint = match nearest(name, siblings.iter().map(String::as_str).chain(FLOW_WORDS)) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("tasks of this list: {}; or continue, exit, end", siblings.join(", ")),
+                        None => {
+                            format!("tasks of this list: {}; or continue, exit, end", siblings.join(", "))
+                        }
                     };
                     self.report.hinted(node, format!("there is no task `{name}` in this list"), hint);
                     Flow::Continue
@@ -276,12 +330,18 @@ impl Reader<'_> {
 
     /// `metadata` of a task that is no step: ours has nothing to say there.
     fn other_metadata(&mut self, node: &Node) {
-        let Some(metadata) = node.get("metadata") else { return };
+        let Some(metadata) = node.get("metadata") else {
+            return;
+        };
         if self.map(metadata, "`metadata`").is_some()
             && let Some(ours) = metadata.member("foldback")
         {
             let at = ours.value.at(ours.key);
-            self.report.hinted(&at, "`metadata.foldback` belongs to call and run tasks", "move it to the task that does the work");
+            self.report.hinted(
+                &at,
+                "`metadata.foldback` belongs to call and run tasks",
+                "move it to the task that does the work",
+            );
         }
     }
 }

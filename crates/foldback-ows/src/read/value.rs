@@ -37,7 +37,9 @@ impl Reader<'_> {
     pub(super) fn expression(&mut self, node: &Node, what: &str, allow: Allow) -> Option<Filter> {
         let text = match node.as_scalar() {
             // `if: true` reads as a boolean, and is a fine expression.
-            Some(Value::Bool(flag)) => return self.filter(node, 0, if *flag { "true" } else { "false" }, allow),
+            Some(Value::Bool(flag)) => {
+                return self.filter(node, 0, if *flag { "true" } else { "false" }, allow);
+            }
             _ => self.text(node, what)?,
         };
         let (start, inner) = inside(text).unwrap_or((0, text));
@@ -88,7 +90,11 @@ impl Reader<'_> {
                 Some(near) => format!("did you mean `$steps.{near}`?"),
                 None => "a task inside another one is seen by that one's own output only".to_owned(),
             };
-            self.report.hinted(node, format!("`$steps.{name}` is no task of this list or one around it"), hint);
+            self.report.hinted(
+                node,
+                format!("`$steps.{name}` is no task of this list or one around it"),
+                hint,
+            );
         }
     }
 
@@ -107,7 +113,11 @@ impl Reader<'_> {
             Data::Map(members) => {
                 let members: Vec<(String, Template)> =
                     members.iter().map(|m| (m.name.clone(), self.template(&m.value, allow))).collect();
-                match members.iter().map(|(name, m)| m.as_constant().map(|v| (name.clone(), v.clone()))).collect() {
+                match members
+                    .iter()
+                    .map(|(name, m)| m.as_constant().map(|v| (name.clone(), v.clone())))
+                    .collect()
+                {
                     Some(values) => Template::constant(Value::Object(values)),
                     None => Template::Object(members),
                 }
@@ -134,7 +144,10 @@ impl Reader<'_> {
         {
             if !self.secrets.contains(&name) {
                 let near = nearest(&name, self.secrets.iter().map(String::as_str));
-                let hint = near.map_or_else(|| "add its name to `use.secrets`".to_owned(), |near| format!("did you mean `{near}`?"));
+                let hint = near.map_or_else(
+                    || "add its name to `use.secrets`".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 self.report.hinted(node, format!("the secret `{name}` is not declared"), hint);
             }
             return Template::Secret(name);
@@ -165,7 +178,11 @@ impl Reader<'_> {
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let Some(close) = rest[open..].find('}') else {
-                self.report.hinted(node, "a `{` of the endpoint is not closed", "write {name} for a member of the input");
+                self.report.hinted(
+                    node,
+                    "a `{` of the endpoint is not closed",
+                    "write {name} for a member of the input",
+                );
                 return None;
             };
             let name = &rest[open + 1..open + close];
@@ -194,7 +211,8 @@ const MIXED: &str = "write the whole text as one expression: ${ \"abc \\(.x) def
 /// The name in `$secrets.NAME`, if the expression is nothing else.
 fn secret_name(text: &str) -> Option<String> {
     let path = jq::static_path(text)?;
-    (path.base.as_deref() == Some("$secrets") && path.steps.len() == 1).then(|| path.first_member().map(str::to_owned))?
+    (path.base.as_deref() == Some("$secrets") && path.steps.len() == 1)
+        .then(|| path.first_member().map(str::to_owned))?
 }
 
 /// Whether a plain text looks as if its `${ }` was forgotten.
@@ -203,7 +221,11 @@ fn looks_like_a_path(text: &str, bound: &[String]) -> bool {
     match jq::static_path(text) {
         Some(path) => match &path.base {
             Some(name) => is_known(name),
-            None => path.steps.len() > 0 && !text.ends_with(['.', ']']) && path.first_member().is_some_and(|m| !is_suffix(m)),
+            None => {
+                !path.steps.is_empty()
+                    && !text.ends_with(['.', ']'])
+                    && path.first_member().is_some_and(|m| !is_suffix(m))
+            }
         },
         None => false,
     }
@@ -211,12 +233,17 @@ fn looks_like_a_path(text: &str, bound: &[String]) -> bool {
 
 /// Names of files begin with a dot too.
 fn is_suffix(name: &str) -> bool {
-    matches!(name, "md" | "txt" | "json" | "yaml" | "yml" | "csv" | "html" | "pdf" | "env" | "git" | "py" | "js" | "sh")
+    matches!(
+        name,
+        "md" | "txt" | "json" | "yaml" | "yml" | "csv" | "html" | "pdf" | "env" | "git" | "py" | "js" | "sh"
+    )
 }
 
 /// The place of a byte in a text that stands in the source as it is.
 fn place_of(node: &Node, offset: usize) -> (u32, u32) {
-    let Some(text) = node.as_str().filter(|_| node.is_verbatim) else { return (node.line, node.column) };
+    let Some(text) = node.as_str().filter(|_| node.is_verbatim) else {
+        return (node.line, node.column);
+    };
     let before = text.get(..offset).unwrap_or(text);
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     match before.rfind('\n') {

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use foldback_core::program::StepAsk;
 use foldback_core::step::error_type;
 use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus, TaskKind};
-use foldback_core::program::StepAsk;
 use serde_json::{Map, Value, json};
 
 use super::scribe::Sight;
@@ -29,12 +29,23 @@ impl<'a> Walker<'a> {
             return self.decide_if(task, &key, condition, &data, scope);
         }
         match &task.body {
-            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => self.enter_scope(task, key, data, scope),
-            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => self.leaf(task, key, data, scope),
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => {
+                self.enter_scope(task, key, data, scope)
+            }
+            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => {
+                self.leaf(task, key, data, scope)
+            }
         }
     }
 
-    fn decide_if(&mut self, task: &Task, key: &Key, condition: &Filter, data: &Arc<Value>, scope: &Scope<'_>) -> Walked {
+    fn decide_if(
+        &mut self,
+        task: &Task,
+        key: &Key,
+        condition: &Filter,
+        data: &Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         let sight = Sight::of_task(task, key, scope, data);
         match self.holds(condition, data, &sight) {
             Ok(holds) => {
@@ -52,12 +63,20 @@ impl<'a> Walker<'a> {
     }
 
     /// The task's input, shaped: where the scope's data is not it, it was recorded.
-    pub(super) fn shaped_input(&self, task: &Task, key: &Key, data: &Arc<Value>, scope: &Scope<'_>) -> Result<Arc<Value>, Walked> {
-        let Some(template) = &task.input else { return Ok(data.clone()) };
+    pub(super) fn shaped_input(
+        &self,
+        task: &Task,
+        key: &Key,
+        data: &Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Result<Arc<Value>, Walked> {
+        let Some(template) = &task.input else {
+            return Ok(data.clone());
+        };
         let sight = Sight::of_task(task, key, scope, data);
-        self.eval(template, data, &sight)
-            .map(Arc::new)
-            .map_err(|detail| self.expression_fault(task, key, "The input `from` cannot be evaluated", detail))
+        self.eval(template, data, &sight).map(Arc::new).map_err(|detail| {
+            self.expression_fault(task, key, "The input `from` cannot be evaluated", detail)
+        })
     }
 
     fn leaf(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
@@ -75,8 +94,12 @@ impl<'a> Walker<'a> {
             Body::Set(template) => {
                 let sight = Sight::of_task(task, &key, scope, &input);
                 match self.eval(template, &input, &sight) {
-                    Ok(output) => self.finish(task, key.clone(), TaskKind::Set, Arc::new(output), &input, scope),
-                    Err(detail) => self.expression_fault(task, &key, "The value of `set` cannot be computed", detail),
+                    Ok(output) => {
+                        self.finish(task, key.clone(), TaskKind::Set, Arc::new(output), &input, scope)
+                    }
+                    Err(detail) => {
+                        self.expression_fault(task, &key, "The value of `set` cannot be computed", detail)
+                    }
                 }
             }
             Body::Switch(cases) => self.switch(task, key, cases, input, scope),
@@ -89,14 +112,29 @@ impl<'a> Walker<'a> {
     }
 
     /// Ends a task with what it gave, shaped.
-    pub(super) fn finish(&mut self, task: &Task, key: Key, kind: TaskKind, raw: Arc<Value>, input: &Arc<Value>, scope: &Scope<'_>) -> Walked {
+    pub(super) fn finish(
+        &mut self,
+        task: &Task,
+        key: Key,
+        kind: TaskKind,
+        raw: Arc<Value>,
+        input: &Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         let output = match &task.output {
             None => raw,
             Some(template) => {
                 let sight = Sight { output: Some(&raw), ..Sight::of_task(task, &key, scope, input) };
                 match self.eval(template, &raw, &sight) {
                     Ok(output) => Arc::new(output),
-                    Err(detail) => return self.expression_fault(task, &key, "The output `as` cannot be evaluated", detail),
+                    Err(detail) => {
+                        return self.expression_fault(
+                            task,
+                            &key,
+                            "The output `as` cannot be evaluated",
+                            detail,
+                        );
+                    }
                 }
             }
         };
@@ -106,14 +144,28 @@ impl<'a> Walker<'a> {
                 let sight = Sight { output: Some(&output), ..Sight::of_task(task, &key, scope, input) };
                 match self.eval(template, &output, &sight) {
                     Ok(context) => Some(Arc::new(context)),
-                    Err(detail) => return self.expression_fault(task, &key, "The export `as` cannot be evaluated", detail),
+                    Err(detail) => {
+                        return self.expression_fault(
+                            task,
+                            &key,
+                            "The export `as` cannot be evaluated",
+                            detail,
+                        );
+                    }
                 }
             }
         };
         self.ask(Ask::Finish { key, kind, output, context })
     }
 
-    fn switch(&mut self, task: &Task, key: Key, cases: &[Case], input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+    fn switch(
+        &mut self,
+        task: &Task,
+        key: Key,
+        cases: &[Case],
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         // Where data is shaped, the end of the task takes the key, and the decision needs its own.
         let is_shaped = task.shapes_output() || task.input.is_some();
         let decision = if is_shaped { key.mark("switch") } else { key.clone() };
@@ -127,7 +179,12 @@ impl<'a> Walker<'a> {
             let holds = match self.holds(when, &input, &sight) {
                 Ok(holds) => holds,
                 Err(detail) => {
-                    return self.expression_fault(task, &key, &format!("The condition of the case `{}` cannot be evaluated", case.name), detail);
+                    return self.expression_fault(
+                        task,
+                        &key,
+                        &format!("The condition of the case `{}` cannot be evaluated", case.name),
+                        detail,
+                    );
                 }
             };
             because.push(json!({
@@ -147,14 +204,29 @@ impl<'a> Walker<'a> {
             options.push(NO_CASE.to_owned());
         }
         let chosen = chosen.or(default).unwrap_or_else(|| NO_CASE.to_owned());
-        self.ask(Ask::Decide { key: decision, chosen, options, because: Value::Array(because), finishes: !is_shaped })
+        self.ask(Ask::Decide {
+            key: decision,
+            chosen,
+            options,
+            because: Value::Array(because),
+            finishes: !is_shaped,
+        })
     }
 
-    fn raise(&mut self, task: &Task, key: Key, error: &ErrorTemplate, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+    fn raise(
+        &mut self,
+        task: &Task,
+        key: Key,
+        error: &ErrorTemplate,
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         let sight = Sight::of_task(task, &key, scope, &input);
         match self.raised(error, &input, &sight) {
             Ok(failure) => self.fault(task, &key, failure),
-            Err(detail) => self.expression_fault(task, &key, "The error to be raised cannot be computed", detail),
+            Err(detail) => {
+                self.expression_fault(task, &key, "The error to be raised cannot be computed", detail)
+            }
         }
     }
 
@@ -185,12 +257,20 @@ impl<'a> Walker<'a> {
             Some(EntryBody::Timer { fired: true, .. }) => {
                 return self.finish(task, key, TaskKind::Shape, input.clone(), &input, scope);
             }
-            Some(EntryBody::Started { .. } | EntryBody::Step(_) | EntryBody::Decided { .. } | EntryBody::Finished { .. }) | None => {}
+            Some(
+                EntryBody::Started { .. }
+                | EntryBody::Step(_)
+                | EntryBody::Decided { .. }
+                | EntryBody::Finished { .. },
+            )
+            | None => {}
         }
         let sight = Sight::of_task(task, &key, scope, &input);
         match self.delay_ms(delay, &input, &sight) {
             Ok(delay_ms) => self.ask(Ask::Timer { key, delay_ms, finishes: !is_shaped }),
-            Err(detail) => self.expression_fault(task, &key, "The duration of `wait` cannot be computed", detail),
+            Err(detail) => {
+                self.expression_fault(task, &key, "The duration of `wait` cannot be computed", detail)
+            }
         }
     }
 
@@ -201,7 +281,14 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn step(&mut self, task: &Task, key: Key, step: &StepTask, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+    fn step(
+        &mut self,
+        task: &Task,
+        key: Key,
+        step: &StepTask,
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         if let Some(EntryBody::Step(known)) = self.body(&key) {
             return match known.status {
                 StepStatus::Completed => {
@@ -214,9 +301,11 @@ impl<'a> Walker<'a> {
                     });
                     failure.key = Some(key.clone());
                     failure.instance = failure.instance.or_else(|| Some(task.pointer.to_string()));
-                    Walked::Failed(Fault { failure, is_recorded: true })
+                    Walked::Failed(Fault { failure: Box::new(failure), is_recorded: true })
                 }
-                StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => Walked::Busy,
+                StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => {
+                    Walked::Busy
+                }
             };
         }
         match self.step_ask(task, &key, step, &input, scope) {
@@ -225,7 +314,14 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn step_ask(&self, task: &Task, key: &Key, step: &StepTask, input: &Arc<Value>, scope: &Scope<'_>) -> Result<StepAsk, String> {
+    fn step_ask(
+        &self,
+        task: &Task,
+        key: &Key,
+        step: &StepTask,
+        input: &Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Result<StepAsk, String> {
         let arguments = match &step.arguments {
             None => input.clone(),
             Some(template) => {
@@ -237,9 +333,12 @@ impl<'a> Walker<'a> {
         let (mut request, mut secrets) = (Map::new(), Secrets::new());
         for (name, part) in &step.parts {
             let value = match part {
-                Part::Value(template) => {
-                    template.eval_at(&arguments, &|name| self.variable(&sight, name), &format!("/{name}"), &mut secrets)?
-                }
+                Part::Value(template) => template.eval_at(
+                    &arguments,
+                    &|name| self.variable(&sight, name),
+                    &format!("/{name}"),
+                    &mut secrets,
+                )?,
                 Part::Uri(uri) => uri.eval(&arguments, &|name| self.variable(&sight, name))?,
                 Part::Input => (*arguments).clone(),
             };

@@ -36,7 +36,9 @@ mod tries;
 use std::sync::Arc;
 
 use foldback_core::state::Cursor;
-use foldback_core::{Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, WorkflowState};
+use foldback_core::{
+    Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, WorkflowState,
+};
 use serde_json::Value;
 
 use crate::program::{Body, Definition, Flow, Task, TaskList};
@@ -60,7 +62,7 @@ impl Run for WalkingRun {
             Walked::Busy if walker.asks.is_empty() => return Turn::Waits,
             Walked::Busy => return Turn::Asks(walker.asks),
             Walked::Done(data) | Walked::End(data) => walker.output(&data),
-            Walked::Failed(fault) => Err(fault.failure),
+            Walked::Failed(fault) => Err(*fault.failure),
             Walked::Lost(divergence) => return Turn::Diverged(*divergence),
         };
         Turn::Ends(end)
@@ -83,7 +85,7 @@ pub(crate) enum Walked {
 
 /// A failure on its way outward.
 pub(crate) struct Fault {
-    pub failure: Failure,
+    pub failure: Box<Failure>,
     /// Whether a fact holds it. One that none holds is computed anew with each turn, until
     /// somebody has to wait with it.
     pub is_recorded: bool,
@@ -129,7 +131,10 @@ impl<'a> Walker<'a> {
     fn chosen(&self, key: &Key) -> Option<&'a str> {
         match self.body(key)? {
             EntryBody::Decided { chosen } => Some(chosen),
-            EntryBody::Started { .. } | EntryBody::Step(_) | EntryBody::Timer { .. } | EntryBody::Finished { .. } => None,
+            EntryBody::Started { .. }
+            | EntryBody::Step(_)
+            | EntryBody::Timer { .. }
+            | EntryBody::Finished { .. } => None,
         }
     }
 
@@ -142,38 +147,53 @@ impl<'a> Walker<'a> {
                 let input = self.state.input.get();
                 let sight = Sight::of_workflow(&input, None);
                 return match template.eval(&input, &|name| self.variable(&sight, name)) {
-                    Ok(input) => self.ask(Ask::Start { key: root, kind: foldback_core::TaskKind::Do, input: Arc::new(input) }),
-                    Err(detail) => Walked::Failed(self.workflow_fault("The input of the workflow cannot be shaped", "/input/from", detail)),
+                    Ok(input) => self.ask(Ask::Start {
+                        key: root,
+                        kind: foldback_core::TaskKind::Do,
+                        input: Arc::new(input),
+                    }),
+                    Err(detail) => Walked::Failed(self.workflow_fault(
+                        "The input of the workflow cannot be shaped",
+                        "/input/from",
+                        detail,
+                    )),
                 };
             }
         };
-        let scope = Scope { key: root, list: &self.definition.tasks, input, around: None, variables: Vec::new() };
+        let scope =
+            Scope { key: root, list: &self.definition.tasks, input, around: None, variables: Vec::new() };
         self.list(&scope)
     }
 
     /// The workflow's output from the data at its end.
     fn output(&self, data: &Arc<Value>) -> Result<Value, Failure> {
-        let Some(template) = &self.definition.output else { return Ok((**data).clone()) };
+        let Some(template) = &self.definition.output else {
+            return Ok((**data).clone());
+        };
         let input = match (&self.definition.input, self.entry(&Key::root())) {
             (Some(_), Some(entry)) => recorded_input(entry),
             (Some(_) | None, _) => self.state.input.get(),
         };
         let sight = Sight::of_workflow(&input, Some(data));
-        template
-            .eval(data, &|name| self.variable(&sight, name))
-            .map_err(|detail| self.workflow_fault("The output of the workflow cannot be shaped", "/output/as", detail).failure)
+        template.eval(data, &|name| self.variable(&sight, name)).map_err(|detail| {
+            self.workflow_fault("The output of the workflow cannot be shaped", "/output/as", detail)
+                .failure
+                .as_ref()
+                .clone()
+        })
     }
 
     fn workflow_fault(&self, title: &str, instance: &str, detail: String) -> Fault {
         let mut failure = crate::program::expression_failure(title, detail);
         failure.instance = Some(instance.to_owned());
-        Fault { failure, is_recorded: false }
+        Fault { failure: Box::new(failure), is_recorded: false }
     }
 
     /// Walks a list of tasks from what finished last in it.
     fn list(&mut self, scope: &Scope<'_>) -> Walked {
         let cursor = self.state.cursors.get(&scope.key);
-        let data = cursor.and_then(|cursor| cursor.data.as_ref()).map_or_else(|| scope.input.clone(), Slot::get);
+        let data =
+            cursor.and_then(|cursor| cursor.data.as_ref()).map_or_else(|| scope.input.clone(), Slot::get);
         let next = match cursor {
             None => 0,
             Some(cursor) => match self.after(scope, cursor) {
@@ -184,7 +204,9 @@ impl<'a> Walker<'a> {
                 Err(lost) => return Walked::Lost(lost),
             },
         };
-        let Some(task) = scope.list.tasks.get(next) else { return Walked::Done(data) };
+        let Some(task) = scope.list.tasks.get(next) else {
+            return Walked::Done(data);
+        };
         let first = scope.key.child(&task.name);
         let key = match self.state.newest_visit(&first) {
             Some((key, visit)) if self.is_finished(&key) => first.visit(visit + 1),
@@ -215,13 +237,22 @@ impl<'a> Walker<'a> {
         let flow = match &task.body {
             Body::Switch(cases) => {
                 let chosen = self.chosen(&cursor.last.mark("switch")).or_else(|| self.chosen(&cursor.last));
-                cases.iter().find(|case| Some(case.name.as_str()) == chosen).map_or(task.then, |case| case.then)
+                cases
+                    .iter()
+                    .find(|case| Some(case.name.as_str()) == chosen)
+                    .map_or(task.then, |case| case.then)
             }
             Body::Try(block) => match (block.then, self.body(&cursor.last)) {
                 (Some(then), Some(EntryBody::Finished { kind, .. })) if *kind == tries::BY_HANDLER => then,
                 _ => task.then,
             },
-            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Set(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => task.then,
+            Body::Do(_)
+            | Body::For(_)
+            | Body::Fork(_)
+            | Body::Set(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Step(_) => task.then,
         };
         Ok((index, flow))
     }
@@ -249,7 +280,7 @@ impl<'a> Walker<'a> {
     fn fault(&self, task: &Task, key: &Key, mut failure: Failure) -> Walked {
         failure.key = failure.key.or_else(|| Some(key.clone()));
         failure.instance = failure.instance.or_else(|| Some(task.pointer.to_string()));
-        Walked::Failed(Fault { failure, is_recorded: false })
+        Walked::Failed(Fault { failure: Box::new(failure), is_recorded: false })
     }
 
     fn expression_fault(&self, task: &Task, key: &Key, title: &str, detail: String) -> Walked {

@@ -13,8 +13,16 @@ const CONTINUE: &str = "continue";
 const STOP: &str = "stop";
 
 impl<'a> Walker<'a> {
-    pub(super) fn enter_scope(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
-        let Some(entry) = self.entry(&key) else { return self.begin(task, key, &data, scope) };
+    pub(super) fn enter_scope(
+        &mut self,
+        task: &Task,
+        key: Key,
+        data: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
+        let Some(entry) = self.entry(&key) else {
+            return self.begin(task, key, &data, scope);
+        };
         match &task.body {
             Body::Do(list) => self.do_list(task, key, list, recorded_input(entry), scope),
             Body::For(body) => self.for_loop(task, key, body, entry, scope),
@@ -39,7 +47,14 @@ impl<'a> Walker<'a> {
                         let detail = format!("`in` must give an array, and gave {}", kind(&other));
                         return self.expression_fault(task, &key, "There is nothing to loop over", detail);
                     }
-                    Err(detail) => return self.expression_fault(task, &key, "The items `in` cannot be evaluated", detail),
+                    Err(detail) => {
+                        return self.expression_fault(
+                            task,
+                            &key,
+                            "The items `in` cannot be evaluated",
+                            detail,
+                        );
+                    }
                 }
             }
             _ => input,
@@ -47,23 +62,50 @@ impl<'a> Walker<'a> {
         self.ask(Ask::Start { key, kind: task.kind(), input })
     }
 
-    fn do_list(&mut self, task: &Task, key: Key, list: &TaskList, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
-        let inner = Scope { key: key.clone(), list, input: input.clone(), around: Some(scope), variables: Vec::new() };
+    fn do_list(
+        &mut self,
+        task: &Task,
+        key: Key,
+        list: &TaskList,
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
+        let inner = Scope {
+            key: key.clone(),
+            list,
+            input: input.clone(),
+            around: Some(scope),
+            variables: Vec::new(),
+        };
         match self.list(&inner) {
             Walked::Done(output) => self.finish(task, key, TaskKind::Do, output, &input, scope),
             other => other,
         }
     }
 
-    fn for_loop(&mut self, task: &Task, key: Key, body: &ForTask, entry: &Entry, scope: &Scope<'_>) -> Walked {
-        let EntryBody::Started { iterations, last, .. } = &entry.body else { return Walked::Busy };
+    fn for_loop(
+        &mut self,
+        task: &Task,
+        key: Key,
+        body: &ForTask,
+        entry: &Entry,
+        scope: &Scope<'_>,
+    ) -> Walked {
+        let EntryBody::Started { iterations, last, .. } = &entry.body else {
+            return Walked::Busy;
+        };
         let recorded = recorded_input(entry);
         let input = || Arc::new(recorded["input"].clone());
         let data = last.as_ref().map_or_else(input, foldback_core::Slot::get);
         let item = usize::try_from(*iterations).ok().and_then(|i| recorded["items"].get(i));
-        let Some(item) = item else { return self.finish(task, key, TaskKind::For, data, &input(), scope) };
+        let Some(item) = item else {
+            return self.finish(task, key, TaskKind::For, data, &input(), scope);
+        };
         let iteration = key.item(*iterations);
-        let variables = vec![(body.each.as_str(), Arc::new(item.clone())), (body.at.as_str(), Arc::new(json!(iterations)))];
+        let variables = vec![
+            (body.each.as_str(), Arc::new(item.clone())),
+            (body.at.as_str(), Arc::new(json!(iterations))),
+        ];
         if let Some(condition) = &body.while_ {
             let decision = iteration.mark("while");
             match self.chosen(&decision) {
@@ -73,7 +115,8 @@ impl<'a> Walker<'a> {
                     let sight = Sight { variables: &variables, ..Sight::of_task(task, &key, scope, &data) };
                     return match self.holds(condition, &data, &sight) {
                         Ok(holds) => {
-                            let because = json!([{"while": holds, "values": self.reasons(condition, &data, &sight)}]);
+                            let because =
+                                json!([{"while": holds, "values": self.reasons(condition, &data, &sight)}]);
                             self.ask(Ask::Decide {
                                 key: decision,
                                 chosen: if holds { CONTINUE } else { STOP }.to_owned(),
@@ -82,29 +125,46 @@ impl<'a> Walker<'a> {
                                 finishes: false,
                             })
                         }
-                        Err(detail) => self.expression_fault(task, &key, "The condition `while` cannot be evaluated", detail),
+                        Err(detail) => self.expression_fault(
+                            task,
+                            &key,
+                            "The condition `while` cannot be evaluated",
+                            detail,
+                        ),
                     };
                 }
             }
         }
-        let inner = Scope { key: iteration.clone(), list: &body.body, input: data, around: Some(scope), variables };
+        let inner =
+            Scope { key: iteration.clone(), list: &body.body, input: data, around: Some(scope), variables };
         match self.list(&inner) {
-            Walked::Done(output) => self.ask(Ask::Finish { key: iteration, kind: TaskKind::Iteration, output, context: None }),
+            Walked::Done(output) => {
+                self.ask(Ask::Finish { key: iteration, kind: TaskKind::Iteration, output, context: None })
+            }
             other => other,
         }
     }
 
     /// All branches, each on its own strand. When one fails, the others begin nothing more; the
     /// failure goes outward when what they began has come out.
-    fn fork(&mut self, task: &Task, key: Key, branches: &TaskList, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+    fn fork(
+        &mut self,
+        task: &Task,
+        key: Key,
+        branches: &TaskList,
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         let before = (self.asks.len(), self.is_sealed);
         let (mut outputs, mut is_busy) = (Vec::new(), false);
         let (mut failed, mut ended) = (None, None);
         for branch in &branches.tasks {
             let branch_key = key.child(&branch.name);
             if let Some(entry) = self.entry(&branch_key.mark("failed")) {
-                let failure = serde_json::from_value::<Failure>((*recorded_input(entry)).clone()).unwrap_or_default();
-                failed = failed.or(Some((branch_key, Fault { failure, is_recorded: true })));
+                let failure =
+                    serde_json::from_value::<Failure>((*recorded_input(entry)).clone()).unwrap_or_default();
+                failed =
+                    failed.or(Some((branch_key, Fault { failure: Box::new(failure), is_recorded: true })));
                 continue;
             }
             if self.is_finished(&branch_key) {
@@ -130,7 +190,11 @@ impl<'a> Walker<'a> {
         if let Some((branch_key, Fault { failure, is_recorded: false })) = &failed {
             // It has to wait, and what it was computed from may change meanwhile.
             let failure = Arc::new(serde_json::to_value(failure).unwrap_or_default());
-            return self.ask(Ask::Start { key: branch_key.mark("failed"), kind: TaskKind::Shape, input: failure });
+            return self.ask(Ask::Start {
+                key: branch_key.mark("failed"),
+                kind: TaskKind::Shape,
+                input: failure,
+            });
         }
         if self.state.open.iter().any(|open| open.is_inside(&key)) {
             return Walked::Busy;

@@ -42,7 +42,9 @@ impl Walker<'_> {
             "$context" => self.state.context.get(),
             "$steps" => Arc::new(self.steps(sight)),
             "$task" => Arc::new(match sight.task {
-                Some((task, key)) => json!({"name": task.name, "key": key, "reference": &*task.pointer}),
+                Some((task, key)) => {
+                    json!({"name": task.name, "key": key, "reference": &*task.pointer})
+                }
                 None => Value::Null,
             }),
             "$workflow" => Arc::new(json!({
@@ -100,7 +102,12 @@ impl Walker<'_> {
     }
 
     /// Evaluates a condition: everything but `null` and `false` holds.
-    pub(super) fn holds(&self, filter: &crate::jq::Filter, dot: &Value, sight: &Sight<'_>) -> Result<bool, String> {
+    pub(super) fn holds(
+        &self,
+        filter: &crate::jq::Filter,
+        dot: &Value,
+        sight: &Sight<'_>,
+    ) -> Result<bool, String> {
         let value = filter.eval(dot, &|name| self.variable(sight, name))?;
         Ok(!matches!(value, Value::Null | Value::Bool(false)))
     }
@@ -120,7 +127,9 @@ fn shortened(value: Value) -> Value {
         _ if length <= REASON_MAX_BYTES => value,
         Value::Array(items) => Value::from(format!("(an array of {} items, {length} bytes)", items.len())),
         Value::Object(map) => Value::from(format!("(an object of {} members, {length} bytes)", map.len())),
-        Value::String(text) => Value::from(format!("{}… ({length} bytes)", text.chars().take(200).collect::<String>())),
+        Value::String(text) => {
+            Value::from(format!("{}… ({length} bytes)", text.chars().take(200).collect::<String>()))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => value,
     }
 }
@@ -145,7 +154,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
     const DAYS_OF_400_YEARS: i64 = 146_097;
     // 0000-03-01 lies so many days before 1970-01-01.
     let since_march = days + 719_468;
-    let (era, day_of_era) = (since_march.div_euclid(DAYS_OF_400_YEARS), since_march.rem_euclid(DAYS_OF_400_YEARS));
+    let (era, day_of_era) =
+        (since_march.div_euclid(DAYS_OF_400_YEARS), since_march.rem_euclid(DAYS_OF_400_YEARS));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;

@@ -22,7 +22,14 @@ const UNCAUGHT: &str = "uncaught";
 const RETRY: &str = "retry";
 
 impl<'a> Walker<'a> {
-    pub(super) fn try_block(&mut self, task: &Task, key: Key, block: &TryTask, input: Arc<Value>, scope: &Scope<'_>) -> Walked {
+    pub(super) fn try_block(
+        &mut self,
+        task: &Task,
+        key: Key,
+        block: &TryTask,
+        input: Arc<Value>,
+        scope: &Scope<'_>,
+    ) -> Walked {
         let number = self.newest_try(&key);
         let try_key = if number < 2 { key.clone() } else { key.mark(number) };
         match self.body(&try_key) {
@@ -30,15 +37,27 @@ impl<'a> Walker<'a> {
             Some(EntryBody::Timer { fired: true, .. }) => {
                 return self.ask(Ask::Start { key: try_key, kind: TaskKind::Try, input });
             }
-            Some(EntryBody::Started { .. } | EntryBody::Step(_) | EntryBody::Decided { .. } | EntryBody::Finished { .. }) | None => {}
+            Some(
+                EntryBody::Started { .. }
+                | EntryBody::Step(_)
+                | EntryBody::Decided { .. }
+                | EntryBody::Finished { .. },
+            )
+            | None => {}
         }
         let catch = try_key.mark("catch");
         let Some(entry) = self.entry(&catch) else {
-            let inner = Scope { key: try_key, list: &block.body, input: input.clone(), around: Some(scope), variables: Vec::new() };
+            let inner = Scope {
+                key: try_key,
+                list: &block.body,
+                input: input.clone(),
+                around: Some(scope),
+                variables: Vec::new(),
+            };
             return match self.list(&inner) {
                 Walked::Done(output) => self.finish(task, key, TaskKind::Try, output, &input, scope),
                 Walked::Failed(fault) => {
-                    let failure = Arc::new(serde_json::to_value(&fault.failure).unwrap_or_default());
+                    let failure = Arc::new(serde_json::to_value(&*fault.failure).unwrap_or_default());
                     self.ask(Ask::Start { key: catch, kind: TaskKind::Shape, input: failure })
                 }
                 other => other,
@@ -49,14 +68,17 @@ impl<'a> Walker<'a> {
             None => self.judge(task, &key, catch, block, &failure, number, &input, scope),
             Some(RETRY) => self.try_again(task, &key, block, number, &failure, input, scope),
             Some(CAUGHT) => self.handle(task, key, catch, block, &failure, input, scope),
-            Some(_) => Walked::Failed(Fault { failure, is_recorded: true }),
+            Some(_) => Walked::Failed(Fault { failure: Box::new(failure), is_recorded: true }),
         }
     }
 
     /// The number of the try that began last, from 1. Earlier ones are superseded.
     fn newest_try(&self, key: &Key) -> u64 {
         let prefix = format!("{key}!");
-        let inside = self.state.entries.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
+        let inside = self
+            .state
+            .entries
+            .range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
         inside
             .map_while(|(known, _)| known.as_str().strip_prefix(&prefix))
             .filter_map(|mark| {
@@ -96,7 +118,13 @@ impl<'a> Walker<'a> {
         if block.retry.is_some() {
             options.push(RETRY.to_owned());
         }
-        self.ask(Ask::Decide { key: catch, chosen: chosen.to_owned(), options, because: Value::Object(because), finishes: false })
+        self.ask(Ask::Decide {
+            key: catch,
+            chosen: chosen.to_owned(),
+            options,
+            because: Value::Object(because),
+            finishes: false,
+        })
     }
 
     fn verdict(
@@ -112,7 +140,9 @@ impl<'a> Walker<'a> {
         for (name, template) in &block.filter {
             let wanted = self.eval(template, input, sight)?;
             let is_equal = match (*name, &wanted) {
-                ("type", Value::String(wanted)) => standard_type(wanted) == standard_type(&failure.error_type),
+                ("type", Value::String(wanted)) => {
+                    standard_type(wanted) == standard_type(&failure.error_type)
+                }
                 _ => error[*name] == wanted,
             };
             if !is_equal {
@@ -120,22 +150,29 @@ impl<'a> Walker<'a> {
                 return Ok(UNCAUGHT);
             }
         }
-        let mut conditions = |conditions: [(&str, &Option<crate::jq::Filter>, bool); 2]| -> Result<bool, String> {
-            for (name, filter, wanted) in conditions {
-                let Some(filter) = filter else { continue };
-                let holds = self.holds(filter, input, sight)?;
-                because.insert(name.to_owned(), json!({"result": holds, "values": self.reasons(filter, input, sight)}));
-                if holds != wanted {
-                    return Ok(false);
+        let mut conditions =
+            |conditions: [(&str, &Option<crate::jq::Filter>, bool); 2]| -> Result<bool, String> {
+                for (name, filter, wanted) in conditions {
+                    let Some(filter) = filter else { continue };
+                    let holds = self.holds(filter, input, sight)?;
+                    because.insert(
+                        name.to_owned(),
+                        json!({"result": holds, "values": self.reasons(filter, input, sight)}),
+                    );
+                    if holds != wanted {
+                        return Ok(false);
+                    }
                 }
-            }
-            Ok(true)
-        };
+                Ok(true)
+            };
         if !conditions([("when", &block.when, true), ("exceptWhen", &block.except_when, false)])? {
             return Ok(UNCAUGHT);
         }
-        let Some(retry) = &block.retry else { return Ok(CAUGHT) };
-        let may_retry = conditions([("retry.when", &retry.when, true), ("retry.exceptWhen", &retry.except_when, false)])?;
+        let Some(retry) = &block.retry else {
+            return Ok(CAUGHT);
+        };
+        let may_retry =
+            conditions([("retry.when", &retry.when, true), ("retry.exceptWhen", &retry.except_when, false)])?;
         because.insert("try".into(), Value::from(number));
         match (may_retry && retry.count.is_none_or(|count| number <= count), &block.handler) {
             (true, _) => Ok(RETRY),
@@ -163,7 +200,14 @@ impl<'a> Walker<'a> {
                 let sight = Sight { variables: &variables, ..Sight::of_task(task, key, scope, &input) };
                 match self.retry_delay_ms(retry, number, &next, &input, &sight) {
                     Ok(delay_ms) => delay_ms,
-                    Err(detail) => return self.expression_fault(task, key, "The delay of the retry cannot be computed", detail),
+                    Err(detail) => {
+                        return self.expression_fault(
+                            task,
+                            key,
+                            "The delay of the retry cannot be computed",
+                            detail,
+                        );
+                    }
                 }
             }
         };
@@ -173,7 +217,14 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn retry_delay_ms(&self, retry: &RetryTask, number: u64, next: &Key, input: &Value, sight: &Sight<'_>) -> Result<u64, String> {
+    fn retry_delay_ms(
+        &self,
+        retry: &RetryTask,
+        number: u64,
+        next: &Key,
+        input: &Value,
+        sight: &Sight<'_>,
+    ) -> Result<u64, String> {
         let base = match &retry.delay {
             Some(delay) => self.delay_ms(delay, input, sight)?,
             None => 0,
@@ -205,7 +256,9 @@ impl<'a> Walker<'a> {
         scope: &Scope<'_>,
     ) -> Walked {
         let kind = if block.then.is_some() { BY_HANDLER } else { TaskKind::Try };
-        let Some(handler) = &block.handler else { return self.finish(task, key, kind, input.clone(), &input, scope) };
+        let Some(handler) = &block.handler else {
+            return self.finish(task, key, kind, input.clone(), &input, scope);
+        };
         let variables = vec![(block.as_.as_str(), Arc::new(error_value(failure)))];
         let inner = Scope { key: catch, list: handler, input: input.clone(), around: Some(scope), variables };
         match self.list(&inner) {
@@ -245,6 +298,8 @@ fn standard_type(text: &str) -> String {
         "",
     ];
     let name = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
-    let standard = name.map(|name| format!("{}{name}", error_type::PREFIX)).filter(|full| STANDARD.contains(&full.as_str()));
+    let standard = name
+        .map(|name| format!("{}{name}", error_type::PREFIX))
+        .filter(|full| STANDARD.contains(&full.as_str()));
     standard.unwrap_or_else(|| text.to_owned())
 }

@@ -1,0 +1,392 @@
+//! Loading: what is refused, where, and with which hint; and every example of the specification.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use foldback_ows::{Loaded, Problem, load};
+
+const HEAD: &str = "document: { dsl: '1.0.3', namespace: test, name: story, version: '0.1.0' }\n";
+
+fn no_files(path: &str) -> Result<String, String> {
+    Err(format!("no such file: {path}"))
+}
+
+fn problems(source: &str) -> Vec<Problem> {
+    load(source, &no_files).err().unwrap_or_default()
+}
+
+/// Each bad definition: where its first problem stands, a piece of its message, and of its hint.
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
+    let with_head = |body: &str| format!("{HEAD}{body}");
+    let deep = format!("{HEAD}do: {}1{}\n", "[".repeat(400), "]".repeat(400));
+    let deep_block = (0..400).map(|i| format!("{}- \n", " ".repeat(i))).collect::<String>();
+    let huge = format!("{HEAD}do:\n  - a: {{ set: {{ x: '{}' }} }}\n", "x".repeat(5_000_000));
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..20 {
+        let _ = writeln!(bomb, "a{i}: &a{i} [{}]", format!("*a{}, ", i - 1).repeat(10));
+    }
+    let long_names = (0..9).fold("  - x: { set: { y: 1 } }\n".to_owned(), |inner, i| {
+        let indented: String = inner.lines().map(|line| format!("    {line}\n")).collect();
+        format!("  - {}{i}:\n      do:\n{indented}", "n".repeat(120))
+    });
+    let table: Vec<(String, (u32, u32), &str, &str)> = vec![
+        (String::new(), (1, 1), "empty", "document"),
+        ("document: [".into(), (1, 11), "not YAML", "indentation"),
+        ("document:\n\tdsl: 1\n".into(), (2, 2), "not YAML", "spaces"),
+        ("a: 1\nb: 2\na: 3\n".into(), (3, 1), "`a` is given twice", "keep one"),
+        ("a: 1\n---\nb: 2\n".into(), (2, 1), "one definition", "of its own"),
+        ("- a\n".into(), (1, 1), "a definition is an object", ""),
+        ("do: !!python/object x\n".into(), (1, 5), "tag", "leave"),
+        ("do: *nowhere\n".into(), (1, 5), "not YAML", ""),
+        ("x: .nan\n".into(), (1, 4), "no number", "quotes"),
+        ("${ a }: 1\n".into(), (1, 1), "no member", "known here"),
+        (bomb, (6, 10), "aliases", "fewer"),
+        (deep, (2, 133), "", ""),
+        (deep_block, (129, 129), "", ""),
+        (huge, (1, 1), "at most 4194304 bytes", "files"),
+        (with_head("do: []\n"), (2, 5), "no tasks", ""),
+        (with_head("doo: []\ndo: [a: {set: {x: 1}}]"), (2, 1), "no member `doo`", "did you mean `do`?"),
+        (
+            "document: { dsl: '2.0.0', namespace: a b, name: a_, version: 1.0 }\ndo: [a: {set: {x: 1}}]"
+                .into(),
+            (1, 19),
+            "DSL 2.0.0",
+            "1.0.3",
+        ),
+        ("document: { namespace: a }\ndo: [a: {set: {x: 1}}]".into(), (1, 11), "needs `dsl`", ""),
+        (with_head("do:\n  - a:\n      sett: { x: 1 }\n"), (4, 7), "no task `sett`", "did you mean `set`?"),
+        (
+            with_head("do:\n  - a:\n      set: { x: 1 }\n      thn: end\n"),
+            (5, 7),
+            "no member `thn`",
+            "did you mean `then`?",
+        ),
+        (with_head("do:\n  - a: {}\n"), (3, 8), "does not say what it does", "call, do"),
+        (with_head("do:\n  - a/b: { set: { x: 1 } }\n"), (3, 5), "is no name", "none of"),
+        (with_head("do:\n  - end: { set: { x: 1 } }\n"), (3, 5), "says where to go", "another"),
+        (with_head("do:\n  - '': { set: { x: 1 } }\n"), (3, 6), "is no name", ""),
+        (
+            with_head("do:\n  - a: { set: { x: 1 } }\n  - a: { set: { x: 1 } }\n"),
+            (4, 8),
+            "two tasks",
+            "its own",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: 1 } }\n    b: { set: { x: 1 } }\n"),
+            (3, 5),
+            "one task, not 2",
+            "",
+        ),
+        (with_head(&format!("do:\n{long_names}")), (16, 31), "too long together", "nest less"),
+        (
+            with_head("do:\n  - a: { set: { x: 1 }, then: finsh }\n  - finish: { set: { x: 1 } }\n"),
+            (3, 31),
+            "no task `finsh`",
+            "did you mean `finish`?",
+        ),
+        (with_head("do:\n  - a: { set: { x: \"${ .a | }\" } }\n"), (3, 29), "expected term", ""),
+        (with_head("do:\n  - a: { set: { x: \"${ .a | nope }\" } }\n"), (3, 29), "no filter `nope/0`", ""),
+        (
+            with_head("do:\n  - a: { set: { x: \"${ $contxt.a }\" } }\n"),
+            (3, 24),
+            "`$contxt` is not known",
+            "`$context`",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: \"hi ${ .a } you\" } }\n"),
+            (3, 21),
+            "as a whole or not at all",
+            "\\(.x)",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: \"${ .a } and ${ .b }\" } }\n"),
+            (3, 27),
+            "expression is wrong",
+            "\\(.x)",
+        ),
+        (with_head("do:\n  - a: { set: { x: \"${ now }\" } }\n"), (3, 24), "no filter `now/0`", "no clock"),
+        (
+            with_head("do:\n  - a: { set: { x: \"${ env.HOME }\" } }\n"),
+            (3, 24),
+            "no filter `env/0`",
+            "environment",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: \"${ $steps.finsh }\" } }\n  - finish: { set: { x: 1 } }\n"),
+            (3, 21),
+            "`$steps.finsh`",
+            "`$steps.finish`",
+        ),
+        (with_head("do:\n  - a: { set: just text }\n"), (3, 15), "object or an expression", "${"),
+        (
+            with_head("do:\n  - a: { call: htp, with: {} }\n"),
+            (3, 16),
+            "no function `htp`",
+            "did you mean `http`?",
+        ),
+        (with_head("do:\n  - a: { call: grpc, with: {} }\n"), (3, 16), "not supported", "HTTP gateway"),
+        (with_head("do:\n  - a: { call: http, with: { method: get } }\n"), (3, 28), "needs `endpoint`", ""),
+        (
+            with_head("do:\n  - a: { call: http, with: { method: gett, endpoint: x } }\n"),
+            (3, 38),
+            "`GETT` is no method",
+            "`GET`",
+        ),
+        (
+            with_head("do:\n  - a: { call: http, with: { method: get, endpoint: 'x/{a.b}' } }\n"),
+            (3, 54),
+            "not a name",
+            "top-level",
+        ),
+        (
+            with_head("do:\n  - a: { call: http, with: { method: get, endpont: x } }\n"),
+            (3, 28),
+            "needs `endpoint`",
+            "",
+        ),
+        (
+            with_head("do:\n  - a: { call: llm, with: { model: gpt, template: x } }\n"),
+            (3, 36),
+            "no model",
+            "provider/model",
+        ),
+        (
+            with_head("do:\n  - a: { call: llm, with: { model: a/b } }\n"),
+            (3, 27),
+            "needs `template` or `messages`",
+            "",
+        ),
+        (
+            with_head("do:\n  - a: { call: llm, with: { model: a/b, template: x, messages: [] } }\n"),
+            (3, 64),
+            "one of",
+            "leave",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { call: llm, with: { model: a/b, template: 'x {topik}', vars: { topic: 1 } } }\n",
+            ),
+            (3, 52),
+            "{topik}",
+            "{topic}",
+        ),
+        (
+            with_head("do:\n  - a: { call: llm, with: { model: a/b, template: { file: no.md } } }\n"),
+            (3, 51),
+            "cannot be read",
+            "relative",
+        ),
+        (
+            with_head("use: { secrets: [key] }\ndo:\n  - a: { set: { x: \"${ $secrets.key }\" } }\n"),
+            (4, 21),
+            "cannot be computed on",
+            "whole value",
+        ),
+        (
+            with_head(
+                "use: { secrets: [key] }\ndo:\n  - a: { run: { shell: { command: x, environment: { A: \"${ $secrets.key + 1 }\" } } } }\n",
+            ),
+            (4, 57),
+            "cannot be computed on",
+            "",
+        ),
+        (
+            with_head(
+                "use: { secrets: [key] }\ndo:\n  - a: { run: { shell: { command: x, environment: { A: \"${ $secrets.kee }\" } } } }\n",
+            ),
+            (4, 57),
+            "not declared",
+            "`key`",
+        ),
+        (with_head("do:\n  - a: { wait: 30s }\n"), (3, 16), "no duration", "PT30S"),
+        (with_head("do:\n  - a: { wait: { sekonds: 3 } }\n"), (3, 18), "no member `sekonds`", "`seconds`"),
+        (with_head("do:\n  - a: { wait: P1M }\n"), (3, 16), "months", "seconds"),
+        (with_head("do:\n  - a: { raise: { error: nope } }\n"), (3, 26), "no error `nope`", "use.errors"),
+        (
+            with_head("do:\n  - a: { try: [b: { set: { x: 1 } }], catch: { retry: nope } }\n"),
+            (3, 55),
+            "no retry policy",
+            "use.retries",
+        ),
+        (with_head("do:\n  - a: { try: [b: { set: { x: 1 } }] }\n"), (3, 8), "needs `catch`", ""),
+        (
+            with_head("do:\n  - a: { fork: { compete: true, branches: [b: { set: { x: 1 } }] } }\n"),
+            (3, 18),
+            "race",
+            "leave it out",
+        ),
+        (
+            with_head("do:\n  - a: { fork: { branches: [b: { set: { x: 1 }, then: end }] } }\n"),
+            (3, 32),
+            "leads nowhere",
+            "leave `then` out",
+        ),
+        (with_head("do:\n  - a: { switch: [b: { when: .x }] }\n"), (3, 22), "needs `then`", ""),
+        (
+            with_head("do:\n  - a: { switch: [b: { then: end }, c: { then: end }] }\n"),
+            (3, 37),
+            "one case without `when`",
+            "condition",
+        ),
+        (
+            with_head("do:\n  - a: { for: { in: .x, each: input }, do: [b: { set: { x: 1 } }] }\n"),
+            (3, 31),
+            "has a meaning already",
+            "another",
+        ),
+        (
+            with_head("do:\n  - a: { for: { each: x }, do: [b: { set: { x: 1 } }] }\n"),
+            (3, 15),
+            "needs `in`",
+            "",
+        ),
+        (with_head("do:\n  - a: { listen: {} }\n"), (3, 10), "`listen` is not supported", "planned"),
+        (with_head("do:\n  - a: { emit: {} }\n"), (3, 10), "`emit` is not supported", "call: http"),
+        (with_head("do:\n  - a: { run: { container: { image: x } } }\n"), (3, 17), "container", "docker run"),
+        (
+            with_head("schedule: { cron: x }\ndo:\n  - a: { set: { x: 1 } }\n"),
+            (2, 1),
+            "`schedule` is not supported",
+            "cron",
+        ),
+        (with_head("input: { schema: {} }\ndo:\n  - a: { set: { x: 1 } }\n"), (2, 10), "schema", "planned"),
+        (
+            with_head("do:\n  - a: { set: { x: 1 }, timeout: { after: PT1S } }\n"),
+            (3, 25),
+            "timeout",
+            "call and run",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: 1 }, metadata: { foldback: { effect: read } } }\n"),
+            (3, 37),
+            "call and run",
+            "move",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { call: http, with: { method: get, endpoint: x }, metadata: { foldback: { efect: read } } }\n",
+            ),
+            (3, 82),
+            "no member `efect`",
+            "`effect`",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { call: http, with: { method: get, endpoint: x }, metadata: { foldback: { recovery: retry } } }\n",
+            ),
+            (3, 92),
+            "steps that write",
+            "effect: write",
+        ),
+    ];
+    let mut wrong = String::new();
+    for (source, (line, column), message, hint) in &table {
+        let found = problems(source);
+        let shown: String = source.strip_prefix(HEAD).unwrap_or(source).chars().take(90).collect();
+        let Some(first) = found.first() else {
+            let _ = writeln!(wrong, "loaded: {shown}");
+            continue;
+        };
+        let has_hint = first.hint.as_deref().unwrap_or("").contains(hint);
+        if (first.line, first.column) != (*line, *column) || !first.message.contains(message) || !has_hint {
+            let _ = writeln!(
+                wrong,
+                "{shown}\n   {first}\n   hint: {:?}\n   wanted {line}:{column} {message} / {hint}",
+                first.hint
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let source = format!(
+        "{HEAD}do:\n  - a: {{ set: {{ x: '${{ .a | }}' }}, then: nowhere }}\n  - b: {{ cal: http }}\n  - c: {{ wait: soon }}\n"
+    );
+    let found = problems(&source);
+    assert!(found.len() >= 4, "{found:#?}");
+    assert!(found.windows(2).all(|pair| (pair[0].line, pair[0].column) <= (pair[1].line, pair[1].column)));
+}
+
+#[test]
+fn what_looks_like_a_mistake_is_a_warning() {
+    let body = "do:\n  - a: { set: { x: .a.b, y: $context, file: ./x.md } }\n  - b: { call: llm, with: { model: a/b, template: hi, vars: { z: 1 } } }\n";
+    let loaded = load(&format!("{HEAD}{body}"), &no_files).expect("it loads");
+    let messages: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        messages,
+        [
+            "3:20: `.a.b` stands for itself here",
+            "3:29: `$context` stands for itself here",
+            "4:63: the template does not use `z`"
+        ]
+    );
+    assert_eq!(loaded.models, [("a/b".to_owned(), 4, 36)]);
+    assert_eq!(loaded.name, "story 0.1.0");
+}
+
+#[test]
+fn a_definition_is_the_same_in_yaml_in_json_and_in_another_order() {
+    let yaml = "do:\n  - a:\n      set: { x: 1, y: '${ .b }' }\ndocument: { dsl: '1.0.3', name: story, version: '0.1.0', namespace: test }\n";
+    let json = r#"{"document":{"namespace":"test","dsl":"1.0.3","version":"0.1.0","name":"story"},"do":[{"a":{"set":{"y":"${ .b }","x":1}}}]}"#;
+    let (yaml, json): (Loaded, Loaded) =
+        (load(yaml, &no_files).expect("YAML"), load(json, &no_files).expect("JSON"));
+    assert_eq!((yaml.hash, yaml.canonical), (json.hash, json.canonical));
+}
+
+/// The examples of the specification that load; every other one is refused with a place.
+const LOADS: &[&str] = &[
+    "authentication-bearer",
+    "authentication-bearer-uri-format",
+    "call-http-endpoint-interpolation",
+    "call-http-endpoint-interpolation-shorthand",
+    "conditional-task",
+    "do-multiple",
+    "do-single",
+    "for-inline-array",
+    "raise-inline",
+    "raise-reusable",
+    "run-shell-stdin-and-arguments",
+    "switch-then-string",
+    "try-catch",
+    "try-catch-retry-inline",
+    "try-catch-retry-reusable",
+    "try-catch-then-directive",
+    "wait-duration-inline",
+    "wait-duration-iso8601",
+];
+
+#[test]
+fn every_example_of_the_specification_loads_or_is_refused_with_a_place() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/ows/examples");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        eprintln!("SKIPPED: there are no examples at {}", folder.display());
+        return;
+    };
+    let mut loads = Vec::new();
+    let mut told = String::new();
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let source = std::fs::read_to_string(&path).expect("an example can be read");
+        match load(&source, &no_files) {
+            Ok(loaded) => {
+                foldback_ows::from_canonical(&loaded.canonical).expect("the stored form loads");
+                loads.push(name);
+            }
+            Err(problems) => {
+                assert!(
+                    !problems.is_empty() && problems.iter().all(|p| p.line > 0 && p.column > 0),
+                    "{name}"
+                );
+                for problem in problems {
+                    let _ = writeln!(told, "{name}: {problem} ({})", problem.hint.as_deref().unwrap_or(""));
+                }
+            }
+        }
+    }
+    loads.sort();
+    assert_eq!(loads, LOADS, "\n{told}");
+}
