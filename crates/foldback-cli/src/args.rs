@@ -10,12 +10,7 @@ const DEFAULT_STORE: &str = "sqlite:foldback.db";
 /// An event-sourced engine for AI workflows: what each step got, what was decided and why, and
 /// how to go on from exactly there.
 #[derive(Debug, Parser)]
-#[command(
-    name = "foldback",
-    version,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "foldback", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the workflow failed or the answer is no, 2 bad usage or input, \
 3 the store or the machine failed.\n\nVERSION is N, -N (from the end), a time, `failure` (just before the failing \
@@ -39,15 +34,8 @@ pub struct Cli {
 impl Cli {
     /// The store's URL: as told, from `FOLDBACK_STORE`, or the default.
     pub fn store_url(&self) -> String {
-        let from_environment = || {
-            std::env::var("FOLDBACK_STORE")
-                .ok()
-                .filter(|url| !url.trim().is_empty())
-        };
-        self.store
-            .clone()
-            .or_else(from_environment)
-            .unwrap_or_else(|| DEFAULT_STORE.to_owned())
+        let from_environment = || std::env::var("FOLDBACK_STORE").ok().filter(|url| !url.trim().is_empty());
+        self.store.clone().or_else(from_environment).unwrap_or_else(|| DEFAULT_STORE.to_owned())
     }
 
     /// How a person calls this program again for the same store: for hints.
@@ -57,7 +45,23 @@ impl Cli {
             None => "foldback".to_owned(),
         }
     }
+
+    /// A hint of a room that does not know the command line, with the store that it named.
+    pub fn with_store(&self, hint: &str) -> String {
+        const CALL: &str = "`foldback ";
+        let mut parts = hint.split(CALL);
+        let mut told = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let is_complete = part.starts_with('-') || STORELESS.iter().any(|word| part.starts_with(word));
+            told += &if is_complete { CALL.to_owned() } else { format!("`{} ", self.again()) };
+            told += part;
+        }
+        told
+    }
 }
+
+/// Commands that know no store.
+const STORELESS: [&str; 3] = ["init", "check", "bench"];
 
 /// A word as a shell takes it.
 pub fn quoted(word: &str) -> String {
@@ -170,12 +174,7 @@ pub struct EventsArgs {
     #[arg(value_name = "ID")]
     pub id: String,
     /// Up to and with this version
-    #[arg(
-        long,
-        value_name = "VERSION",
-        allow_negative_numbers = true,
-        conflicts_with = "follow"
-    )]
+    #[arg(long, value_name = "VERSION", allow_negative_numbers = true, conflicts_with = "follow")]
     pub to: Option<String>,
     /// Go on printing until the workflow ends
     #[arg(long)]

@@ -303,10 +303,8 @@ impl Running {
             actor: Arc::from("bench"),
             from: ReplyTo::Nobody,
         };
-        let _gone = self
-            .to_loop
-            .send(watch)
-            .and_then(|()| self.to_loop.send(command));
+        let _gone = self.to_loop.send(watch);
+        let _gone = self.to_loop.send(command);
     }
 
     fn end(self) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::{CheckArgs, Cli, quoted};
 use crate::definition;
+use crate::drive::load_config;
 use crate::error::{Error, Exit};
 use crate::out::{Ink, Line, Out, say};
 
@@ -25,7 +26,9 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
             problems.iter().for_each(|problem| tell(file, "", problem));
             if cli.json {
                 let problems: Vec<Value> = problems.iter().map(as_json).collect();
-                out.json(&json!({"ok": false, "name": null, "hash": null, "problems": problems, "warnings": []}))?;
+                out.json(
+                    &json!({"ok": false, "name": null, "hash": null, "problems": problems, "warnings": []}),
+                )?;
                 out.flush()?;
             }
             let count = match problems.len() {
@@ -33,21 +36,18 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
                 n => format!("{n} problems"),
             };
             let hint = "mend what is named above; nothing was run".to_owned();
-            return Err(Error::input(
-                format!("{}: refused, {count}", file.display()),
-                hint,
-            ));
+            return Err(Error::input(format!("{}: refused, {count}", file.display()), hint));
         }
     };
     let mut warnings = loaded.warnings.clone();
-    warnings.extend(strangers(cli, &loaded.models));
-    warnings
-        .iter()
-        .for_each(|warning| tell(file, "warning: ", warning));
+    warnings.extend(strangers(&load_config(cli)?, &loaded.models));
+    warnings.iter().for_each(|warning| tell(file, "warning: ", warning));
     if cli.json {
         let warnings: Vec<Value> = warnings.iter().map(as_json).collect();
         let hash = loaded.hash.to_hex();
-        out.json(&json!({"ok": true, "name": loaded.name, "hash": hash, "problems": [], "warnings": warnings}))?;
+        out.json(
+            &json!({"ok": true, "name": loaded.name, "hash": hash, "problems": [], "warnings": warnings}),
+        )?;
     } else {
         let count = match warnings.len() {
             0 => String::new(),
@@ -68,13 +68,7 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
 }
 
 fn tell(file: &Path, severity: &str, problem: &Problem) {
-    say(format!(
-        "{}:{}:{}: {severity}{}",
-        file.display(),
-        problem.line,
-        problem.column,
-        problem.message
-    ));
+    say(format!("{}:{}:{}: {severity}{}", file.display(), problem.line, problem.column, problem.message));
     if let Some(hint) = &problem.hint {
         say(format!("  hint: {hint}"));
     }
@@ -92,14 +86,8 @@ fn as_json(problem: &Problem) -> Value {
 
 /// Models whose provider is not known here. It may be where the definition runs, so this is a
 /// warning; `run` refuses it.
-fn strangers(cli: &Cli, models: &[(String, u32, u32)]) -> Vec<Problem> {
-    let Ok(config) = Config::load(cli.config.as_deref()) else {
-        return Vec::new();
-    };
-    let known: Vec<String> = providers(&config)
-        .into_iter()
-        .map(|status| status.name)
-        .collect();
+fn strangers(config: &Config, models: &[(String, u32, u32)]) -> Vec<Problem> {
+    let known: Vec<String> = providers(config).into_iter().map(|status| status.name).collect();
     let mut found = Vec::new();
     for (model, line, column) in models {
         let provider = model.split('/').next().unwrap_or_default();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::End;
+use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, WorkflowState, limits};
 use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_at};
 use foldback::ows::Loaded;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict};
 use crate::definition;
 use crate::error::{Error, Exit};
-use crate::out::{Out, say};
+use crate::out::{Out, say, say_error};
 use crate::progress::Progress;
 
 /// `run FILE`: starts a workflow, or attaches to the one that was started alike.
@@ -26,35 +27,25 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
     let input = args
         .input
         .as_deref()
-        .map_or(Ok(Value::Object(Default::default())), read_json)?;
+        .map_or(Ok(Value::Object(Default::default())), |text| read_json("--input", text))?;
     let config = load_config(cli)?;
     let loaded = definition::load(&args.file)?;
     check_models(&config, &loaded, &args.file)?;
-    let id = args
-        .id
-        .clone()
-        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     Start::check_id(&id).map_err(refused)?;
     let store = foldback::store::open(&cli.store_url())?;
     let command = Command::Start(start_document(&loaded, &id, input));
-    let rests = drive(&config, &store, vec![command])?;
+    let rests = drive(cli, &config, &store, vec![command])?;
     finish(cli, &*store, rests)
 }
 
 /// `resume [ID…]`: goes on with these, or with all that are unfinished.
 pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
+    let config = load_config(cli)?;
     let store = foldback::store::open_existing(&cli.store_url())?;
     let ids: Vec<Arc<str>> = if args.ids.is_empty() {
-        let unfinished = Filter {
-            only_unfinished: true,
-            ..Filter::default()
-        };
-        store
-            .workflows(&unfinished)?
-            .into_iter()
-            .rev()
-            .map(|row| row.workflow_id)
-            .collect()
+        let unfinished = Filter { only_unfinished: true, ..Filter::default() };
+        store.workflows(&unfinished)?.into_iter().rev().map(|row| row.workflow_id).collect()
     } else {
         args.ids.iter().map(|id| Arc::from(id.as_str())).collect()
     };
@@ -67,19 +58,15 @@ pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
         say("nothing is unfinished");
         return Ok(Exit::Done);
     }
-    let config = load_config(cli)?;
-    let commands = ids
-        .into_iter()
-        .map(|workflow_id| Command::Resume { workflow_id })
-        .collect();
-    let rests = drive(&config, &store, commands)?;
+    let commands = ids.into_iter().map(|workflow_id| Command::Resume { workflow_id }).collect();
+    let rests = drive(cli, &config, &store, commands)?;
     finish(cli, &*store, rests)
 }
 
 /// `resolve ID KEY landed [JSON] | didnt`: settles an unknown outcome, and goes on.
 pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     let landed = match (args.verdict, &args.output) {
-        (Verdict::Landed, Some(output)) => Some(read_json(output)?),
+        (Verdict::Landed, Some(output)) => Some(read_json("the output", output)?),
         (Verdict::Landed, None) => Some(Value::Null),
         (Verdict::Didnt, None) => None,
         (Verdict::Didnt, Some(_)) => {
@@ -92,24 +79,16 @@ pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = load_config(cli)?;
     let (workflow_id, key) = (Arc::from(args.id.as_str()), Key::from(args.key.as_str()));
-    let rests = drive(
-        &config,
-        &store,
-        vec![Command::Resolve {
-            workflow_id,
-            key,
-            landed,
-        }],
-    )?;
+    let rests = drive(cli, &config, &store, vec![Command::Resolve { workflow_id, key, landed }])?;
     finish(cli, &*store, rests)
 }
 
-fn load_config(cli: &Cli) -> Result<Config, Error> {
-    Config::load(cli.config.as_deref()).map_err(|e| Error {
-        code: 2,
-        message: e.message,
-        hint: Some(e.hint),
-    })
+/// The configuration that the command line names, or the one that lies here.
+///
+/// # Errors
+/// It cannot be used, with the place.
+pub fn load_config(cli: &Cli) -> Result<Config, Error> {
+    Config::load(cli.config.as_deref()).map_err(|e| Error { code: 2, message: e.message, hint: Some(e.hint) })
 }
 
 /// A literal model whose provider is not configured is found before the first event.
@@ -124,59 +103,58 @@ fn check_models(config: &Config, loaded: &Loaded, file: &Path) -> Result<(), Err
     Ok(())
 }
 
-/// JSON as given, from `@FILE`, or from standard input (`-`).
-fn read_json(text: &str) -> Result<Value, Error> {
+/// JSON as given, from `@FILE`, or from standard input (`-`). `what` names it where it is given.
+fn read_json(what: &str, text: &str) -> Result<Value, Error> {
     let (source, text) = match text.strip_prefix('@') {
-        Some(path) => {
-            let read = std::fs::read_to_string(path);
-            let read = read.map_err(|e| {
-                Error::input(format!("{path}: {e}"), "@FILE names a file that holds JSON")
-            })?;
-            (path.to_owned(), read)
-        }
-        None if text == "-" => {
-            let mut read = String::new();
-            let bounded = std::io::stdin().take(limits::VALUE_MAX_BYTES as u64 + 1);
-            let mut bounded = bounded;
-            bounded.read_to_string(&mut read).map_err(|e| {
-                Error::input(format!("standard input: {e}"), "it must be UTF-8 JSON")
-            })?;
-            ("standard input".to_owned(), read)
-        }
-        None => ("--input".to_owned(), text.to_owned()),
+        Some("") => return Err(Error::input(format!("{what}: no file behind @"), "write @FILE, or JSON")),
+        Some(path) => (path, bounded(path, std::fs::File::open(path))?),
+        None if text == "-" => ("standard input", bounded("standard input", Ok(std::io::stdin()))?),
+        None => (what, text.to_owned()),
     };
-    if text.len() > limits::VALUE_MAX_BYTES {
-        let most = limits::VALUE_MAX_BYTES / (1024 * 1024);
-        return Err(Error::input(
-            format!("{source} is larger than {most} MiB"),
-            "put the data in a file or a service and pass its address",
-        ));
-    }
-    serde_json::from_str(&text).map_err(|e| {
-        let place = format!("{source}:{}:{}", e.line(), e.column());
+    let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| {
+        // The parser's own words, without the place that stands before them.
+        let words = e.to_string();
+        let words = words.rsplit_once(" at line ").map_or(&*words, |(words, _)| words);
         Error::input(
-            format!("{place}: not JSON: {e}"),
-            "in a shell, quote it: --input '{\"topic\": \"lamps\"}'",
+            format!("{source}:{}:{}: not JSON: {words}", e.line(), e.column().max(1)),
+            "in a shell, quote it: '{\"topic\": \"lamps\"}'",
         )
-    })
+    })?;
+    if is_too_deep(&value) {
+        let most = limits::VALUE_DEPTH_MAX;
+        return Err(Error::input(format!("{source}: nests deeper than {most} levels"), "flatten the data"));
+    }
+    Ok(value)
+}
+
+/// A text that is no longer than a value may be.
+fn bounded(source: &str, from: std::io::Result<impl Read>) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let most = limits::VALUE_MAX_BYTES;
+    let read = from.and_then(|from| from.take(most as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Error::input(format!("{source}: {e}"), "name a file that holds JSON: @FILE"))?;
+    if bytes.len() > most {
+        let message = format!("{source}: is larger than {} MiB", most / (1024 * 1024));
+        return Err(Error::input(message, "put the data in a file or a service and pass its address"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Error::input(format!("{source}: is not UTF-8 text"), "JSON is UTF-8: convert it"))
 }
 
 fn drive(
+    cli: &Cli,
     config: &Config,
     store: &Arc<dyn Store>,
     commands: Vec<Command>,
-) -> Result<Vec<Rest>, Error> {
+) -> Result<Vec<Result<Rest, Refusal>>, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
         .thread_name("foldback-step")
         .build()
         .map_err(|e| Error::machine(format!("no threads for steps: {e}")))?;
-    let ids = commands
-        .iter()
-        .map(|c| c.workflow_id().to_string())
-        .collect();
-    let progress = Progress::new(ids);
+    let ids = commands.iter().map(|c| c.workflow_id().to_string()).collect();
+    let progress = Progress::new(ids, cli.again());
     for command in &commands {
         // What cannot be read is the loop's to tell; here it is only a name less to show.
         if let Ok(events) = events_of(&**store, command.workflow_id(), 0) {
@@ -184,7 +162,7 @@ fn drive(
         }
     }
     let stop = Arc::new(AtomicBool::new(false));
-    runtime.spawn(stop_on_signal(stop.clone()));
+    runtime.spawn(stop_on_signal(stop.clone(), cli.again()));
     let session = Session {
         store: store.clone(),
         kinds: registry(config),
@@ -194,7 +172,7 @@ fn drive(
         actor: actor(),
         stop,
     };
-    let rests = session.drive(commands).map_err(|error| match error {
+    let rests = session.drive_each(commands).map_err(|error| match error {
         SessionError::Store(error) => Error::from(error),
         SessionError::Refused(refusal) => refused(refusal),
     });
@@ -205,18 +183,12 @@ fn drive(
 
 /// Who speaks, for the envelope: the person's login name.
 fn actor() -> Arc<str> {
-    let login = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default();
-    if login.is_empty() {
-        Arc::from("user")
-    } else {
-        Arc::from(format!("user:{login}"))
-    }
+    let login = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    if login.is_empty() { Arc::from("user") } else { Arc::from(format!("user:{login}")) }
 }
 
 /// The first Ctrl-C (or SIGTERM) lets steps in flight report and then ends; the second ends now.
-async fn stop_on_signal(stop: Arc<AtomicBool>) {
+async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return;
@@ -227,9 +199,9 @@ async fn stop_on_signal(stop: Arc<AtomicBool>) {
             _ = terminate.recv() => {}
         }
         if is_first {
-            say(
-                "stopping: steps in flight may report; once more to end at once. `foldback resume` goes on",
-            );
+            say(format!(
+                "stopping: steps in flight may report; once more to end at once. `{again} resume` goes on"
+            ));
             stop.store(true, Ordering::Relaxed);
         }
     }
@@ -237,32 +209,33 @@ async fn stop_on_signal(stop: Arc<AtomicBool>) {
 }
 
 fn refused(refusal: Refusal) -> Error {
-    Error {
-        code: 2,
-        message: refusal.message,
-        hint: Some(refusal.hint).filter(|hint| !hint.is_empty()),
-    }
+    Error { code: 2, message: refusal.message, hint: Some(refusal.hint).filter(|hint| !hint.is_empty()) }
 }
 
-/// Prints where each workflow came to rest.
-fn finish(cli: &Cli, store: &dyn Store, rests: Vec<Rest>) -> Result<Exit, Error> {
+/// Prints where each workflow came to rest. A refusal of one hides nothing of the others.
+fn finish(cli: &Cli, store: &dyn Store, ends: Vec<Result<Rest, Refusal>>) -> Result<Exit, Error> {
     let mut out = Out::new();
     let mut exit = Exit::Done;
-    for rest in rests {
-        let state = state_at(store, &rest.workflow_id, None);
-        let state = state.map_err(|e| {
-            Error::no(
-                format!("`{}`: {e}", rest.workflow_id),
-                "`foldback audit` says more",
-            )
-        })?;
-        let Some(state) = state else { continue };
-        let status = if rest.status == Status::Quarantined {
-            rest.status
-        } else {
-            state.status()
+    let mut refusals = Vec::new();
+    for end in ends {
+        let rest = match end {
+            Ok(rest) => rest,
+            Err(refusal) => {
+                refusals.push(refusal);
+                continue;
+            }
         };
-        if !matches!(status, Status::Completed | Status::Waiting) {
+        let state = state_at(store, &rest.workflow_id, None);
+        let state = state
+            .map_err(|e| Error::no(format!("`{}`: {e}", rest.workflow_id), "`foldback audit` says more"))?;
+        let Some(state) = state else {
+            say(format!("{}: stopped before it was taken up; nothing was started", rest.workflow_id));
+            exit = Exit::No;
+            continue;
+        };
+        let status = if rest.status == Status::Quarantined { rest.status } else { state.status() };
+        // A reason says that it does not rest: somebody stopped us, or its log cannot be read.
+        if !matches!(status, Status::Completed | Status::Waiting) || rest.reason.is_some() {
             exit = Exit::No;
         }
         if cli.json {
@@ -272,22 +245,22 @@ fn finish(cli: &Cli, store: &dyn Store, rests: Vec<Rest>) -> Result<Exit, Error>
         }
     }
     out.flush()?;
-    Ok(exit)
+    // The last is told as the error that ends the command.
+    let last = refusals.pop();
+    for refusal in refusals {
+        say_error(&refused(refusal));
+    }
+    last.map_or(Ok(exit), |refusal| Err(refused(refusal)))
 }
 
 /// The document that scripts read.
 fn result(state: &WorkflowState, status: Status) -> Value {
-    let mut document = json!({"workflow_id": &*state.workflow_id, "status": status.as_str(), "version": state.version});
+    let mut document =
+        json!({"workflow_id": &*state.workflow_id, "status": status.as_str(), "version": state.version});
     match &state.end {
         Some(End::Completed { output }) => document["output"] = (*output.get()).clone(),
-        Some(End::Failed { error }) => {
-            document["error"] = serde_json::to_value(error).unwrap_or_default()
-        }
-        Some(End::Parked {
-            key,
-            recorded,
-            asked,
-        }) => {
+        Some(End::Failed { error }) => document["error"] = serde_json::to_value(error).unwrap_or_default(),
+        Some(End::Parked { key, recorded, asked }) => {
             document["error"] = json!({
                 "type": "parked", "status": 409, "title": "The program and its log disagree",
                 "detail": format!("recorded {recorded}, asked {asked}"), "key": key,
@@ -310,29 +283,26 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
         }
         Some(End::Failed { error }) => {
             let detail = error.detail.as_deref().unwrap_or_default();
-            say(format!("error: {} {}", error.status, error.title));
+            let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
+            say(format!("error: {} {}{key}", error.status, error.title));
             for line in detail.lines().take(10) {
                 say(format!("  {line}"));
             }
-            say(format!(
-                "hint: `{again} state {id} --at failure` shows what the failing step got"
-            ));
+            if let Some(instance) = &error.instance {
+                say(format!("  in the definition: {instance}"));
+            }
+            say(format!("hint: `{again} state {id} --at failure` shows what the failing step got"));
         }
-        Some(End::Parked {
-            recorded, asked, ..
-        }) => {
-            say(format!(
-                "error: the program and its log disagree: recorded {recorded}, asked {asked}"
-            ));
+        Some(End::Parked { recorded, asked, .. }) => {
+            say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));
             say(format!(
                 "hint: `{again} events {id}` shows the log; run it with the definition it began with"
             ));
         }
         None => match &rest.reason {
-            Some(reason) => say(format!(
-                "{id} is {}: {reason}; `{again} resume {id}` goes on",
-                state.status().as_str()
-            )),
+            Some(reason) => {
+                say(format!("{id} is {}: {reason}; `{again} resume {id}` goes on", state.status().as_str()))
+            }
             None => say(format!(
                 "{id} is {}; `{again} show {id}` says what it waits for",
                 state.status().as_str()

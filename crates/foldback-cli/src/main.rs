@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     };
     match dispatch(&cli) {
         Ok(exit) => ExitCode::from(exit.code()),
-        Err(error) => {
+        Err(mut error) => {
+            error.hint = error.hint.map(|hint| cli.with_store(&hint));
             say_error(&error);
             ExitCode::from(error.code)
         }
@@ -80,7 +81,8 @@ fn usage(refused: &clap::Error) -> ExitCode {
     }
     let text = refused.to_string();
     text.lines().for_each(say);
-    let command = std::env::args().nth(1).filter(|word| is_command(word));
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let command = words.find(|word| is_command(word));
     say(match command {
         Some(command) => format!("hint: `foldback {command} --help` tells what it takes"),
         None => "hint: `foldback --help` lists the commands".to_owned(),

@@ -2,6 +2,7 @@
 //! is read. It changes nothing and never panics; a log that breaks it quarantines one workflow.
 
 use std::fmt;
+use std::ops::Bound;
 
 use crate::Version;
 use crate::event::{Event, Fact};
@@ -164,7 +165,12 @@ impl WorkflowState {
                 | EntryBody::Decided { .. },
             ) => {}
         }
-        match self.open.iter().find(|open| open.is_inside(key)) {
+        let inside = ['!', '/', '['].into_iter().find_map(|delimiter| {
+            let prefix = format!("{key}{delimiter}");
+            let next = self.open.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded)).next()?;
+            next.as_str().starts_with(&prefix).then_some(next)
+        });
+        match inside {
             Some(open) => Err(format!("`{open}` inside it is still open")),
             None => Ok(()),
         }

@@ -25,6 +25,7 @@ impl WorkflowState {
         match event.fact.class() {
             crate::Class::Stimulus => {
                 self.stimulus = Some(event.id);
+                self.stirred = event.fact.key().cloned();
                 self.turn_events = 0;
             }
             crate::Class::Consequence => self.turn_events += 1,

@@ -1,6 +1,7 @@
 //! Who judges. [`advance`] takes one stimulus, writes what it means, lets the program answer, and
 //! writes what it asks: one stimulus, one turn, one batch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,10 +13,10 @@ use crate::event::{
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::limits;
-use crate::program::{Ask, Run, StepAsk, Turn};
+use crate::program::{Ask, Divergence, Run, StepAsk, Turn};
 use crate::state::{Step, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure, Outcome, Recovery, Usage, backoff_ms, chance, error_type};
-use crate::value::{Request, Slot};
+use crate::value::{Request, Slot, is_too_deep};
 use crate::{Illegal, Micros};
 
 /// What the world says to a workflow.
@@ -86,8 +87,8 @@ pub struct Timing {
     pub now: Micros,
     /// Who speaks.
     pub actor: Arc<str>,
-    /// Whether steps that are asked for may start at once.
-    pub may_start: bool,
+    /// How many steps may start now; the others wait until [`Stimulus::Begin`].
+    pub room: usize,
 }
 
 /// Where event ids come from: the edge, since a core has no dice.
@@ -104,9 +105,11 @@ pub struct Batch {
 
 /// Judges a stimulus, applies what it means, lets the program answer until it waits or ends.
 ///
+/// A program that panics, or asks for what the law forbids, parks its workflow with one event that
+/// says why; what the stimulus meant, and what was asked before, stands.
+///
 /// # Errors
-/// The stimulus may not stand here (the state is then untouched), or the program asks for what
-/// the law forbids (the state is then to be dropped and folded anew).
+/// The stimulus may not stand here. The state is untouched.
 pub fn advance(
     state: &mut WorkflowState,
     run: &mut dyn Run,
@@ -115,10 +118,17 @@ pub fn advance(
     ids: Ids<'_>,
 ) -> Result<Batch, Illegal> {
     let mut batch = Batch::default();
+    let mut room = timing.room;
     let engine = Arc::from("engine");
     let now = timing.now.max(state.now);
-    if let Some(fact) = judge(state, stimulus, now, timing.may_start) {
-        write(state, &mut batch, fact, None, now, &timing.actor, ids)?;
+    if let Some(fact) = judge(state, stimulus, now, room > 0) {
+        let refused =
+            |reason| Illegal { version: state.version + 1, event_type: fact.event_type().to_owned(), reason };
+        state.admits_fact(&fact).map_err(refused)?;
+        if holds_too_deep(&fact) {
+            return Err(refused(format!("a value nests deeper than {} levels", limits::VALUE_DEPTH_MAX)));
+        }
+        write(state, &mut batch, fact, None, now, &timing.actor, ids);
     }
     if !state.is_started() {
         return Ok(batch);
@@ -128,12 +138,10 @@ pub fn advance(
             batch.is_cut = true;
             break;
         }
-        let facts = match run.turn(state) {
+        let facts = match turn_of(run, state) {
             Turn::Waits => break,
             _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
-            Turn::Asks(asks) => {
-                asks.into_iter().map(|ask| consequence(state, ask, now, timing.may_start)).collect()
-            }
+            Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, &mut room)).collect(),
             Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
             Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
             Turn::Diverged(at) => {
@@ -141,10 +149,39 @@ pub fn advance(
             }
         };
         for fact in facts {
-            write(state, &mut batch, fact, state.stimulus, now, &engine, ids)?;
+            let fact = if holds_too_deep(&fact) { too_deep(&fact) } else { fact };
+            let fact = match state.admits_fact(&fact) {
+                Ok(()) => fact,
+                Err(reason) => broke_the_law(&fact, &reason),
+            };
+            write(state, &mut batch, fact, state.stimulus, now, &engine, ids);
+            if state.end.is_some() {
+                break;
+            }
         }
     }
     Ok(batch)
+}
+
+/// A turn is a person's code. Its panic costs its workflow, not the process.
+fn turn_of(run: &mut dyn Run, state: &WorkflowState) -> Turn {
+    catch_unwind(AssertUnwindSafe(|| run.turn(state))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Turn::Diverged(Divergence {
+            key: Key::root(),
+            recorded: "a program that answers".into(),
+            asked: format!("it panicked: {text}"),
+        })
+    })
+}
+
+fn broke_the_law(fact: &Fact, reason: &str) -> Fact {
+    Fact::WorkflowParked {
+        key: fact.key().cloned().unwrap_or_else(Key::root),
+        recorded: "a log that obeys the law".into(),
+        asked: format!("{}: {reason}", fact.event_type()),
+    }
 }
 
 fn endless() -> Fact {
@@ -161,6 +198,21 @@ fn endless() -> Fact {
     }
 }
 
+/// Whether a fact holds a value that nests deeper than a log can be read back.
+fn holds_too_deep(fact: &Fact) -> bool {
+    fact.slots().iter().any(|slot| slot.value().is_some_and(|value| is_too_deep(value)))
+}
+
+/// What becomes of a consequence that [`holds_too_deep`].
+fn too_deep(fact: &Fact) -> Fact {
+    let error = nesting(format!("what follows nests deeper than {} levels", limits::VALUE_DEPTH_MAX));
+    Fact::WorkflowFailed { error: fact.key().map_or(error.clone(), |key| error.at(key)) }
+}
+
+fn nesting(detail: String) -> Failure {
+    Failure::new(error_type::RUNTIME, 500, "A value nests too deep", detail)
+}
+
 fn write(
     state: &mut WorkflowState,
     batch: &mut Batch,
@@ -169,7 +221,7 @@ fn write(
     now: Micros,
     actor: &Arc<str>,
     ids: Ids<'_>,
-) -> Result<(), Illegal> {
+) {
     let event = Event {
         id: ids(),
         version: state.version + 1,
@@ -179,10 +231,9 @@ fn write(
         actor: actor.clone(),
         fact,
     };
-    state.admits(&event)?;
+    debug_assert_eq!(state.admits(&event), Ok(()));
     state.apply(&event);
     batch.events.push(event);
-    Ok(())
 }
 
 /// What a stimulus means here; `None` where it means nothing (a late or doubled word).
@@ -200,7 +251,13 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::Begin { key } => {
             let step = state.step(&key)?;
-            let is_due = matches!(step.status, StepStatus::Pending | StepStatus::Backoff);
+            let is_due = match step.status {
+                StepStatus::Pending => true,
+                StepStatus::Backoff => step.due.is_none_or(|due| due <= now),
+                StepStatus::Running | StepStatus::Completed | StepStatus::Failed | StepStatus::Unknown => {
+                    false
+                }
+            };
             (is_due && may_start && state.end.is_none())
                 .then(|| Fact::AttemptStarted { attempt: step.attempts + 1, key })
         }
@@ -234,6 +291,16 @@ impl Verdict<'_> {
     fn of(self, outcome: Outcome, latency_ms: u64) -> Fact {
         let attempt = self.step.attempts;
         match outcome {
+            Outcome::Completed { output, usage } | Outcome::Rejected { output, usage, .. }
+                if is_too_deep(&output) =>
+            {
+                let reason = format!("the answer nests deeper than {} levels", limits::VALUE_DEPTH_MAX);
+                match self.step.effect {
+                    // It may well have happened.
+                    Effect::Write => self.unknown(reason),
+                    Effect::Pure | Effect::Read => self.failed(nesting(reason), None, usage),
+                }
+            }
             Outcome::Completed { output, usage } => Fact::StepCompleted(Box::new(StepCompleted {
                 key: self.key,
                 attempt,
@@ -253,7 +320,10 @@ impl Verdict<'_> {
 
     fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
         let again = self.step.retry.as_ref().filter(|policy| {
-            let own_attempts = self.step.attempts.saturating_sub(self.step.interruptions + self.step.repairs);
+            let own_attempts = self
+                .step
+                .attempts
+                .saturating_sub(self.step.interruptions + self.step.repairs + self.step.unknowns);
             own_attempts < policy.attempts
                 && (policy.statuses.is_empty() || policy.statuses.contains(&error.status))
                 && self.state.end.is_none()
@@ -353,9 +423,13 @@ impl Verdict<'_> {
 }
 
 /// The fact that an ask becomes.
-fn consequence(state: &WorkflowState, ask: Ask, now: Micros, may_start: bool) -> Fact {
+fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -> Fact {
     match ask {
-        Ask::Step(ask) => Fact::StepAsked(Box::new(step_asked(*ask, may_start))),
+        Ask::Step(ask) => {
+            let starts = *room > 0;
+            *room = room.saturating_sub(1);
+            Fact::StepAsked(Box::new(step_asked(*ask, starts)))
+        }
         Ask::Timer { key, delay_ms, finishes } => {
             let delay_us = i64::try_from(delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
             Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes }

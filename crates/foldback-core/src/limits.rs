@@ -60,3 +60,7 @@ pub const DEFINITION_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Nesting of a definition, a JSON value from outside, or a key.
 pub const DEPTH_MAX: usize = 128;
+
+/// Nesting of a value in an event. An event wraps its values some levels deep, and what is written
+/// must be readable again by parsers that stop at 127.
+pub const VALUE_DEPTH_MAX: usize = 100;

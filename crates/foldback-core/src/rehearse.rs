@@ -73,7 +73,7 @@ fn go_on(
             Stimulus::TimerDue { .. } | Stimulus::Begin { .. } => state.now + 86_400_000_000,
             _ => state.now + 1_000,
         };
-        let timing = Timing { now, actor: Arc::from("rehearsal"), may_start: true };
+        let timing = Timing { now, actor: Arc::from("rehearsal"), room: 1_000_000 };
         let batch = advance(&mut state, &mut *run, stimulus, &timing, &mut ids)
             .unwrap_or_else(|illegal| panic!("{illegal}\n{}", crate::text::render(&events)));
         for event in &batch.events {

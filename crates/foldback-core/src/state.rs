@@ -34,6 +34,8 @@ pub struct WorkflowState {
     pub started_at: Micros,
     /// The id of the last stimulus: the causation of the consequences that follow.
     pub stimulus: Option<EventId>,
+    /// The key it spoke of, where it spoke of one: what alone can have changed since the turn before.
+    pub stirred: Option<Key>,
     /// Consequences since the last stimulus.
     pub turn_events: u64,
     /// What ties its events to those of its relatives.
@@ -286,6 +288,7 @@ impl WorkflowState {
             now: 0,
             started_at: 0,
             stimulus: None,
+            stirred: None,
             turn_events: 0,
             correlation_id: None,
             definition: Hash::ZERO,

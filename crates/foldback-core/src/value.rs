@@ -107,6 +107,19 @@ impl Slot {
     }
 }
 
+/// Whether a value nests deeper than [`limits::VALUE_DEPTH_MAX`], so that no event may hold it.
+pub fn is_too_deep(value: &Value) -> bool {
+    nests_deeper(value, limits::VALUE_DEPTH_MAX)
+}
+
+fn nests_deeper(value: &Value, most: usize) -> bool {
+    match value {
+        Value::Array(items) => most == 0 || items.iter().any(|item| nests_deeper(item, most - 1)),
+        Value::Object(map) => most == 0 || map.values().any(|item| nests_deeper(item, most - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 /// Scalars and empty containers need no measuring.
 fn is_surely_short(value: &Value) -> bool {
     match value {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use foldback_core::{Key, Micros, Outcome, Stimulus};
+use foldback_core::{Key, Micros, Outcome, Owed, Stimulus};
 use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, StoreError};
 
 use crate::Programs;
@@ -20,6 +20,9 @@ use crate::session::{Observer, Rest};
 mod attempts;
 mod orders;
 mod stimuli;
+
+/// Messages handled between two looks at the alarms.
+const ROUND: usize = 256;
 
 /// Everything the loop can be told.
 pub enum Message {
@@ -104,8 +107,12 @@ pub struct Engine {
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
     alarms: BinaryHeap<Reverse<(Micros, Arc<str>, Key)>>,
-    /// Steps that wait for room.
-    pending: VecDeque<(Arc<str>, Key)>,
+    /// What waits for room.
+    pending: VecDeque<(Arc<str>, Owed)>,
+    /// Attempts that wait for their commit.
+    promised: usize,
+    /// Workflows whose turn was cut: they go on when they are on disk.
+    cut: HashSet<Arc<str>>,
     watchers: HashMap<Arc<str>, Vec<Sender<Rest>>>,
     /// Inbox commands taken up in this engine's life: each is carried out once.
     taken: HashSet<String>,
@@ -133,6 +140,8 @@ impl Engine {
             flying: HashMap::new(),
             alarms: BinaryHeap::new(),
             pending: VecDeque::new(),
+            promised: 0,
+            cut: HashSet::new(),
             watchers: HashMap::new(),
             taken: HashSet::new(),
             incarnations: 0,
@@ -158,8 +167,9 @@ impl Engine {
             match self.inbox.recv_timeout(self.until_next_alarm()) {
                 Ok(message) => {
                     self.handle(message);
-                    // What has come meanwhile is handled in the same round.
-                    while let Ok(message) = self.inbox.try_recv() {
+                    // What has come meanwhile is handled in the same round, but for so much that
+                    // alarms would starve.
+                    for message in self.inbox.try_iter().take(ROUND).collect::<Vec<_>>() {
                         self.handle(message);
                     }
                 }

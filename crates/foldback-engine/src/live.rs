@@ -246,6 +246,11 @@ impl Live {
         })
     }
 
+    /// Attempts that wait for their commit.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether all commits are on disk.
     pub fn is_settled(&self) -> bool {
         self.queued == self.durable

@@ -113,36 +113,23 @@ impl Session {
     /// # Errors
     /// The store failed, or a command was refused (the others are still driven to their rest).
     pub fn drive(&self, commands: Vec<Command>) -> Result<Vec<Rest>, SessionError> {
-        let mut own: Vec<Own> = commands
-            .into_iter()
-            .map(|command| Own {
-                command,
-                inbox_id: ids::text_id().to_string(),
-                is_sent: false,
-                answer: None,
-                rest: None,
-                seen: 0,
-            })
-            .collect();
+        let ends = self.drive_each(commands)?;
+        Ok(ends.into_iter().collect::<Result<Vec<Rest>, Refusal>>()?)
+    }
+
+    /// As [`Session::drive`], with an end for each command: its workflow's rest, or the refusal.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn drive_each(&self, commands: Vec<Command>) -> Result<Vec<Result<Rest, Refusal>>, SessionError> {
+        let mut own: Vec<Own> = commands.into_iter().map(Own::new).collect();
         while !own.iter().all(Own::is_done) && !self.is_stopping() {
             match self.store.acquire(0, &self.actor)? {
                 Some(ownership) => self.own(ownership, &mut own)?,
                 None => self.be_client(&mut own)?,
             }
         }
-        let mut rests = Vec::new();
-        for own in own {
-            if let Some(Err(refusal)) = own.answer {
-                return Err(refusal.into());
-            }
-            let id = own.command.workflow_id().clone();
-            rests.push(own.rest.unwrap_or(Rest {
-                workflow_id: id,
-                status: Status::Running,
-                reason: Some("stopped".into()),
-            }));
-        }
-        Ok(rests)
+        Ok(own.into_iter().map(Own::end).collect())
     }
 
     fn is_stopping(&self) -> bool {
@@ -183,48 +170,65 @@ impl Session {
     }
 
     fn steer(&self, to_loop: &Sender<Message>, epoch: u64, own: &mut [Own]) -> Result<(), SessionError> {
-        let mut waits: Vec<Waiting<'_>> = Vec::new();
-        for one in own.iter_mut().filter(|one| !one.is_done()) {
-            let workflow_id = one.command.workflow_id().clone();
-            let (reply, rest) = channel();
-            let _gone = to_loop.send(Message::Watch { workflow_id: workflow_id.clone(), reply });
-            // What was sent to the inbox and not answered yet, the loop takes from there. What was
-            // answered by an owner that is gone, is gone on with.
-            let command = match (&one.answer, one.is_sent) {
-                (None, true) => None,
-                (None, false) => Some(one.command.clone()),
-                (Some(_), _) => Some(Command::Resume { workflow_id }),
-            };
-            let answer = command.map(|command| {
-                one.answer = None;
-                let (reply, answer) = channel();
-                let from = ReplyTo::Caller(reply);
-                let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
-                answer
-            });
-            waits.push(Waiting { one, answer, rest });
+        let mut waits = Vec::new();
+        for one in own.iter_mut() {
+            // What an owner before us has answered is gone on with. Our epoch keeps out every
+            // later answer of it.
+            if one.is_sent && one.answer.is_none() {
+                one.answer = self.answer_of(one)?;
+            }
+            if one.is_done() {
+                continue;
+            }
+            let mut wait = Waiting { one, answer: None, rest: None };
+            if !wait.one.is_sent || wait.one.answer.is_some() {
+                self.order(&mut wait, to_loop);
+            }
+            waits.push(wait);
         }
         let mut seen_changes = None;
         while !waits.iter().all(|wait| wait.one.is_done()) && !self.is_stopping() {
             self.pass_on_inbox(to_loop, epoch, &mut seen_changes)?;
             for wait in &mut waits {
-                self.look_at(wait)?;
+                self.look_at(wait, to_loop)?;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
 
+    /// Says a command to the loop: the command itself, or to go on where it was answered already.
+    fn order(&self, wait: &mut Waiting<'_>, to_loop: &Sender<Message>) {
+        let workflow_id = wait.one.command.workflow_id().clone();
+        let command = match wait.one.answer.take() {
+            Some(_) => Command::Resume { workflow_id: workflow_id.clone() },
+            None => wait.one.command.clone(),
+        };
+        let (reply, rest) = channel();
+        let _gone = to_loop.send(Message::Watch { workflow_id, reply });
+        let (reply, answer) = channel();
+        let from = ReplyTo::Caller(reply);
+        let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
+        (wait.answer, wait.rest) = (Some(answer), Some(rest));
+    }
+
     /// Moves one of our commands along: its answer, then its rest.
-    fn look_at(&self, wait: &mut Waiting<'_>) -> Result<(), SessionError> {
+    fn look_at(&self, wait: &mut Waiting<'_>, to_loop: &Sender<Message>) -> Result<(), SessionError> {
         if wait.one.answer.is_none() {
-            wait.one.answer = match &wait.answer {
-                Some(answer) => received(answer)?,
-                None => self.answer_of(wait.one)?,
-            };
+            match &wait.answer {
+                Some(answer) => wait.one.answer = received(answer)?,
+                // The loop takes it from the inbox. Its rest is asked for when it is answered: one
+                // from before would say nothing of what the command led to.
+                None => {
+                    wait.one.answer = self.answer_of(wait.one)?;
+                    if matches!(wait.one.answer, Some(Ok(_))) {
+                        self.order(wait, to_loop);
+                    }
+                }
+            }
         }
-        if wait.one.rest.is_none() {
-            wait.one.rest = received(&wait.rest)?;
+        if let (None, Some(rest)) = (&wait.one.rest, &wait.rest) {
+            wait.one.rest = received(rest)?;
         }
         Ok(())
     }
@@ -316,6 +320,19 @@ impl Session {
 }
 
 impl Own {
+    fn new(command: Command) -> Own {
+        let inbox_id = ids::text_id().to_string();
+        Own { command, inbox_id, is_sent: false, answer: None, rest: None, seen: 0 }
+    }
+
+    fn end(self) -> Result<Rest, Refusal> {
+        if let Some(Err(refusal)) = self.answer {
+            return Err(refusal);
+        }
+        let workflow_id = self.command.workflow_id().clone();
+        Ok(self.rest.unwrap_or(Rest { workflow_id, status: Status::Running, reason: Some("stopped".into()) }))
+    }
+
     fn is_done(&self) -> bool {
         self.rest.is_some() || matches!(self.answer, Some(Err(_)))
     }
@@ -326,7 +343,7 @@ struct Waiting<'a> {
     one: &'a mut Own,
     /// Where its answer comes from; the inbox's row when `None`.
     answer: Option<Receiver<Answer>>,
-    rest: Receiver<Rest>,
+    rest: Option<Receiver<Rest>>,
 }
 
 fn received<T>(from: &Receiver<T>) -> Result<Option<T>, SessionError> {

@@ -46,8 +46,7 @@ where
         let known = state.entries.iter().filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
         shared.borrow_mut().known = known.collect();
         let (function, context) = (self.0.clone(), Ctx::new(Key::root(), &shared));
-        let begin =
-            Box::new(move |input| Box::pin(function(context, input)) as Pin<Box<dyn Future<Output = Ended>>>);
+        let begin = Box::new(move |input| Box::pin(function(context, input)) as Polled);
         Box::new(CodeRun { begin: Some(begin), future: None, shared, end: None })
     }
 }
@@ -61,11 +60,16 @@ struct Shared {
     asks: Vec<Ask>,
     /// Steps and timers that are waited for, with the hash of the request.
     awaited: BTreeMap<Key, Option<Hash>>,
+    /// Those that were added in this poll.
+    new: Vec<Key>,
+    /// Where the code and the log parted.
+    diverged: Option<Divergence>,
 }
 
 /// What the log knows of a key that the code may ask for again.
 enum Known {
-    Ended(Ended),
+    /// With the hash of the request, for a step.
+    Ended(Ended, Option<Hash>),
     Decided(String),
     Started,
 }
@@ -74,19 +78,27 @@ fn known(entry: &Entry) -> Option<Known> {
     match &entry.body {
         EntryBody::Started { .. } => Some(Known::Started),
         EntryBody::Decided { chosen } => Some(Known::Decided(chosen.to_string())),
-        EntryBody::Finished { output, .. } => Some(Known::Ended(Ok((*output.get()).clone()))),
-        EntryBody::Timer { fired, .. } => fired.then_some(Known::Ended(Ok(Value::Null))),
+        EntryBody::Finished { output, .. } => Some(Known::Ended(Ok((*output.get()).clone()), None)),
+        EntryBody::Timer { fired, .. } => fired.then_some(Known::Ended(Ok(Value::Null), None)),
         EntryBody::Step(step) => match step.status {
-            StepStatus::Completed => Some(Known::Ended(Ok((*step.output.as_ref()?.get()).clone()))),
-            StepStatus::Failed => Some(Known::Ended(Err(step.error.clone().unwrap_or_default()))),
+            StepStatus::Completed => {
+                Some(Known::Ended(Ok((*step.output.as_ref()?.get()).clone()), Some(step.request_hash)))
+            }
+            StepStatus::Failed => {
+                Some(Known::Ended(Err(step.error.clone().unwrap_or_default()), Some(step.request_hash)))
+            }
             StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => None,
         },
     }
 }
 
+/// A program's future, polled on the loop's thread.
+type Polled = Pin<Box<dyn Future<Output = Ended>>>;
+
 struct CodeRun {
-    begin: Option<Box<dyn FnOnce(Value) -> Pin<Box<dyn Future<Output = Ended>>>>>,
-    future: Option<Pin<Box<dyn Future<Output = Ended>>>>,
+    /// Makes the future of the input, at the first turn.
+    begin: Option<Box<dyn FnOnce(Value) -> Polled>>,
+    future: Option<Polled>,
     shared: Rc<RefCell<Shared>>,
     end: Option<Ended>,
 }
@@ -97,18 +109,16 @@ impl Run for CodeRun {
         if let Some(begin) = self.begin.take() {
             self.future = Some(begin((*state.input.get()).clone()));
         }
-        let mut has_news = match self.shared.borrow_mut().hear(state) {
-            Ok(has_news) => has_news || is_first,
-            Err(divergence) => return Turn::Diverged(divergence),
-        };
+        let mut has_news = is_first || self.shared.borrow_mut().hear_of(state.stirred.as_ref(), state);
         while has_news && let Some(future) = &mut self.future {
             if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 (self.future, self.end) = (None, Some(ended));
             }
-            has_news = match self.shared.borrow_mut().hear(state) {
-                Ok(has_news) => has_news,
-                Err(divergence) => return Turn::Diverged(divergence),
-            };
+            // What the code waits for since this poll may be known already.
+            has_news = self.shared.borrow_mut().hear_of_new(state);
+        }
+        if let Some(divergence) = self.shared.borrow_mut().diverged.take() {
+            return Turn::Diverged(divergence);
         }
         let shared = &mut *self.shared.borrow_mut();
         // A run started afresh asks again for what is under way; the log has that already.
@@ -117,8 +127,9 @@ impl Run for CodeRun {
             Ask::Timer { key, .. } => !state.entries.contains_key(key),
             _ => true,
         });
-        // What the log owes and the code does not wait for, the code no longer asks for.
-        if let Some(key) = state.open.iter().find(|key| !shared.awaited.contains_key(*key)) {
+        // What the log owes and the code does not wait for, the code no longer asks for. A run that
+        // is kept asked for all of it itself.
+        if is_first && let Some(key) = state.open.iter().find(|key| !shared.awaited.contains_key(*key)) {
             let (recorded, asked) = ("a step or a timer".to_owned(), "nothing of this name".to_owned());
             return Turn::Diverged(Divergence { key: key.clone(), recorded, asked });
         }
@@ -127,36 +138,52 @@ impl Run for CodeRun {
         }
         match &self.end {
             Some(ended) => Turn::Ends(ended.clone()),
+            None if state.open.is_empty() => Turn::Diverged(Divergence {
+                key: Key::root(),
+                recorded: "nothing to wait for".into(),
+                asked: "code that waits for something other than its context".into(),
+            }),
             None => Turn::Waits,
         }
     }
 }
 
 impl Shared {
-    /// Takes over what the state knows of the keys that are waited for. True if there is news.
-    fn hear(&mut self, state: &WorkflowState) -> Result<bool, Divergence> {
-        let mut heard = Vec::new();
-        for (key, hash) in &self.awaited {
-            let Some(entry) = state.entries.get(key) else {
-                continue;
-            };
-            if let (EntryBody::Step(step), Some(hash)) = (&entry.body, hash)
-                && step.request_hash != *hash
-            {
-                let recorded = format!("{} request {:?}", step.kind, step.request_hash);
-                return Err(Divergence { key: key.clone(), recorded, asked: format!("request {hash:?}") });
-            }
-            if let Some(known) = known(entry) {
-                heard.push((key.clone(), known));
-            }
+    /// Takes over what the state knows of a key that is waited for. True if that is news.
+    fn hear_of(&mut self, key: Option<&Key>, state: &WorkflowState) -> bool {
+        let Some((key, hash)) = key.and_then(|key| self.awaited.get_key_value(key)) else { return false };
+        let (key, hash) = (key.clone(), *hash);
+        let Some(entry) = state.entries.get(&key) else { return false };
+        match (&entry.body, hash) {
+            (EntryBody::Step(step), Some(hash)) if step.request_hash == hash => {}
+            (EntryBody::Timer { .. }, None) => {}
+            (other, _) => self.diverge(&key, recorded(other)),
         }
-        for (key, known) in &heard {
-            self.awaited.remove(key);
-            debug_assert!(matches!(known, Known::Ended(_)), "only ends are waited for");
-        }
-        let has_news = !heard.is_empty();
-        self.known.extend(heard);
-        Ok(has_news)
+        let Some(known @ Known::Ended(..)) = known(entry) else { return false };
+        self.awaited.remove(&key);
+        self.known.insert(key, known);
+        true
+    }
+
+    /// The same for all that is waited for since the last poll.
+    fn hear_of_new(&mut self, state: &WorkflowState) -> bool {
+        let new = std::mem::take(&mut self.new);
+        new.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+    }
+
+    fn diverge(&mut self, key: &Key, recorded: String) {
+        let asked = "another request, or another kind of work".to_owned();
+        self.diverged.get_or_insert(Divergence { key: key.clone(), recorded, asked });
+    }
+}
+
+fn recorded(body: &EntryBody) -> String {
+    match body {
+        EntryBody::Step(step) => format!("{} request {:?}", step.kind, step.request_hash),
+        EntryBody::Timer { .. } => "a timer".into(),
+        EntryBody::Started { .. } => "a scope".into(),
+        EntryBody::Decided { .. } => "a decision".into(),
+        EntryBody::Finished { .. } => "a task that finished".into(),
     }
 }
 
@@ -200,8 +227,17 @@ impl Work {
     }
 }
 
+/// A name as a key holds it: what keys use for themselves, and `~`, is written `%2F`.
+fn escaped(name: &str) -> String {
+    let is_plain = |c: char| !foldback_core::key::RESERVED.contains(&c) && !matches!(c, '~' | '%');
+    if name.is_empty() {
+        return "%".to_owned();
+    }
+    name.chars().map(|c| if is_plain(c) { c.to_string() } else { format!("%{:02X}", c as u32) }).collect()
+}
+
 /// What a program in Rust asks with. A name may be used again: the second `x` in a context is
-/// `x[1]`.
+/// `x~2`. Names may hold any character; what keys use for themselves is escaped.
 pub struct Ctx {
     scope: Key,
     shared: Rc<RefCell<Shared>>,
@@ -215,9 +251,9 @@ impl Ctx {
 
     fn key(&mut self, name: &str) -> Key {
         let used = self.used.entry(name.to_owned()).or_insert(0);
-        let key = self.scope.child(name);
         *used += 1;
-        if *used == 1 { key } else { key.item(*used - 1) }
+        let name = escaped(name);
+        self.scope.child(&if *used == 1 { name } else { format!("{name}~{used}") })
     }
 
     fn known(&self, key: &Key) -> Option<Known> {
@@ -250,12 +286,17 @@ impl Ctx {
         let mut ask = Some(ask);
         std::future::poll_fn(move |_| {
             let shared = &mut *shared.borrow_mut();
-            if let Some(Known::Ended(ended)) = shared.known.remove(&key) {
+            if let Some(Known::Ended(ended, recorded)) = shared.known.remove(&key) {
+                if recorded != hash {
+                    shared.diverge(&key, format!("request {recorded:?}"));
+                    return Poll::Pending;
+                }
                 ask = None;
                 return Poll::Ready(ended);
             }
             if let Some(ask) = ask.take() {
                 shared.awaited.insert(key.clone(), hash);
+                shared.new.push(key.clone());
                 shared.asks.push(ask);
             }
             Poll::Pending
@@ -294,7 +335,7 @@ impl Ctx {
     /// Computes a value once: what was computed is a fact, and a replay reads it.
     pub fn compute(&mut self, name: &str, compute: impl FnOnce() -> Value) -> Value {
         let key = self.key(name);
-        if let Some(Known::Ended(Ok(recorded))) = self.known(&key) {
+        if let Some(Known::Ended(Ok(recorded), _)) = self.known(&key) {
             return recorded;
         }
         let output = Arc::new(compute());
@@ -320,7 +361,7 @@ impl Ctx {
     ) -> Ended {
         let key = self.key(name);
         match self.known(&key) {
-            Some(Known::Ended(ended)) => return ended,
+            Some(Known::Ended(ended, _)) => return ended,
             Some(Known::Started | Known::Decided(_)) => {}
             None => self.ask(Ask::Start {
                 key: key.clone(),
@@ -332,7 +373,7 @@ impl Ctx {
         for (index, item) in items.into_iter().enumerate() {
             let scope = key.item(index as u64);
             match self.known(&scope) {
-                Some(Known::Ended(ended)) => branches.push((scope, None, Some(ended))),
+                Some(Known::Ended(ended, _)) => branches.push((scope, None, Some(ended))),
                 _ => branches.push((
                     scope.clone(),
                     Some(Box::pin(branch(Ctx::new(scope, &self.shared), item))),

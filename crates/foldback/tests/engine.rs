@@ -370,3 +370,72 @@ fn a_thousand_workflows_at_once() {
     let feed: Vec<u64> = store.feed(0, 0, 100_000).unwrap().iter().map(|r| r.position).collect();
     assert_eq!(feed, (1..=8_000).collect::<Vec<u64>>());
 }
+
+#[test]
+fn a_command_that_was_answered_by_an_owner_that_is_gone_is_gone_on_with() {
+    let rig = Rig::new();
+    let store = rig.store();
+    // The owner of the moment takes the command, makes it durable with its answer, and is gone
+    // before the client looks: played by hand, so that the gap is sure to be there.
+    let owner = rig.store().acquire(0, "owner").unwrap().expect("free");
+    let client_store = rig.store();
+    let client = rig.session(&client_store, echo(), programs());
+    let rests = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| client.drive(vec![start("w", json!(7))]).unwrap());
+        let command = loop {
+            if let Some(command) = store.commands(0).unwrap().pop() {
+                break command;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let Command::Start(order) = serde_json::from_value(command.body).unwrap() else { panic!("a start") };
+        let mut state = foldback::core::WorkflowState::empty("w");
+        let mut run = foldback::core::Program::start(&Code::new(three), &state);
+        let stimulus = foldback::core::Stimulus::Start {
+            definition: order.definition,
+            name: order.name.clone(),
+            input: order.input.clone(),
+            lineage: None,
+        };
+        let timing = foldback::core::Timing { now: 1, actor: Arc::from("owner"), room: 0 };
+        let mut ids = || foldback::core::EventId([9; 16]);
+        let batch = foldback::core::advance(&mut state, &mut *run, stimulus, &timing, &mut ids).unwrap();
+        let events = batch.events.iter().map(|e| foldback::store::NewEvent {
+            id: e.id,
+            is_id_supplied: false,
+            event_type: Arc::from(e.fact.event_type()),
+            schema_version: 1,
+            payload: e.fact.encode(),
+            timestamp: e.timestamp,
+            causation_id: e.causation_id,
+            correlation_id: e.correlation_id,
+            actor: e.actor.clone(),
+            codec: Arc::from("json"),
+            key_id: None,
+        });
+        let answer = json!({"Ok": {"status": "running", "attached": false}});
+        let commit = foldback::store::Commit {
+            epoch: owner.epoch,
+            appends: vec![foldback::store::Append {
+                workflow_id: Arc::from("w"),
+                expected: foldback::store::Expected::NoStream,
+                events: events.collect(),
+                begins: Some(foldback::store::NewWorkflow {
+                    definition: Some(order.definition),
+                    name: order.name.clone(),
+                    ..Default::default()
+                }),
+                status: None,
+            }],
+            definitions: vec![order.stored_definition()],
+            consumed: vec![(command.id, answer)],
+            ..Default::default()
+        };
+        let (done, told) = std::sync::mpsc::channel();
+        store.commit(commit, Box::new(move |result| drop(done.send(result))));
+        told.recv().unwrap().unwrap();
+        drop(owner);
+        waiting.join().unwrap()
+    });
+    assert_eq!(rests[0].status, Status::Completed);
+}

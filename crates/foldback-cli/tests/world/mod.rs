@@ -12,12 +12,10 @@ use foldback::core::program::StepAsk;
 use foldback::core::rehearse::rehearse;
 use foldback::core::step::error_type;
 use foldback::core::{
-    Ask, Effect, Event, Fact, Failure, Hash, Key, Outcome, Program, Run, Step, StepStatus,
-    TaskKind, Turn, Usage, WorkflowState,
+    Ask, Effect, Event, Fact, Failure, Hash, Key, Outcome, Program, Run, Step, StepStatus, TaskKind, Turn,
+    Usage, WorkflowState,
 };
-use foldback::store::{
-    Append, Commit, Definition, Expected, NewEvent, NewWorkflow, Ownership, Store,
-};
+use foldback::store::{Append, Commit, Definition, Expected, NewEvent, NewWorkflow, Ownership, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -56,21 +54,13 @@ impl Run for ScriptRun {
 
 /// A step that is asked with a request.
 pub fn step(key: &str, kind: &str, effect: Effect, request: Value) -> Ask {
-    Ask::Step(Box::new(StepAsk::new(
-        Key::from(key),
-        kind,
-        effect,
-        request,
-    )))
+    Ask::Step(Box::new(StepAsk::new(Key::from(key), kind, effect, request)))
 }
 
 /// A loop of one draft and one decision, then a `write` whose outcome the test chooses.
 pub fn article(id: &str, publishing: &Outcome) -> Vec<Event> {
-    let open = |key: &str| Ask::Start {
-        key: Key::from(key),
-        kind: TaskKind::For,
-        input: Arc::new(json!({})),
-    };
+    let open =
+        |key: &str| Ask::Start { key: Key::from(key), kind: TaskKind::For, input: Arc::new(json!({})) };
     let close = |key: &str, kind: TaskKind| Ask::Finish {
         key: Key::from(key),
         kind,
@@ -86,12 +76,7 @@ pub fn article(id: &str, publishing: &Outcome) -> Vec<Event> {
             context: Some(Arc::new(json!({"topic": "rust"}))),
         },
         open("refine"),
-        step(
-            "refine[0]/draft",
-            "llm",
-            Effect::Read,
-            json!({"prompt": long}),
-        ),
+        step("refine[0]/draft", "llm", Effect::Read, json!({"prompt": long})),
         Ask::Decide {
             key: Key::from("refine[0]/decide"),
             chosen: "publish".into(),
@@ -128,33 +113,19 @@ pub fn article(id: &str, publishing: &Outcome) -> Vec<Event> {
 
 /// It was published.
 pub fn published() -> Outcome {
-    Outcome::Completed {
-        output: json!({"id": 7}),
-        usage: None,
-    }
+    Outcome::Completed { output: json!({"id": 7}), usage: None }
 }
 
 /// It was refused, with a detail that a terminal would obey.
 pub fn refused() -> Outcome {
     let detail = "the server said \u{1b}]0;title\u{7}no\nand nothing more";
-    let error = Failure::new(
-        error_type::COMMUNICATION,
-        500,
-        "Internal Server Error",
-        detail,
-    );
-    Outcome::Failed {
-        error,
-        retry_after_ms: None,
-        usage: None,
-    }
+    let error = Failure::new(error_type::COMMUNICATION, 500, "Internal Server Error", detail);
+    Outcome::Failed { error, retry_after_ms: None, usage: None }
 }
 
 /// Nobody knows.
 pub fn unknown() -> Outcome {
-    Outcome::Unknown {
-        reason: "the connection broke".into(),
-    }
+    Outcome::Unknown { reason: "the connection broke".into() }
 }
 
 /// A directory with a store.
@@ -166,9 +137,7 @@ pub struct World {
 impl World {
     /// A directory without a store.
     pub fn empty() -> World {
-        World {
-            dir: tempfile::tempdir().expect("a temporary directory"),
-        }
+        World { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
     /// A store with three workflows: `done`, `failed` and `unknown`.
@@ -199,14 +168,9 @@ impl World {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_foldback"));
         command.args(words).current_dir(self.dir.path());
-        for name in [
-            "FOLDBACK_STORE",
-            "COLUMNS",
-            "NO_COLOR",
-            "OPENAI_API_KEY",
-            "ANTHROPIC_API_KEY",
-            "GEMINI_API_KEY",
-        ] {
+        for name in
+            ["FOLDBACK_STORE", "COLUMNS", "NO_COLOR", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"]
+        {
             command.env_remove(name);
         }
         command
@@ -229,20 +193,13 @@ pub struct Ran {
 impl Ran {
     pub fn of(output: Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// What was printed as one JSON value a line; the exit code must be this one.
     pub fn lines(&self, code: i32) -> Vec<Value> {
         assert_eq!(self.code, code, "{self:?}");
-        self.out
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
-            .collect()
+        self.out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
     /// What was printed as one JSON document.
@@ -265,11 +222,8 @@ pub fn write(store: &dyn Store, id: &str, events: &[Event], status: Option<&'sta
         }),
         _ => None,
     };
-    let payloads = events
-        .iter()
-        .flat_map(|event| event.fact.slots())
-        .filter_map(|slot| slot.payload())
-        .collect();
+    let payloads =
+        events.iter().flat_map(|event| event.fact.slots()).filter_map(|slot| slot.payload()).collect();
     let append = Append {
         workflow_id: Arc::from(id),
         expected: Expected::Exact(first.version - 1),
@@ -294,9 +248,7 @@ pub fn write(store: &dyn Store, id: &str, events: &[Event], status: Option<&'sta
     };
     let (tell, told) = channel();
     store.commit(commit, Box::new(move |result| drop(tell.send(result))));
-    told.recv()
-        .expect("the store answers")
-        .expect("it is written");
+    told.recv().expect("the store answers").expect("it is written");
 }
 
 /// Takes the shard. A child that another test starts just now holds a copy of every lock of this

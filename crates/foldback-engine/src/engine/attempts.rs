@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use foldback_core::{Effect, EntryBody, Key, Status, StepStatus, Stimulus, limits, step};
+use foldback_core::{Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, limits, step};
 use foldback_store::Commit;
 
 use super::Engine;
@@ -86,7 +86,7 @@ impl Engine {
                 Some(EntryBody::Step(step))
                     if step.status == StepStatus::Backoff && step.due == Some(due) =>
                 {
-                    self.pending.push_back((id, key));
+                    self.pending.push_back((id, Owed::Retry(key, due)));
                 }
                 Some(EntryBody::Timer { due: set, fired: false, .. })
                     if *set == due && live.state.end.is_none() =>
@@ -99,14 +99,42 @@ impl Engine {
         }
     }
 
-    /// Begins what waits for room: steps that were pending, and retries that are due.
+    /// How many more attempts may start: those in flight and those that wait for their commit
+    /// take room.
+    pub(super) fn room(&self) -> usize {
+        let taken = self.in_flight.len() + self.promised;
+        if self.is_winding_down { 0 } else { limits::IN_FLIGHT_MAX.saturating_sub(taken) }
+    }
+
+    /// Begins what waits for room: steps that were pending, retries that are due, and attempts
+    /// that nobody performs any more.
     pub(super) fn fill_room(&mut self) {
-        while !self.is_winding_down && self.in_flight.len() < limits::IN_FLIGHT_MAX {
-            let Some((id, key)) = self.pending.pop_front() else {
+        while self.room() > 0 {
+            let Some((id, owed)) = self.pending.pop_front() else {
                 return;
             };
-            self.say(&id, Stimulus::Begin { key }, "engine");
+            let stimulus = match owed {
+                Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
+                // Still performed here when only the memory was dropped.
+                Owed::Attempt(key, attempt)
+                    if self.in_flight.contains(&(id.clone(), key.clone(), attempt)) =>
+                {
+                    continue;
+                }
+                Owed::Attempt(key, attempt) => Stimulus::Lost { key, attempt },
+                Owed::Timer(key, _) => Stimulus::TimerDue { key },
+            };
+            self.say(&id, stimulus, "engine");
+            self.rest_if_done(&id);
         }
+    }
+
+    /// Drops a workflow's memory, with what waited in it.
+    pub(super) fn forget(&mut self, id: &Arc<str>) {
+        if let Some(live) = self.live.remove(id) {
+            self.promised -= live.waiting();
+        }
+        self.cut.remove(id);
     }
 
     /// Tells those who wait, and forgets the workflow, once nothing moves it but a person.
@@ -119,7 +147,7 @@ impl Engine {
         if moves || !live.is_settled() || self.flying.contains_key(id) {
             return;
         }
-        self.live.remove(id);
+        self.forget(id);
         self.tell_watchers(id, status, None);
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState};
+use foldback_core::value::is_too_deep;
+use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
 use foldback_store::{Commit, WorkflowRow};
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -47,6 +48,10 @@ impl Engine {
     /// Whether the answer waits for a commit.
     pub(super) fn start(&mut self, start: Start, actor: &str, from: &ReplyTo) -> Result<bool, Refusal> {
         Start::check_id(&start.workflow_id)?;
+        if is_too_deep(&start.input) {
+            let most = limits::VALUE_DEPTH_MAX;
+            return Err(Refusal::new(format!("the input nests deeper than {most} levels"), "flatten it"));
+        }
         let id = start.workflow_id.clone();
         let known = match self.live.get(&id) {
             Some(live) => Some((Some(live.state.definition), Some(Hash::of_json(&live.state.input.get())))),
@@ -70,8 +75,10 @@ impl Engine {
             lineage: None,
         };
         let with = With { definitions: vec![definition], answer: Some(from.clone()) };
-        self.say_with(&id, stimulus, actor, with)
-            .map_err(|e| Refusal::new(e.to_string(), "this is a bug in the program"))?;
+        if let Err(illegal) = self.say_with(&id, stimulus, actor, with) {
+            self.forget(&id);
+            return Err(Refusal::new(illegal.to_string(), "check the input"));
+        }
         Ok(true)
     }
 
@@ -167,15 +174,9 @@ impl Engine {
         self.say(id, Stimulus::Continue, "engine");
         for owed in owed {
             match owed {
-                Owed::Attempt(key, attempt) => {
-                    // Still performed here when only the memory was dropped.
-                    if !self.in_flight.contains(&(id.clone(), key.clone(), attempt)) {
-                        self.say(id, Stimulus::Lost { key, attempt }, "engine");
-                    }
-                }
-                Owed::Start(key) => self.pending.push_back((id.clone(), key)),
+                Owed::Attempt(..) | Owed::Start(_) => self.pending.push_back((id.clone(), owed)),
                 Owed::Retry(key, due) | Owed::Timer(key, due) => {
-                    self.alarms.push(Reverse((due, id.clone(), key)))
+                    self.alarms.push(Reverse((due, id.clone(), key)));
                 }
             }
         }

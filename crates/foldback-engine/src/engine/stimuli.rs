@@ -2,42 +2,26 @@
 //! became decides what may leave.
 
 use std::cmp::Reverse;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use foldback_core::{Divergence, Illegal, Key, Run, Status, Stimulus, Timing, Turn, WorkflowState, limits};
+use foldback_core::{Illegal, Owed, Status, Stimulus, Timing};
 use foldback_store::{Appended, Commit, CommitError, StoreError};
 
 use super::{Engine, Message, ReplyTo};
 use crate::command::{Accepted, Answer, Refusal};
 use crate::ids;
-use crate::live::Live;
-use crate::load;
 
 impl Engine {
+    /// Says a word that nobody is owed an answer for. One that may not stand (a doubled alarm, a
+    /// late report) means nothing.
     pub(super) fn say(&mut self, id: &Arc<str>, stimulus: Stimulus, actor: &str) {
-        if let Err(illegal) = self.say_with(id, stimulus, actor, With::default()) {
-            self.drop_broken(id, &illegal);
-        }
+        let _means_nothing = self.say_with(id, stimulus, actor, With::default());
     }
 
-    /// The program asked for what the law forbids, or panicked. Nothing of that was written: the
-    /// memory is dropped, and the workflow parks with one event that says why.
-    pub(super) fn drop_broken(&mut self, id: &Arc<str>, illegal: &Illegal) {
-        self.live.remove(id);
-        let state = match load::state_at(&*self.around.store, id, None) {
-            Ok(Some(state)) if state.end.is_none() => state,
-            _ => return self.tell_watchers(id, Status::Quarantined, Some(illegal.to_string())),
-        };
-        let asked = illegal.to_string();
-        let divergence = Divergence { key: Key::root(), recorded: "a log that obeys the law".into(), asked };
-        self.hold(id, state, Box::new(Parking(divergence)), Status::Running);
-        if self.say_with(id, Stimulus::Continue, "engine", With::default()).is_err() {
-            self.live.remove(id);
-            self.tell_watchers(id, Status::Quarantined, Some(illegal.to_string()));
-        }
-    }
-
+    /// Says a word, and queues what it led to.
+    ///
+    /// # Errors
+    /// The word may not stand here; the workflow is as it was.
     pub(super) fn say_with(
         &mut self,
         id: &Arc<str>,
@@ -45,29 +29,24 @@ impl Engine {
         actor: &str,
         with: With,
     ) -> Result<(), Illegal> {
+        let room = self.room();
         let Some(live) = self.live.get_mut(id) else {
             return Ok(());
         };
-        let timing = Timing {
-            now: ids::now(),
-            actor: Arc::from(actor),
-            may_start: !self.is_winding_down && self.in_flight.len() < limits::IN_FLIGHT_MAX,
-        };
+        let timing = Timing { now: ids::now(), actor: Arc::from(actor), room };
         let source = &mut self.ids;
         let now = timing.now;
         let mut next_id = || source.next(now);
         let observed = self.around.observer.is_some();
-        let kinds = &self.around.kinds;
-        // A person's code runs in here. Its panic costs its workflow, not the process.
-        let said =
-            catch_unwind(AssertUnwindSafe(|| live.say(stimulus, &timing, &mut next_id, kinds, observed)));
-        let mut advanced = said.unwrap_or_else(|panic| Err(panicked(live, &*panic)))?;
+        let before = live.waiting();
+        let mut advanced = live.say(stimulus, &timing, &mut next_id, &self.around.kinds, observed)?;
+        self.promised = self.promised + live.waiting() - before;
         let incarnation = live.incarnation;
         for (due, key) in advanced.alarms.drain(..) {
             self.alarms.push(Reverse((due, id.clone(), key)));
         }
         for key in advanced.pending.drain(..) {
-            self.pending.push_back((id.clone(), key));
+            self.pending.push_back((id.clone(), Owed::Start(key)));
         }
         match advanced.commit.take() {
             Some(mut commit) => {
@@ -90,7 +69,9 @@ impl Engine {
             self.dispatch(id, dispatch);
         }
         if advanced.is_cut {
-            return self.say_with(id, Stimulus::Continue, "engine", With::default());
+            // Goes on when this batch is on disk: a turn of a million facts must not fill the
+            // memory, nor keep the others waiting.
+            self.cut.insert(id.clone());
         }
         Ok(())
     }
@@ -137,7 +118,10 @@ impl Engine {
             return;
         }
         live.head = Some((last.last, last.hash));
+        let before = live.waiting();
         let (ready, events) = live.committed();
+        self.promised = self.promised + live.waiting() - before;
+        let is_settled = live.is_settled();
         if let Some(observer) = &self.around.observer
             && !events.is_empty()
         {
@@ -147,6 +131,9 @@ impl Engine {
             self.dispatch(id, dispatch);
         }
         self.snapshot_if_due(id);
+        if is_settled && self.cut.remove(id) {
+            self.say(id, Stimulus::Continue, "engine");
+        }
         self.rest_if_done(id);
     }
 
@@ -174,7 +161,7 @@ impl Engine {
                 // What was queued behind the first refusal is refused too: by then the workflow
                 // has been folded anew, and that memory stays.
                 if self.live.get(id).is_some_and(|live| live.incarnation == incarnation) {
-                    self.live.remove(id);
+                    self.forget(id);
                     if let Err(refusal) = self.take_up(id) {
                         self.tell_watchers(id, Status::Quarantined, Some(refusal.message));
                     }
@@ -182,29 +169,16 @@ impl Engine {
                 }
             }
         }
-        if let Some((ReplyTo::Caller(reply), _)) = answer {
-            let refusal = Refusal::new("the store did not take the command", "try again");
-            drop(reply.send(Err(refusal)));
+        match answer {
+            Some((ReplyTo::Caller(reply), _)) => {
+                let refusal = Refusal::new("the store did not take the command", "try again");
+                drop(reply.send(Err(refusal)));
+            }
+            // Its row is still open: it is taken up again.
+            Some((ReplyTo::Inbox(command), _)) => drop(self.taken.remove(&command)),
+            Some((ReplyTo::Nobody, _)) | None => {}
         }
     }
-}
-
-/// The run of a workflow whose program broke: it asks to be parked, and nothing else.
-struct Parking(Divergence);
-
-impl Run for Parking {
-    fn turn(&mut self, _state: &WorkflowState) -> Turn {
-        Turn::Diverged(self.0.clone())
-    }
-}
-
-fn panicked(live: &Live, panic: &(dyn std::any::Any + Send)) -> Illegal {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    let reason = format!("the program panicked: {}", text.unwrap_or_else(|| "without a word".into()));
-    Illegal { version: live.state.version + 1, event_type: "turn".into(), reason }
 }
 
 /// What else rides in the commit of a stimulus.
