@@ -106,7 +106,8 @@ foldback steps article-1
 scripts/demo_proof.py before "$bin" "$demo"
 
 say "6. Go on from there, in another process"
-foldback resume article-1 >/dev/null
+show resume article-1
+"${fb[@]}" resume article-1 >/dev/null
 
 say "7. Did any finished step run again? The log, the model's server and the content service know"
 scripts/demo_proof.py after "$bin" "$demo" "$content"

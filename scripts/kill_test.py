@@ -289,7 +289,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.foldback = Path(arguments.foldback).resolve()
     if arguments.seed is None:
-        arguments.seed = int.from_bytes(os.urandom(4))
+        arguments.seed = int.from_bytes(os.urandom(4), "big")
     if not arguments.foldback.exists():
         sys.exit(f"kill test: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
 
@@ -309,8 +309,11 @@ def main() -> None:
             test.audit(Foldback(arguments.foldback, directory / "shared"))
     except (Failed, subprocess.TimeoutExpired) as failure:
         print(f"kill test: FAILED in round {number}: {failure}", file=sys.stderr)
-        again = f"scripts/kill_test.py {arguments.rounds} --seed {arguments.seed}"
-        print(f"hint: again with `{again}`; the files are kept in {directory}", file=sys.stderr)
+        if arguments.forget_keys:
+            shutil.rmtree(directory)  # as it should
+        else:
+            again = f"scripts/kill_test.py {arguments.rounds} --seed {arguments.seed}"
+            print(f"hint: again with `{again}`; the files are kept in {directory}", file=sys.stderr)
         sys.exit(1)
     shutil.rmtree(directory)
     print("kill test: ok; " + ", ".join(f"{count} {name}" for name, count in test.figures.items()))

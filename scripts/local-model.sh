@@ -10,7 +10,7 @@
 # for the system package libgomp1 where it is missing.
 set -euo pipefail
 
-usage() { sed -n '3,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,6s/^# *//p' "$0" >&2; exit 2; }
 [ $# -eq 3 ] || usage
 action=$1 port=$3
 case $port in ''|*[!0-9]*) usage ;; esac
@@ -78,7 +78,7 @@ install() {
   }
   python3 -m pip --python "$dir/bin/python" install --quiet --disable-pip-version-check --no-cache-dir \
     --no-deps --only-binary :all: "${packages[@]}" >&2 ||
-    fail "the wheels cannot be installed here ($(uname -sm), $(python3 --version)); they exist for Linux on x86_64 with Python 3.10 or later"
+    fail "the wheels cannot be installed here ($(uname -sm), $(python3 --version)); they exist for Linux on x86_64 with Python 3.10 or later, and need a package index"
   printf '%s' "$want" >"$stamp"
 }
 

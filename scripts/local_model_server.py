@@ -13,8 +13,8 @@ import sys
 
 import xllamacpp
 
-# The model speaks ChatML. The template inside the file knows no message without a system prompt in
-# front that names another vendor, so we bring the plain form.
+# Plain ChatML, in which the model was trained: given here, so that the prompt it sees does not depend
+# on what the file brings along.
 CHAT_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' %}"
     "{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}"
