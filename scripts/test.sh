@@ -29,7 +29,7 @@ headline "build"
 cargo build --locked --workspace --all-targets
 
 headline "stories"
-scripts/story_test.py docs/stories/*.md
+scripts/story_test.py README.md docs/stories/*.md
 
 headline "kill test"
 scripts/kill_test.py 25
