@@ -40,28 +40,33 @@ struct Problem {
 pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let store = &*store;
+    let mut below = store.check()?;
     let rows = match args.ids.is_empty() {
-        true => store.workflows(&Filter::default())?,
-        false => args
-            .ids
-            .iter()
-            .map(|id| reading::row(cli, store, id))
-            .collect::<Result<_, _>>()?,
+        true => store.workflows(&Filter::default()).or_else(|error| {
+            // In a damaged file this too is a finding, not a failure.
+            if below.is_empty() {
+                return Err(error);
+            }
+            if !below.contains(&error.message) {
+                below.push(error.message);
+            }
+            Ok(Vec::new())
+        })?,
+        false => args.ids.iter().map(|id| reading::row(cli, store, id)).collect::<Result<_, _>>()?,
     };
-    let below = store.check()?;
-    let mut problems: Vec<Problem> = below
-        .into_iter()
-        .map(|problem| Problem {
-            workflow_id: None,
-            version: None,
-            problem,
-        })
-        .collect();
+    let mut problems: Vec<Problem> =
+        below.into_iter().map(|problem| Problem { workflow_id: None, version: None, problem }).collect();
+    let is_damaged = !problems.is_empty();
     let mut events = 0u64;
     let mut known = HashSet::new();
     for row in &rows {
         let mut audit = Audit::of(store, row, &mut known);
-        events += audit.run()?;
+        match audit.run() {
+            Ok(count) => events += count,
+            // The file is damaged: that this log cannot be read is one more finding.
+            Err(error) if is_damaged => audit.problem(None, error.message),
+            Err(error) => return Err(error),
+        }
         problems.append(&mut audit.problems);
     }
     let mut out = Out::new();
@@ -71,11 +76,7 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
         print(&mut out, rows.len(), events, &problems)?;
     }
     out.flush()?;
-    Ok(if problems.is_empty() {
-        Exit::Done
-    } else {
-        Exit::No
-    })
+    Ok(if problems.is_empty() { Exit::Done } else { Exit::No })
 }
 
 fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> Result<(), Error> {
@@ -85,21 +86,11 @@ fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> 
             (Some(id), None) => id.to_string(),
             (None, _) => "store".to_owned(),
         };
-        out.line(
-            Line::new()
-                .ink(Ink::Red, "✗ ")
-                .ink(Ink::Bold, place)
-                .plain("  ")
-                .plain(&problem.problem),
-        )?;
+        out.line(Line::new().ink(Ink::Red, "✗ ").ink(Ink::Bold, place).plain("  ").plain(&problem.problem))?;
     }
     let summary = format!("{workflows} workflows, {events} events");
     match problems.len() {
-        0 => out.line(
-            Line::new()
-                .ink(Ink::Green, "✓ ")
-                .plain(format!("{summary}, nothing is broken")),
-        ),
+        0 => out.line(Line::new().ink(Ink::Green, "✓ ").plain(format!("{summary}, nothing is broken"))),
         n => out.line(Line::new().dim(format!("{summary}, {n} problems"))),
     }
 }
@@ -147,10 +138,7 @@ impl<'a> Audit<'a> {
         })?;
         if self.last != self.row.version {
             let (row, log) = (self.row.version, self.last);
-            self.problem(
-                None,
-                format!("its row says version {row}, its log ends at {log}"),
-            );
+            self.problem(None, format!("its row says version {row}, its log ends at {log}"));
         }
         if let Some(hash) = &self.row.definition
             && store.definition(hash)?.is_none()
@@ -158,10 +146,7 @@ impl<'a> Audit<'a> {
             self.problem(None, format!("its definition {hash} is missing"));
         }
         for snapshot in std::mem::take(&mut self.snapshots) {
-            self.problem(
-                Some(snapshot.version),
-                "a snapshot of a version that the log does not have".into(),
-            );
+            self.problem(Some(snapshot.version), "a snapshot of a version that the log does not have".into());
         }
         Ok(self.seen)
     }
@@ -182,10 +167,7 @@ impl<'a> Audit<'a> {
     fn event(&mut self, recorded: &Recorded) -> Result<(), Error> {
         let version = recorded.version;
         if version != self.last + 1 {
-            self.problem(
-                Some(version),
-                format!("version {} is missing", self.last + 1),
-            );
+            self.problem(Some(version), format!("version {} is missing", self.last + 1));
         }
         if let Err(problem) = verify_chain(self.chain, recorded) {
             self.problem(Some(version), problem);
@@ -230,19 +212,13 @@ impl<'a> Audit<'a> {
             Some(payload) if Hash::of_bytes(&payload.bytes) != stored.hash => {
                 self.problem(
                     Some(version),
-                    format!(
-                        "payload {} is damaged: its bytes have another hash",
-                        stored.hash
-                    ),
+                    format!("payload {} is damaged: its bytes have another hash", stored.hash),
                 );
             }
             Some(payload) if payload.bytes.len() as u64 != stored.bytes => {
                 self.problem(
                     Some(version),
-                    format!(
-                        "payload {} has another length than its event says",
-                        stored.hash
-                    ),
+                    format!("payload {} has another length than its event says", stored.hash),
                 );
             }
             Some(_) => {
@@ -254,11 +230,7 @@ impl<'a> Audit<'a> {
 
     /// A snapshot says what the fold says, or it is broken. One of another shape is not used.
     fn snapshot(&mut self, recorded: &Recorded) {
-        let Some(at) = self
-            .snapshots
-            .iter()
-            .position(|snapshot| snapshot.version == recorded.version)
-        else {
+        let Some(at) = self.snapshots.iter().position(|snapshot| snapshot.version == recorded.version) else {
             return;
         };
         let snapshot = self.snapshots.swap_remove(at);
@@ -280,11 +252,7 @@ impl<'a> Audit<'a> {
 
     fn problem(&mut self, version: Option<Version>, problem: String) {
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(Problem {
-                workflow_id: Some(self.row.workflow_id.clone()),
-                version,
-                problem,
-            });
+            self.problems.push(Problem { workflow_id: Some(self.row.workflow_id.clone()), version, problem });
         }
     }
 }

@@ -41,8 +41,7 @@ struct Row {
 /// Runs all rows.
 pub fn bench(cli: &Cli, _args: &BenchArgs) -> Result<Exit, Error> {
     let folder = std::env::temp_dir().join(format!("foldback-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| Error::machine(format!("{}: {e}", folder.display())))?;
+    std::fs::create_dir_all(&folder).map_err(|e| Error::machine(format!("{}: {e}", folder.display())))?;
     let rows = measure(&folder, cli);
     // A folder that cannot be removed is only a nuisance; the figures are good.
     let _left = std::fs::remove_dir_all(&folder);
@@ -74,11 +73,7 @@ fn measure(folder: &std::path::Path, cli: &Cli) -> Result<(), Error> {
     let (mut appended, mut stepped, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     let (mut raw_many, mut raw_one) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
-        raw_many.push(raw::raw_append_loop(
-            &file(&format!("raw{turn}.db")),
-            2 * IN_FLIGHT,
-            SECONDS,
-        )?);
+        raw_many.push(raw::raw_append_loop(&file(&format!("raw{turn}.db")), 2 * IN_FLIGHT, SECONDS)?);
         appended.push(append(&file(&format!("append{turn}.db")))?);
         stepped.push(steps(&file(&format!("steps{turn}.db")), IN_FLIGHT, STEPS)?);
         raw_one.push(raw::raw_append_loop(&file(&format!("one{turn}.db")), 2, SECONDS)? / 2.0);
@@ -110,32 +105,13 @@ fn measure(folder: &std::path::Path, cli: &Cli) -> Result<(), Error> {
     })?;
     let (typed, decoded) = fold();
     let note = "typed events in memory, each judged and applied".to_owned();
-    print(Row {
-        bench: "fold",
-        value: typed,
-        unit: "steps/s",
-        raw: None,
-        note,
-    })?;
+    print(Row { bench: "fold", value: typed, unit: "steps/s", raw: None, note })?;
     let note = "the same from their stored JSON".to_owned();
-    print(Row {
-        bench: "fold-json",
-        value: decoded,
-        unit: "steps/s",
-        raw: None,
-        note,
-    })?;
+    print(Row { bench: "fold-json", value: decoded, unit: "steps/s", raw: None, note })?;
     let (early, late) = one_long(&file("long.db"))?;
     let note =
-        "rate at steps 9,000 to 10,000 of one workflow; raw is the rate at steps 10 to 1,010"
-            .to_owned();
-    print(Row {
-        bench: "long",
-        value: late,
-        unit: "steps/s",
-        raw: Some(early),
-        note,
-    })
+        "rate at steps 9,000 to 10,000 of one workflow; raw is the rate at steps 10 to 1,010".to_owned();
+    print(Row { bench: "long", value: late, unit: "steps/s", raw: Some(early), note })
 }
 
 fn middle(values: &mut [f64]) -> f64 {
@@ -159,9 +135,7 @@ fn noise(dice: &mut u64) -> String {
 
 fn append(path: &std::path::Path) -> Result<f64, Error> {
     let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
-    let ownership = store
-        .acquire(0, "bench")?
-        .ok_or_else(|| Error::machine("the bench file is taken"))?;
+    let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
     let (done, next) = channel();
     let mut versions = vec![0u64; IN_FLIGHT];
     let mut names: Vec<Arc<str>> = (0..IN_FLIGHT).map(|w| Arc::from(format!("w{w}"))).collect();
@@ -180,25 +154,16 @@ fn append(path: &std::path::Path) -> Result<f64, Error> {
             status: None,
         };
         versions[w] += 2;
-        let commit = Commit {
-            epoch: ownership.epoch,
-            appends: vec![append],
-            ..Commit::default()
-        };
+        let commit = Commit { epoch: ownership.epoch, appends: vec![append], ..Commit::default() };
         let done = done.clone();
-        store.commit(
-            commit,
-            Box::new(move |result| drop(done.send(result.map(|_| w)))),
-        );
+        store.commit(commit, Box::new(move |result| drop(done.send(result.map(|_| w)))));
     };
     for w in 0..IN_FLIGHT {
         send(w, &mut versions, &mut names);
     }
     let mut in_flight = IN_FLIGHT;
     while in_flight > 0 {
-        let w = next
-            .recv()
-            .map_err(|_| Error::machine("the writer is gone"))?;
+        let w = next.recv().map_err(|_| Error::machine("the writer is gone"))?;
         let w = w.map_err(|e| Error::machine(format!("a commit failed: {e:?}")))?;
         written += 2;
         if begun.elapsed().as_secs_f64() < SECONDS {
@@ -247,8 +212,7 @@ impl StepKind for Noop {
 
 async fn sequence(mut ctx: Ctx, input: Value) -> Ended {
     for _ in 0..input.as_u64().unwrap_or(0) {
-        ctx.step("noop", Work::new("noop", Effect::Pure, json!({})))
-            .await?;
+        ctx.step("noop", Work::new("noop", Effect::Pure, json!({}))).await?;
     }
     Ok(Value::Null)
 }
@@ -260,13 +224,8 @@ struct Running {
 }
 
 fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
-    let ownership = store
-        .acquire(0, "bench")?
-        .ok_or_else(|| Error::machine("the bench file is taken"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build();
+    let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Error::machine(e.to_string()))?;
     let around = Surroundings {
         store,
@@ -281,23 +240,14 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
         let _gone = hand_over.send(to_loop);
         engine.run()
     });
-    let to_loop = take
-        .recv()
-        .map_err(|_| Error::machine("the loop ended at once"))?;
-    Ok(Running {
-        runtime,
-        to_loop,
-        thread,
-    })
+    let to_loop = take.recv().map_err(|_| Error::machine("the loop ended at once"))?;
+    Ok(Running { runtime, to_loop, thread })
 }
 
 impl Running {
     fn start(&self, id: &str, steps: u64, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {
         let start = start_code("bench", "1", id, json!(steps));
-        let watch = Message::Watch {
-            workflow_id: start.workflow_id.clone(),
-            reply: rest.clone(),
-        };
+        let watch = Message::Watch { workflow_id: start.workflow_id.clone(), reply: rest.clone() };
         let command = Message::Command {
             command: Command::Start(start),
             actor: Arc::from("bench"),
@@ -309,9 +259,7 @@ impl Running {
 
     fn end(self) -> Result<(), Error> {
         let _gone = self.to_loop.send(Message::WindDown);
-        self.thread
-            .join()
-            .map_err(|_| Error::machine("the loop panicked"))??;
+        self.thread.join().map_err(|_| Error::machine("the loop panicked"))??;
         self.runtime.shutdown_background();
         Ok(())
     }
@@ -335,11 +283,7 @@ fn steps(path: &std::path::Path, in_flight: usize, length: u64) -> Result<f64, E
             .recv_timeout(Duration::from_secs(60))
             .map_err(|_| Error::machine("a workflow did not end within 60 s"))?;
         ended += length;
-        if begun.elapsed().as_secs_f64() < SECONDS {
-            next()
-        } else {
-            left -= 1
-        }
+        if begun.elapsed().as_secs_f64() < SECONDS { next() } else { left -= 1 }
     }
     let rate = ended as f64 / begun.elapsed().as_secs_f64();
     running.end()?;
@@ -356,13 +300,10 @@ fn one_long(path: &std::path::Path) -> Result<(f64, f64), Error> {
         .recv_timeout(Duration::from_secs(300))
         .map_err(|_| Error::machine("10,000 steps took more than 300 s"))?;
     running.end()?;
-    let events = foldback::engine::events_of(&*store, "long", 0)
-        .map_err(|e| Error::machine(e.to_string()))?;
-    let done: Vec<i64> = events
-        .iter()
-        .filter(|e| matches!(e.fact, Fact::StepCompleted(_)))
-        .map(|e| e.timestamp)
-        .collect();
+    let events =
+        foldback::engine::events_of(&*store, "long", 0).map_err(|e| Error::machine(e.to_string()))?;
+    let done: Vec<i64> =
+        events.iter().filter(|e| matches!(e.fact, Fact::StepCompleted(_))).map(|e| e.timestamp).collect();
     let rate = |from: usize, to: usize| (to - from) as f64 / ((done[to] - done[from]) as f64 / 1e6);
     Ok((rate(10, 1_010), rate(9_000, 9_999)))
 }
@@ -376,16 +317,11 @@ fn fold() -> (f64, f64) {
         let mut seed = dice.get();
         let output = Value::String(noise(&mut seed));
         dice.set(seed);
-        Outcome::Completed {
-            output,
-            usage: None,
-        }
+        Outcome::Completed { output, usage: None }
     };
     let log = rehearse(&Code::new(sequence), "w", json!(1_000), &world).events;
-    let stored: Vec<(String, String)> = log
-        .iter()
-        .map(|e| (e.fact.event_type().to_owned(), e.fact.encode()))
-        .collect();
+    let stored: Vec<(String, String)> =
+        log.iter().map(|e| (e.fact.event_type().to_owned(), e.fact.encode())).collect();
     let rate = |fold: &dyn Fn()| {
         let (begun, mut steps) = (Instant::now(), 0.0);
         while begun.elapsed().as_secs_f64() < SECONDS / 2.0 {
@@ -401,11 +337,7 @@ fn fold() -> (f64, f64) {
             let Ok(fact) = Fact::decode(event_type, 1, payload) else {
                 return;
             };
-            let event = Event {
-                fact,
-                actor: event.actor.clone(),
-                ..*event
-            };
+            let event = Event { fact, actor: event.actor.clone(), ..*event };
             if state.admits(&event).is_err() {
                 return;
             }

@@ -41,12 +41,7 @@ enum Health {
 
 impl Finding {
     fn new(name: impl Into<String>, state: Health, detail: impl Into<String>) -> Finding {
-        Finding {
-            name: name.into(),
-            state,
-            detail: detail.into(),
-            hint: None,
-        }
+        Finding { name: name.into(), state, detail: detail.into(), hint: None }
     }
 
     fn hinted(mut self, hint: impl Into<String>) -> Finding {
@@ -64,50 +59,31 @@ pub fn doctor(cli: &Cli) -> Result<Exit, Error> {
         Finding::new(
             "foldback",
             Health::Ok,
-            format!(
-                "version {}, {}",
-                env!("CARGO_PKG_VERSION"),
-                std::env::consts::OS
-            ),
+            format!("version {}, {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS),
         ),
         store(cli),
-        program(
-            "python3",
-            "steps of `run: script` with `language: python` need it",
-        ),
-        program(
-            "node",
-            "steps of `run: script` with `language: javascript` need it",
-        ),
+        program("python3", "steps of `run: script` with `language: python` need it"),
+        program("node", "steps of `run: script` with `language: javascript` need it"),
     ];
     match Config::load(cli.config.as_deref()) {
-        Err(error) => findings
-            .push(Finding::new("configuration", Health::Broken, error.message).hinted(error.hint)),
+        Err(error) => {
+            findings.push(Finding::new("configuration", Health::Broken, error.message).hinted(error.hint))
+        }
         Ok(config) => {
             let file = cli.config.clone().unwrap_or_else(|| "foldback.toml".into());
             findings.push(match file.is_file() {
                 true => Finding::new("configuration", Health::Ok, file.display().to_string()),
-                false => Finding::new(
-                    "configuration",
-                    Health::Absent,
-                    "no foldback.toml; none is needed",
-                ),
+                false => Finding::new("configuration", Health::Absent, "no foldback.toml; none is needed"),
             });
             findings.extend(models(&config)?);
         }
     }
-    let is_ok = findings
-        .iter()
-        .all(|finding| finding.state != Health::Broken);
+    let is_ok = findings.iter().all(|finding| finding.state != Health::Broken);
     let mut out = Out::new();
     if cli.json {
-        out.json(
-            &json!({"ok": is_ok, "version": env!("CARGO_PKG_VERSION"), "findings": findings}),
-        )?;
+        out.json(&json!({"ok": is_ok, "version": env!("CARGO_PKG_VERSION"), "findings": findings}))?;
     } else {
-        findings
-            .iter()
-            .try_for_each(|finding| print(&mut out, finding))?;
+        findings.iter().try_for_each(|finding| print(&mut out, finding))?;
     }
     out.flush()?;
     Ok(if is_ok { Exit::Done } else { Exit::No })
@@ -119,11 +95,7 @@ fn print(out: &mut Out, finding: &Finding) -> Result<(), Error> {
         Health::Absent => ("–", Ink::Dim),
         Health::Broken => ("✗", Ink::Red),
     };
-    out.line(
-        Line::new()
-            .ink(ink, mark)
-            .plain(format!(" {:<14} {}", finding.name, finding.detail)),
-    )?;
+    out.line(Line::new().ink(ink, mark).plain(format!(" {:<14} {}", finding.name, finding.detail)))?;
     match &finding.hint {
         Some(hint) => out.line(Line::new().dim(format!("                 {hint}"))),
         None => Ok(()),
@@ -141,8 +113,7 @@ fn store(cli: &Cli) -> Finding {
             format!("{url} is not there yet; the first `run` makes it"),
         );
     }
-    let looked =
-        foldback::store::open_existing(&url).and_then(|store| store.workflows(&Filter::default()));
+    let looked = foldback::store::open_existing(&url).and_then(|store| store.workflows(&Filter::default()));
     match looked {
         Ok(rows) => {
             let unfinished = rows
@@ -164,18 +135,11 @@ fn store(cli: &Cli) -> Finding {
 }
 
 fn program(name: &str, needed: &str) -> Finding {
-    let ran = Command::new(name)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output();
+    let ran = Command::new(name).arg("--version").stdin(Stdio::null()).output();
     match ran {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
-            Finding::new(
-                name,
-                Health::Ok,
-                text.lines().next().unwrap_or_default().trim(),
-            )
+            Finding::new(name, Health::Ok, text.lines().next().unwrap_or_default().trim())
         }
         Ok(_) | Err(_) => Finding::new(name, Health::Absent, "not on the PATH").hinted(needed),
     }
@@ -199,9 +163,7 @@ fn models(config: &Config) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         for look in looks {
             findings.push(
-                look.await.map_err(|why| {
-                    Error::machine(format!("a provider could not be asked: {why}"))
-                })?,
+                look.await.map_err(|why| Error::machine(format!("a provider could not be asked: {why}")))?,
             );
         }
         Ok(findings)
@@ -219,11 +181,7 @@ async fn provider(status: ProviderStatus, is_from_file: bool) -> Finding {
     let is_local = status.api_key_env.is_none();
     if !is_set_up && !is_local {
         let variable = status.api_key_env.unwrap_or_default();
-        return Finding::new(
-            name,
-            Health::Absent,
-            format!("set {variable} to use {}/MODEL", status.name),
-        );
+        return Finding::new(name, Health::Absent, format!("set {variable} to use {}/MODEL", status.name));
     }
     match probe(&status).await {
         Ok(found) => Finding::new(name, Health::Ok, format!("{found} ({place})")),

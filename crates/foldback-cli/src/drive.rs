@@ -209,7 +209,11 @@ async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
 }
 
 fn refused(refusal: Refusal) -> Error {
-    Error { code: 2, message: refusal.message, hint: Some(refusal.hint).filter(|hint| !hint.is_empty()) }
+    Error {
+        code: if refusal.is_quarantined { 1 } else { 2 },
+        message: refusal.message,
+        hint: Some(refusal.hint).filter(|hint| !hint.is_empty()),
+    }
 }
 
 /// Prints where each workflow came to rest. A refusal of one hides nothing of the others.

@@ -41,29 +41,17 @@ pub struct Error {
 impl Error {
     /// Bad usage or input: exit code 2.
     pub fn input(message: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error {
-            code: 2,
-            message: message.into(),
-            hint: Some(hint.into()),
-        }
+        Error { code: 2, message: message.into(), hint: Some(hint.into()) }
     }
 
     /// The store or another part of the machine failed: exit code 3.
     pub fn machine(message: impl Into<String>) -> Error {
-        Error {
-            code: 3,
-            message: message.into(),
-            hint: None,
-        }
+        Error { code: 3, message: message.into(), hint: None }
     }
 
     /// The answer is no: exit code 1.
     pub fn no(message: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error {
-            code: 1,
-            message: message.into(),
-            hint: Some(hint.into()),
-        }
+        Error { code: 1, message: message.into(), hint: Some(hint.into()) }
     }
 }
 
@@ -77,11 +65,7 @@ impl std::error::Error for Error {}
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
-        Error {
-            code: if error.is_input { 2 } else { 3 },
-            message: error.message,
-            hint: error.hint,
-        }
+        Error { code: if error.is_input { 2 } else { 3 }, message: error.message, hint: error.hint }
     }
 }
 

@@ -33,24 +33,16 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     };
     let mut out = Out::new();
     let mut values = Values::of(store, &row);
-    let mut printing = Printing {
-        out: &mut out,
-        is_json: cli.json,
-        is_ended: false,
-    };
+    let mut printing = Printing { out: &mut out, is_json: cli.json, is_ended: false };
     let mut seen = store.change_counter()?;
-    let mut last = reading::pages(store, &args.id, 0, &mut |page| {
-        printing.page(page, to, &mut values)
-    })?;
+    let mut last = reading::pages(store, &args.id, 0, &mut |page| printing.page(page, to, &mut values))?;
     printing.out.flush()?;
     while args.follow && !printing.is_ended {
         std::thread::sleep(FOLLOW_EVERY);
         let now = store.change_counter()?;
         if now != seen {
             seen = now;
-            last = reading::pages(store, &args.id, last, &mut |page| {
-                printing.page(page, to, &mut values)
-            })?;
+            last = reading::pages(store, &args.id, last, &mut |page| printing.page(page, to, &mut values))?;
             printing.out.flush()?;
         }
     }
@@ -67,10 +59,7 @@ fn last_version(cli: &Cli, store: &dyn Store, id: &str, text: &str) -> Result<Ve
     {
         return Ok(number);
     }
-    Ok(log
-        .up_to(cli, Some(text))?
-        .last()
-        .map_or(0, |event| event.version))
+    Ok(log.up_to(cli, Some(text))?.last().map_or(0, |event| event.version))
 }
 
 struct Printing<'a> {
@@ -82,12 +71,7 @@ struct Printing<'a> {
 
 impl Printing<'_> {
     /// Prints a page; whether more is wanted.
-    fn page(
-        &mut self,
-        page: &[Recorded],
-        to: Version,
-        values: &mut Values<'_>,
-    ) -> Result<bool, Error> {
+    fn page(&mut self, page: &[Recorded], to: Version, values: &mut Values<'_>) -> Result<bool, Error> {
         for recorded in page {
             if recorded.version > to {
                 return Ok(false);
@@ -110,10 +94,7 @@ impl Printing<'_> {
 }
 
 fn is_end(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }
-    )
+    matches!(fact, Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. })
 }
 
 /// An event as one line of JSON; as written where this build cannot read it.
@@ -144,18 +125,12 @@ fn as_line(recorded: &Recorded, fact: Option<&Fact>) -> Line {
         Some(fact) => told(line, fact),
         None => line
             .ink(Ink::Red, format!("{:<17}", recorded.event.event_type))
-            .plain(format!(
-                " cannot be read by this build: {}",
-                recorded.event.payload
-            )),
+            .plain(format!(" cannot be read by this build: {}", recorded.event.payload)),
     }
 }
 
 fn head(version: Version, at: i64) -> Line {
-    Line::new()
-        .plain(format!("{version:>5}  "))
-        .dim(with_millis(at))
-        .plain("  ")
+    Line::new().plain(format!("{version:>5}  ")).dim(with_millis(at)).plain("  ")
 }
 
 fn told(line: Line, fact: &Fact) -> Line {
@@ -166,15 +141,8 @@ fn told(line: Line, fact: &Fact) -> Line {
         Some(key) => (key, rest.strip_prefix(key).unwrap_or(rest).trim_start()),
         None => ("", rest),
     };
-    let gap = if key.is_empty() || rest.is_empty() {
-        ""
-    } else {
-        "  "
-    };
-    line.ink(ink(fact), format!("{kind:<17} "))
-        .ink(Ink::Bold, key)
-        .plain(gap)
-        .plain(rest)
+    let gap = if key.is_empty() || rest.is_empty() { "" } else { "  " };
+    line.ink(ink(fact), format!("{kind:<17} ")).ink(Ink::Bold, key).plain(gap).plain(rest)
 }
 
 fn ink(fact: &Fact) -> Ink {
@@ -225,11 +193,7 @@ pub fn replay(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Error> {
         let width = out.width();
         out.line(told(head(event.version, event.timestamp), &event.fact).cut(width))?;
         for change in &changed {
-            out.line(
-                Line::from("         ")
-                    .ink(change_ink(change), change)
-                    .cut(width),
-            )?;
+            out.line(Line::from("         ").ink(change_ink(change), change).cut(width))?;
         }
     }
     values.told(cli);

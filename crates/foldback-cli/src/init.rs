@@ -29,10 +29,7 @@ pub fn init(cli: &Cli, args: &InitArgs) -> Result<Exit, Error> {
         }
     }
     std::fs::create_dir_all(dir).map_err(|why| {
-        Error::input(
-            format!("{}: {why}", dir.display()),
-            "name a directory that can be written",
-        )
+        Error::input(format!("{}: {why}", dir.display()), "name a directory that can be written")
     })?;
     let mut written = Vec::new();
     for (name, text) in [PIPELINE, CONFIG] {
@@ -49,30 +46,14 @@ pub fn init(cli: &Cli, args: &InitArgs) -> Result<Exit, Error> {
         out.json(&json!({"dir": dir.display().to_string(), "written": written}))?;
     } else {
         for name in written {
-            out.line(
-                Line::new()
-                    .dim("wrote ")
-                    .plain(dir.join(name).display().to_string()),
-            )?;
+            out.line(Line::new().dim("wrote ").plain(dir.join(name).display().to_string()))?;
         }
         out.line("")?;
         if args.dir.is_some() {
-            out.line(
-                Line::new()
-                    .dim("next:  ")
-                    .plain(format!("cd {}", quoted(&dir.display().to_string()))),
-            )?;
+            out.line(Line::new().dim("next:  ").plain(format!("cd {}", quoted(&dir.display().to_string()))))?;
         }
-        let title = if args.dir.is_some() {
-            "       "
-        } else {
-            "next:  "
-        };
-        out.line(
-            Line::new()
-                .dim(title)
-                .plain("foldback run pipeline.yaml --id first"),
-        )?;
+        let title = if args.dir.is_some() { "       " } else { "next:  " };
+        out.line(Line::new().dim(title).plain("foldback run pipeline.yaml --id first"))?;
         out.line(Line::new().plain("       foldback show first"))?;
     }
     out.flush()?;
@@ -91,9 +72,6 @@ fn write_new(path: &Path, text: &str) -> Result<(), Error> {
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|why| match why.kind() {
         ErrorKind::AlreadyExists => taken(path),
-        _ => Error::input(
-            format!("{}: {why}", path.display()),
-            "name a directory that can be written",
-        ),
+        _ => Error::input(format!("{}: {why}", path.display()), "name a directory that can be written"),
     })
 }

@@ -54,11 +54,7 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
         rows.iter().try_for_each(|row| out.json(&as_json(row)))?;
     } else if rows.is_empty() {
         let is_filtered = args.status.is_some() || args.definition.is_some();
-        say(if is_filtered {
-            "no workflow is like that"
-        } else {
-            "no workflows yet"
-        });
+        say(if is_filtered { "no workflow is like that" } else { "no workflows yet" });
     } else {
         let is_full = args.limit > 0 && rows.len() == args.limit;
         let columns = [

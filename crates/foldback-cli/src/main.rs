@@ -67,16 +67,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
 
 /// What clap answers itself: help and the version are data; all else is bad usage.
 fn usage(refused: &clap::Error) -> ExitCode {
-    if matches!(
-        refused.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
+    if matches!(refused.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let mut out = out::Out::new();
         let text = refused.to_string();
-        let printed = text
-            .lines()
-            .try_for_each(|line| out.line(line))
-            .and_then(|()| out.flush());
+        let printed = text.lines().try_for_each(|line| out.line(line)).and_then(|()| out.flush());
         return ExitCode::from(printed.map_or_else(|error| error.code, |()| 0));
     }
     let text = refused.to_string();
@@ -92,7 +86,5 @@ fn usage(refused: &clap::Error) -> ExitCode {
 
 fn is_command(word: &str) -> bool {
     use clap::CommandFactory;
-    Cli::command()
-        .get_subcommands()
-        .any(|known| known.get_name() == word)
+    Cli::command().get_subcommands().any(|known| known.get_name() == word)
 }

@@ -25,12 +25,7 @@ pub fn resolve(text: &str, events: &[Event]) -> Result<Version, Error> {
 fn time(text: &str) -> Option<Micros> {
     // A year first: a key such as `a-1` is none, and neither is a plain number.
     let text = text.trim();
-    if !text
-        .get(..5)?
-        .bytes()
-        .enumerate()
-        .all(|(i, b)| if i < 4 { b.is_ascii_digit() } else { b == b'-' })
-    {
+    if !text.get(..5)?.bytes().enumerate().all(|(i, b)| if i < 4 { b.is_ascii_digit() } else { b == b'-' }) {
         return None;
     }
     let utc = |at: DateTime| at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
@@ -94,12 +89,7 @@ mod tests {
 
     #[test]
     fn what_we_print_as_a_time_reads_back() {
-        for micros in [
-            0,
-            1_769_850_900_000_042,
-            4_107_542_400_000_001,
-            951_782_400_000_000,
-        ] {
+        for micros in [0, 1_769_850_900_000_042, 4_107_542_400_000_001, 951_782_400_000_000] {
             assert_eq!(time(&iso(micros)), Some(micros));
         }
     }

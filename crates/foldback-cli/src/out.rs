@@ -202,9 +202,7 @@ fn gone(error: io::Error) -> Result<(), Error> {
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    Err(Error::machine(format!(
-        "standard output cannot be written: {error}"
-    )))
+    Err(Error::machine(format!("standard output cannot be written: {error}")))
 }
 
 fn colours_are_wanted() -> bool {
@@ -213,14 +211,9 @@ fn colours_are_wanted() -> bool {
 }
 
 fn width_of(is_terminal: bool) -> usize {
-    let told = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok());
-    let seen = || {
-        terminal_size::terminal_size()
-            .map(|(width, _)| usize::from(width.0))
-            .filter(|_| is_terminal)
-    };
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let seen =
+        || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|_| is_terminal);
     told.or_else(seen).unwrap_or(WIDTH_UNWATCHED).max(WIDTH_MIN)
 }
 
@@ -236,11 +229,7 @@ pub fn say_error(error: &Error) {
     say(format!("error: {}", lines.next().unwrap_or_default()));
     lines.for_each(say);
     for (i, hint) in error.hint.iter().flat_map(|hint| hint.lines()).enumerate() {
-        say(if i == 0 {
-            format!("hint: {hint}")
-        } else {
-            format!("      {hint}")
-        });
+        say(if i == 0 { format!("hint: {hint}") } else { format!("      {hint}") });
     }
 }
 
@@ -335,10 +324,7 @@ mod tests {
         let value = serde_json::json!({"a": "\u{9b}31m\u{7f}\u{202e}\n"});
         let text = escaped(&value.to_string());
         assert!(!text.chars().any(is_obeyed), "{text}");
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
-            value
-        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -59,13 +59,7 @@ impl Progress {
     pub fn new(ids: Vec<String>, again: String) -> Progress {
         let is_terminal = std::io::stderr().is_terminal();
         let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        Progress {
-            ids,
-            again,
-            is_terminal,
-            has_colours,
-            shown: Mutex::default(),
-        }
+        Progress { ids, again, is_terminal, has_colours, shown: Mutex::default() }
     }
 
     /// Takes note of what was asked before this process came, so that it can say what goes on.
@@ -81,11 +75,7 @@ impl Progress {
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.has_colours {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.has_colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn print(&self, line: &str) {
@@ -108,30 +98,13 @@ impl Progress {
             Fact::StepCompleted(done) => {
                 let (micros, kind) = took(shown, &done.key).unwrap_or((0, "step".into()));
                 let used = done.usage.as_ref().map(used).unwrap_or_default();
-                format!(
-                    "{} {:<28} {kind:<7} {:>8}{used}",
-                    self.paint("32", "✓"),
-                    done.key,
-                    seconds(micros)
-                )
+                format!("{} {:<28} {kind:<7} {:>8}{used}", self.paint("32", "✓"), done.key, seconds(micros))
             }
             Fact::AttemptFailed(e) => {
-                let wait = seconds(
-                    i64::try_from(e.delay_ms)
-                        .unwrap_or(i64::MAX)
-                        .saturating_mul(1_000),
-                );
-                let what = format!(
-                    "attempt {} failed: {} {}",
-                    e.attempt,
-                    e.error.status,
-                    clean(&e.error.title)
-                );
-                format!(
-                    "{} {:<28} {what}; again in {wait}",
-                    self.paint("33", "↻"),
-                    e.key
-                )
+                let wait = seconds(i64::try_from(e.delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
+                let what =
+                    format!("attempt {} failed: {} {}", e.attempt, e.error.status, clean(&e.error.title));
+                format!("{} {:<28} {what}; again in {wait}", self.paint("33", "↻"), e.key)
             }
             Fact::AttemptStarted { key, attempt } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));
@@ -139,24 +112,14 @@ impl Progress {
                     Some(asked) if asked.kind == "llm" => {
                         "; if the last one was cut off, its cost is spent again"
                     }
-                    Some(Asked {
-                        effect: Effect::Write,
-                        ..
-                    }) => ", under the same idempotency key",
+                    Some(Asked { effect: Effect::Write, .. }) => ", under the same idempotency key",
                     Some(_) | None => "",
                 };
-                format!(
-                    "{} {key:<28} attempt {attempt} begins{cost}",
-                    self.paint("33", "↻")
-                )
+                format!("{} {key:<28} attempt {attempt} begins{cost}", self.paint("33", "↻"))
             }
             Fact::StepFailed(e) => {
-                let detail = e
-                    .error
-                    .detail
-                    .as_deref()
-                    .map(|d| format!(": {}", first_line(d)))
-                    .unwrap_or_default();
+                let detail =
+                    e.error.detail.as_deref().map(|d| format!(": {}", first_line(d))).unwrap_or_default();
                 let what = format!("{} {}{detail}", e.error.status, clean(&e.error.title));
                 format!("{} {:<28} {what}", self.paint("31", "✗"), e.key)
             }
@@ -170,11 +133,7 @@ impl Progress {
                 )
             }
             Fact::TimerSet { key, due, .. } => {
-                format!(
-                    "{} {key:<28} waits {}",
-                    self.paint("34", "…"),
-                    seconds(due - event.timestamp)
-                )
+                format!("{} {key:<28} waits {}", self.paint("34", "…"), seconds(due - event.timestamp))
             }
             Fact::OutcomeUnknown { key, reason, .. } => format!(
                 "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `{} resolve {id} '{key}' landed [JSON]` or `… didnt`",
@@ -186,11 +145,7 @@ impl Progress {
                 format!("{} {id}  completed", self.paint("1;32", "■"))
             }
             Fact::WorkflowFailed { error } => {
-                let key = error
-                    .key
-                    .as_ref()
-                    .map(|k| format!(" at {k}"))
-                    .unwrap_or_default();
+                let key = error.key.as_ref().map(|k| format!(" at {k}")).unwrap_or_default();
                 format!(
                     "{} {id}  failed{key}: {} {}",
                     self.paint("1;31", "■"),
@@ -199,10 +154,7 @@ impl Progress {
                 )
             }
             Fact::WorkflowParked { key, .. } => {
-                format!(
-                    "{} {id}  parked at {key}: the program and its log disagree",
-                    self.paint("1;31", "■")
-                )
+                format!("{} {id}  parked at {key}: the program and its log disagree", self.paint("1;31", "■"))
             }
             Fact::Recorded { event_type, .. } => {
                 format!("{} {}", self.paint("36", "●"), clean(event_type))
@@ -244,21 +196,15 @@ impl Observer for Progress {
         let keep = said.char_indices().rev().nth(59).map_or(0, |(at, _)| at);
         said.drain(..keep);
         let mut err = std::io::stderr().lock();
-        let _gone =
-            write!(err, "\r\x1b[K  {key}  {}", self.paint("2", &said)).and_then(|()| err.flush());
+        let _gone = write!(err, "\r\x1b[K  {key}  {}", self.paint("2", &said)).and_then(|()| err.flush());
         shown.live = Some((key.clone(), said));
     }
 }
 
 fn used(usage: &Usage) -> String {
-    let cost = usage
-        .micro_usd
-        .map(|c| format!("  ${}.{:06}", c / 1_000_000, c % 1_000_000))
-        .unwrap_or_default();
-    format!(
-        "  {}+{} tokens{cost}",
-        usage.input_tokens, usage.output_tokens
-    )
+    let cost =
+        usage.micro_usd.map(|c| format!("  ${}.{:06}", c / 1_000_000, c % 1_000_000)).unwrap_or_default();
+    format!("  {}+{} tokens{cost}", usage.input_tokens, usage.output_tokens)
 }
 
 /// The values that decided, as far as a line holds them.

@@ -39,24 +39,15 @@ pub fn row(cli: &Cli, store: &dyn Store, id: &str) -> Result<WorkflowRow, Error>
     if let Some(row) = store.workflow(id)? {
         return Ok(row);
     }
-    let known = store.workflows(&Filter {
-        limit: IDS_SOUGHT,
-        ..Filter::default()
-    })?;
+    let known = store.workflows(&Filter { limit: IDS_SOUGHT, ..Filter::default() })?;
     let hint = match nearest(id, known.iter().map(|row| &*row.workflow_id)) {
         Some(near) => format!("did you mean `{near}`? `{} list` shows all", cli.again()),
         None if known.is_empty() => {
-            format!(
-                "the store is empty: `{} run FILE` starts a workflow",
-                cli.again()
-            )
+            format!("the store is empty: `{} run FILE` starts a workflow", cli.again())
         }
         None => format!("`{} list` shows what there is", cli.again()),
     };
-    Err(Error::input(
-        format!("no workflow `{id}` in {}", cli.store_url()),
-        hint,
-    ))
+    Err(Error::input(format!("no workflow `{id}` in {}", cli.store_url()), hint))
 }
 
 /// Where a log stops obeying the law, or stops being readable.
@@ -91,28 +82,19 @@ impl Log {
             if let Some(broken) = &self.broken {
                 error.hint = Some(broken_hint(cli, &self.row, broken));
             }
-            error.hint = error
-                .hint
-                .map(|hint| hint.replace(" ID", &format!(" {}", quoted(&self.row.workflow_id))));
+            error.hint =
+                error.hint.map(|hint| hint.replace(" ID", &format!(" {}", quoted(&self.row.workflow_id))));
             error
         })?;
-        let end = self
-            .events
-            .partition_point(|event| event.version <= resolved);
+        let end = self.events.partition_point(|event| event.version <= resolved);
         Ok(&self.events[..end])
     }
 
     /// What is wrong with the log, when something is and these events run up to it.
     pub fn trouble(&self, cli: &Cli, shown: &[Event]) -> Option<Error> {
-        let broken = self
-            .broken
-            .as_ref()
-            .filter(|_| shown.len() == self.events.len())?;
+        let broken = self.broken.as_ref().filter(|_| shown.len() == self.events.len())?;
         Some(Error::no(
-            format!(
-                "the log of `{}` is quarantined: {}",
-                self.row.workflow_id, broken.reason
-            ),
+            format!("the log of `{}` is quarantined: {}", self.row.workflow_id, broken.reason),
             broken_hint(cli, &self.row, broken),
         ))
     }
@@ -139,21 +121,14 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
             match judged(&mut state, recorded) {
                 Ok(event) => events.push(event),
                 Err(reason) => {
-                    broken = Some(Broken {
-                        version: recorded.version,
-                        reason,
-                    });
+                    broken = Some(Broken { version: recorded.version, reason });
                     return Ok(false);
                 }
             }
         }
         Ok(true)
     })?;
-    Ok(Log {
-        row,
-        events,
-        broken,
-    })
+    Ok(Log { row, events, broken })
 }
 
 /// An event as the fold reads it, after it was applied.
@@ -200,13 +175,7 @@ pub struct Values<'a> {
 impl<'a> Values<'a> {
     /// For a workflow of this row.
     pub fn of(store: &'a dyn Store, row: &WorkflowRow) -> Values<'a> {
-        Values {
-            store,
-            shard: row.shard,
-            kept: HashMap::new(),
-            kept_bytes: 0,
-            missing: BTreeSet::new(),
-        }
+        Values { store, shard: row.shard, kept: HashMap::new(), kept_bytes: 0, missing: BTreeSet::new() }
     }
 
     /// Fills every slot of these events.
@@ -225,11 +194,7 @@ impl<'a> Values<'a> {
     /// # Errors
     /// When the store fails.
     pub fn fill_event(&mut self, event: &mut Event) -> Result<(), Error> {
-        event
-            .fact
-            .slots_mut()
-            .into_iter()
-            .try_for_each(|slot| self.fill(slot))
+        event.fact.slots_mut().into_iter().try_for_each(|slot| self.fill(slot))
     }
 
     /// Fills every slot of a state.
@@ -258,12 +223,10 @@ impl<'a> Values<'a> {
             return Ok(());
         }
         let payload = self.store.payload(self.shard, &stored.hash)?;
-        let value = payload
-            .filter(|p| Hash::of_bytes(&p.bytes) == stored.hash)
-            .map(|p| {
-                serde_json::from_slice(&p.bytes)
-                    .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&p.bytes).into()))
-            });
+        let value = payload.filter(|p| Hash::of_bytes(&p.bytes) == stored.hash).map(|p| {
+            serde_json::from_slice(&p.bytes)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&p.bytes).into()))
+        });
         let Some(value) = value.map(Arc::new) else {
             self.missing.insert(stored.hash);
             return Ok(());

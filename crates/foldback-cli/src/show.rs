@@ -1,9 +1,7 @@
 //! `show`: a workflow on one page. What it did, as a tree with time and cost; how it stands; and
 //! what a person does next.
 
-use foldback::core::report::{
-    Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree, why,
-};
+use foldback::core::report::{Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree, why};
 use foldback::core::state::{End, EntryBody};
 use foldback::core::{Event, Fact, Failure, StepStatus, WorkflowState};
 use serde_json::{Value, json};
@@ -44,13 +42,8 @@ pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     shown.iter().for_each(|event| state.apply(event));
     values.fill_state(&mut state)?;
     values.told(cli);
-    let page = Page {
-        log: &log,
-        shown,
-        state: &state,
-        nodes: tree(shown),
-        is_quarantined: trouble.is_some(),
-    };
+    let page =
+        Page { log: &log, shown, state: &state, nodes: tree(shown), is_quarantined: trouble.is_some() };
     let mut out = Out::new();
     if cli.json {
         out.json(&page.as_json())?;
@@ -71,11 +64,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn status(&self) -> &'static str {
-        if self.is_quarantined {
-            "quarantined"
-        } else {
-            self.state.status().as_str()
-        }
+        if self.is_quarantined { "quarantined" } else { self.state.status().as_str() }
     }
 
     fn error(&self) -> Option<&Failure> {
@@ -94,12 +83,8 @@ impl Page<'_> {
 
     fn as_json(&self) -> Value {
         let row = &self.log.row;
-        let end_at = self
-            .shown
-            .iter()
-            .rev()
-            .find(|event| is_end(&event.fact))
-            .map(|event| Moment(event.timestamp));
+        let end_at =
+            self.shown.iter().rev().find(|event| is_end(&event.fact)).map(|event| Moment(event.timestamp));
         let output = match &self.state.end {
             Some(End::Completed { output }) => (*output.get()).clone(),
             Some(End::Failed { .. } | End::Parked { .. }) | None => Value::Null,
@@ -125,11 +110,7 @@ impl Page<'_> {
     fn print(&self, cli: &Cli, out: &mut Out) -> Result<(), Error> {
         let row = &self.log.row;
         let status = self.status();
-        let name = if row.name.is_empty() {
-            "events without a definition"
-        } else {
-            &*row.name
-        };
+        let name = if row.name.is_empty() { "events without a definition" } else { &*row.name };
         out.line(
             Line::new()
                 .ink(Ink::Bold, &*row.workflow_id)
@@ -138,16 +119,9 @@ impl Page<'_> {
                 .dim(format!("  {}", self.took())),
         )?;
         let spent = &self.state.spent;
-        let tokens = Tokens {
-            input: spent.input_tokens,
-            output: spent.output_tokens,
-        };
+        let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
         let version = format!("version {}", self.state.version);
-        let started = with_seconds(
-            self.shown
-                .first()
-                .map_or(row.started_at, |event| event.timestamp),
-        );
+        let started = with_seconds(self.shown.first().map_or(row.started_at, |event| event.timestamp));
         out.line(Line::new().dim(format!(
             "{version}, {}, began {started}",
             spent_text(spent.steps, tokens, spent.micro_usd)
@@ -159,12 +133,7 @@ impl Page<'_> {
             out.line("")?;
             let mut rows = Vec::new();
             lay_out(&self.nodes, "", true, &mut rows);
-            let wide = rows
-                .iter()
-                .map(|row| row.name.width())
-                .max()
-                .unwrap_or(0)
-                .min(NAME_MAX);
+            let wide = rows.iter().map(|row| row.name.width()).max().unwrap_or(0).min(NAME_MAX);
             let width = out.width();
             for row in rows {
                 out.line(row.name.padded(wide).plain("  ").and(row.rest).cut(width))?;
@@ -194,28 +163,17 @@ impl Page<'_> {
             Some(End::Failed { error }) => {
                 out.line("")?;
                 print_failure(out, error)?;
-                next.push((
-                    format!("{again} state {id} --at failure"),
-                    "what was true just before it",
-                ));
+                next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
             }
-            Some(End::Parked {
-                key,
-                recorded,
-                asked,
-            }) => {
+            Some(End::Parked { key, recorded, asked }) => {
                 out.line("")?;
-                out.line(Line::new().ink(
-                    Ink::Red,
-                    format!("✗ parked at {key}: the program and its log parted"),
-                ))?;
+                out.line(
+                    Line::new().ink(Ink::Red, format!("✗ parked at {key}: the program and its log parted")),
+                )?;
                 out.line(format!("  the log says      {recorded}"))?;
                 out.line(format!("  the program asks  {asked}"))?;
-                next.push((
-                    format!("{again} state {id} --at failure"),
-                    "what was true just before it",
-                ));
+                next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
             }
             Some(End::Completed { output }) => {
                 let text = brief(&output.get(), 2_000);
@@ -230,19 +188,10 @@ impl Page<'_> {
         if !next.is_empty() {
             out.line("")?;
         }
-        let wide = next
-            .iter()
-            .map(|(command, _)| columns(command))
-            .max()
-            .unwrap_or(0);
+        let wide = next.iter().map(|(command, _)| columns(command)).max().unwrap_or(0);
         for (at, (command, why)) in next.into_iter().enumerate() {
             let title = if at == 0 { "next:  " } else { "       " };
-            out.line(
-                Line::new()
-                    .dim(title)
-                    .and(Line::from(command).padded(wide))
-                    .dim(format!("  {why}")),
-            )?;
+            out.line(Line::new().dim(title).and(Line::from(command).padded(wide)).dim(format!("  {why}")))?;
         }
         Ok(())
     }
@@ -254,21 +203,14 @@ impl Page<'_> {
             match self.state.entries.get(key).map(|entry| &entry.body) {
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Unknown => {
                     let key = quoted(key.as_str());
-                    next.push((
-                        format!("{again} resolve {id} {key} landed"),
-                        "if it happened",
-                    ));
+                    next.push((format!("{again} resolve {id} {key} landed"), "if it happened"));
                     next.push((
                         format!("{again} resolve {id} {key} didnt"),
                         "if it did not; it is done again",
                     ));
                 }
                 Some(EntryBody::Step(_) | EntryBody::Timer { .. }) => is_owed = true,
-                Some(
-                    EntryBody::Started { .. }
-                    | EntryBody::Decided { .. }
-                    | EntryBody::Finished { .. },
-                )
+                Some(EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. })
                 | None => {}
             }
         }
@@ -280,37 +222,25 @@ impl Page<'_> {
 }
 
 fn is_end(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }
-    )
+    matches!(fact, Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. })
 }
 
 fn print_failure(out: &mut Out, error: &Failure) -> Result<(), Error> {
-    let key = error
-        .key
-        .as_ref()
-        .map(|key| format!(" at {key}"))
-        .unwrap_or_default();
+    let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
     let kind = error.short_type();
     out.line(
         Line::new()
             .ink(Ink::Red, format!("✗ {} {}{key}", error.status, error.title))
             .dim(format!("  {kind}")),
     )?;
-    let detail: Vec<&str> = error
-        .detail
-        .iter()
-        .flat_map(|detail| detail.lines())
-        .collect();
+    let detail: Vec<&str> = error.detail.iter().flat_map(|detail| detail.lines()).collect();
     for line in detail.iter().take(DETAIL_LINES) {
         out.line(format!("  {line}"))?;
     }
     if detail.len() > DETAIL_LINES {
-        out.line(Line::new().dim(format!(
-            "  … {} more lines; --json prints all",
-            detail.len() - DETAIL_LINES
-        )))?;
+        out.line(
+            Line::new().dim(format!("  … {} more lines; --json prints all", detail.len() - DETAIL_LINES)),
+        )?;
     }
     if let Some(instance) = &error.instance {
         out.line(Line::new().dim(format!("  in the definition: {instance}")))?;
@@ -326,11 +256,7 @@ struct TreeLine {
 
 /// Lays the nodes out below each other. `indent` is what stands before their branches.
 fn lay_out(nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLine>) {
-    let left_out = if nodes.len() > CHILDREN_MAX {
-        nodes.len() - CHILDREN_MAX
-    } else {
-        0
-    };
+    let left_out = if nodes.len() > CHILDREN_MAX { nodes.len() - CHILDREN_MAX } else { 0 };
     for (at, node) in nodes.iter().enumerate() {
         let is_last = at + 1 == nodes.len();
         let (branch, below) = match (is_top, is_last) {
@@ -348,10 +274,7 @@ fn lay_out(nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLi
             }
             continue;
         }
-        rows.push(TreeLine {
-            name: name(node, &format!("{indent}{branch}")),
-            rest: rest(node),
-        });
+        rows.push(TreeLine { name: name(node, &format!("{indent}{branch}")), rest: rest(node) });
         lay_out(&node.children, &format!("{indent}{below}"), false, rows);
     }
 }
@@ -370,40 +293,18 @@ fn name(node: &TreeNode, branch: &str) -> Line {
         (_, Some(mark)) => mark.to_owned(),
         (_, None) => node.label.replace('!', " "),
     };
-    Line::new()
-        .dim(branch)
-        .ink(ink, sign)
-        .plain(" ")
-        .plain(label)
+    Line::new().dim(branch).ink(ink, sign).plain(" ").plain(label)
 }
 
 fn rest(node: &TreeNode) -> Line {
     match &node.what {
-        What::Decision {
-            chosen,
-            options,
-            because: values,
-        } => {
-            let others: Vec<&str> = options
-                .iter()
-                .map(String::as_str)
-                .filter(|option| option != chosen)
-                .collect();
-            let over = if others.is_empty() {
-                String::new()
-            } else {
-                format!(" over {}", others.join(", "))
-            };
-            let why = if **values == Value::Null {
-                String::new()
-            } else {
-                format!("  because {}", why(values))
-            };
-            Line::new()
-                .plain("chose ")
-                .ink(Ink::Cyan, chosen)
-                .dim(over)
-                .dim(why)
+        What::Decision { chosen, options, because: values } => {
+            let others: Vec<&str> =
+                options.iter().map(String::as_str).filter(|option| option != chosen).collect();
+            let over = if others.is_empty() { String::new() } else { format!(" over {}", others.join(", ")) };
+            let why =
+                if **values == Value::Null { String::new() } else { format!("  because {}", why(values)) };
+            Line::new().plain("chose ").ink(Ink::Cyan, chosen).dim(over).dim(why)
         }
         What::Event { event_type } => Line::new().ink(Ink::Cyan, &**event_type),
         What::Timer { due } if node.duration_ms.is_none() => {
@@ -413,20 +314,11 @@ fn rest(node: &TreeNode) -> Line {
         What::Scope { task } => {
             let figures = figures(node);
             match task {
-                Some(task) => Line::new()
-                    .dim(format!("{task:?}").to_lowercase())
-                    .and(figures),
+                Some(task) => Line::new().dim(format!("{task:?}").to_lowercase()).and(figures),
                 None => figures,
             }
         }
-        What::Step {
-            kind,
-            attempts,
-            model,
-            error,
-            due,
-            ..
-        } => {
+        What::Step { kind, attempts, model, error, due, .. } => {
             let mut line = Line::new().dim(&**kind);
             if let Some(model) = model {
                 line = line.dim(format!(" {model}"));
@@ -442,9 +334,7 @@ fn rest(node: &TreeNode) -> Line {
                 Some(error) if node.status != ReportedStatus::Completed => {
                     line.ink(Ink::Red, format!("  {} {}", error.status, error.title))
                 }
-                _ if node.status == ReportedStatus::Unknown => {
-                    line.ink(Ink::Yellow, "  did it happen?")
-                }
+                _ if node.status == ReportedStatus::Unknown => line.ink(Ink::Yellow, "  did it happen?"),
                 _ => line,
             }
         }
@@ -455,16 +345,12 @@ fn rest(node: &TreeNode) -> Line {
 fn figures(node: &TreeNode) -> Line {
     let mut line = Line::new();
     // What the program computes itself takes no time that is worth a word.
-    let is_instant =
-        matches!(&node.what, What::Step { kind, .. } if matches!(&**kind, "set" | "compute"));
+    let is_instant = matches!(&node.what, What::Step { kind, .. } if matches!(&**kind, "set" | "compute"));
     if let Some(millis) = node.duration_ms.filter(|_| !is_instant) {
         line = line.plain(format!("  {}", span(millis)));
     }
     if node.tokens != Tokens::default() {
-        line = line.dim(format!(
-            "  {}+{} tokens",
-            node.tokens.input, node.tokens.output
-        ));
+        line = line.dim(format!("  {}+{} tokens", node.tokens.input, node.tokens.output));
     }
     if node.micro_usd > 0 {
         line = line.dim(format!("  {}", dollars(node.micro_usd)));

@@ -1,8 +1,8 @@
 //! `state`, `steps` and `decisions`: the three questions, answered from the log alone.
 
 use foldback::core::report::{
-    ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars,
-    state_view, steps as steps_of, undos, why,
+    ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars, state_view,
+    steps as steps_of, undos, why,
 };
 use foldback::core::{Event, Status, WorkflowState};
 use serde_json::Value;
@@ -49,11 +49,8 @@ fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateV
     shown.iter().for_each(|event| state.apply(event));
     values.fill_state(&mut state)?;
     let mut view = state_view(&state);
-    let mut armed: Vec<Event> = shown
-        .iter()
-        .filter(|e| matches!(e.fact, foldback::core::Fact::UndoArmed { .. }))
-        .cloned()
-        .collect();
+    let mut armed: Vec<Event> =
+        shown.iter().filter(|e| matches!(e.fact, foldback::core::Fact::UndoArmed { .. })).cloned().collect();
     values.fill_all(&mut armed)?;
     view.undos = undos(&armed);
     Ok(view)
@@ -76,39 +73,22 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
         value(out, "output", &view.output)?;
     }
     if let Some(error) = &view.error {
-        let key = error
-            .key
-            .as_ref()
-            .map(|key| format!(" at {key}"))
-            .unwrap_or_default();
+        let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
         out.line(
-            Line::new()
-                .dim("error    ")
-                .ink(Ink::Red, format!("{} {}{key}", error.status, error.title)),
+            Line::new().dim("error    ").ink(Ink::Red, format!("{} {}{key}", error.status, error.title)),
         )?;
-        for line in error
-            .detail
-            .iter()
-            .flat_map(|detail| detail.lines())
-            .take(VALUE_LINES)
-        {
+        for line in error.detail.iter().flat_map(|detail| detail.lines()).take(VALUE_LINES) {
             out.line(format!("         {line}"))?;
         }
     }
     for step in &view.pending {
-        let due = step
-            .due
-            .map(|due| format!(" until {}", with_millis(due.0)))
-            .unwrap_or_default();
+        let due = step.due.map(|due| format!(" until {}", with_millis(due.0))).unwrap_or_default();
         let status = format!("{:?}", step.status).to_lowercase();
         out.line(
             Line::new()
                 .dim("pending  ")
                 .plain(step.key.as_str())
-                .dim(format!(
-                    "  {} {status}{due}, attempts {}",
-                    step.kind, step.attempts
-                )),
+                .dim(format!("  {} {status}{due}, attempts {}", step.kind, step.attempts)),
         )?;
     }
     for wait in &view.waits {
@@ -116,42 +96,22 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
             Some(due) => format!("  until {}", with_millis(due.0)),
             None => "  for somebody who knows whether it happened".to_owned(),
         };
-        out.line(
-            Line::new()
-                .dim("waits    ")
-                .plain(wait.key.as_str())
-                .ink(Ink::Yellow, what),
-        )?;
+        out.line(Line::new().dim("waits    ").plain(wait.key.as_str()).ink(Ink::Yellow, what))?;
     }
     for undo in &view.undos {
         let key = undo.key.as_ref().map_or("", |key| key.as_str());
-        out.line(
-            Line::new()
-                .dim("undo     ")
-                .plain(key)
-                .dim(format!("  armed at {}", undo.version)),
-        )?;
+        out.line(Line::new().dim("undo     ").plain(key).dim(format!("  armed at {}", undo.version)))?;
     }
     let spent = &view.spent;
-    let tokens = Tokens {
-        input: spent.input_tokens,
-        output: spent.output_tokens,
-    };
-    out.line(
-        Line::new()
-            .dim("spent    ")
-            .plain(spent_text(spent.steps, tokens, spent.micro_usd)),
-    )
+    let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
+    out.line(Line::new().dim("spent    ").plain(spent_text(spent.steps, tokens, spent.micro_usd)))
 }
 
 /// What was used, in words.
 pub fn spent_text(steps: u64, tokens: Tokens, micro_usd: u64) -> String {
     let mut text = format!("{steps} step{}", if steps == 1 { "" } else { "s" });
     if tokens != Tokens::default() {
-        text.push_str(&format!(
-            ", {} tokens in, {} out",
-            tokens.input, tokens.output
-        ));
+        text.push_str(&format!(", {} tokens in, {} out", tokens.input, tokens.output));
     }
     if micro_usd > 0 {
         text.push_str(&format!(", {}", dollars(micro_usd)));
@@ -171,10 +131,9 @@ fn value(out: &mut Out, name: &str, value: &Value) -> Result<(), Error> {
         out.line(Line::new().dim(format!("{title:<9}")).plain(line))?;
     }
     if count > VALUE_LINES {
-        out.line(Line::new().dim(format!(
-            "         … {} more lines; --json prints all",
-            count - VALUE_LINES
-        )))?;
+        out.line(
+            Line::new().dim(format!("         … {} more lines; --json prints all", count - VALUE_LINES)),
+        )?;
     }
     Ok(())
 }
@@ -241,17 +200,10 @@ fn step_row(report: &StepReport) -> Vec<Line> {
     let (mark, ink) = mark(report.status);
     let answer = match &report.error {
         Some(error) if report.status != ReportedStatus::Completed => {
-            let detail = error
-                .detail
-                .as_deref()
-                .map(|detail| format!(": {detail}"))
-                .unwrap_or_default();
+            let detail = error.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
             Line::new().ink(
                 Ink::Red,
-                foldback::core::report::cut(
-                    &format!("{} {}{detail}", error.status, error.title),
-                    CELL_MAX,
-                ),
+                foldback::core::report::cut(&format!("{} {}{detail}", error.status, error.title), CELL_MAX),
             )
         }
         _ if report.status == ReportedStatus::Completed => brief(&report.output, CELL_MAX).into(),
@@ -269,17 +221,9 @@ fn step_row(report: &StepReport) -> Vec<Line> {
         Line::new().dim(&*report.kind),
         report.attempts.to_string().into(),
         report.duration_ms.map(span).unwrap_or_default().into(),
-        if used {
-            format!("{}+{}", report.tokens.input, report.tokens.output).into()
-        } else {
-            Line::new()
-        },
+        if used { format!("{}+{}", report.tokens.input, report.tokens.output).into() } else { Line::new() },
         cost.into(),
-        if *report.input == Value::Null {
-            Line::new()
-        } else {
-            brief(&report.input, CELL_MAX).into()
-        },
+        if *report.input == Value::Null { Line::new() } else { brief(&report.input, CELL_MAX).into() },
         answer,
     ]
 }
@@ -313,13 +257,8 @@ pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
                 Line::new().dim("because ").plain(why(&report.because)),
             ]
         });
-        let titles = [
-            table::number(""),
-            table::whole(""),
-            table::whole(""),
-            table::text(""),
-            table::text(""),
-        ];
+        let titles =
+            [table::number(""), table::whole(""), table::whole(""), table::text(""), table::text("")];
         table::print(&mut out, &titles, rows.collect())?;
     }
     out.flush()?;

@@ -16,29 +16,17 @@ pub struct Column {
 
 /// A column of words that is never cut: ids, keys, statuses.
 pub fn whole(title: &'static str) -> Column {
-    Column {
-        title,
-        is_right: false,
-        may_be_cut: false,
-    }
+    Column { title, is_right: false, may_be_cut: false }
 }
 
 /// A column of numbers.
 pub fn number(title: &'static str) -> Column {
-    Column {
-        title,
-        is_right: true,
-        may_be_cut: false,
-    }
+    Column { title, is_right: true, may_be_cut: false }
 }
 
 /// A column of text that is cut where the terminal ends.
 pub fn text(title: &'static str) -> Column {
-    Column {
-        title,
-        is_right: false,
-        may_be_cut: true,
-    }
+    Column { title, is_right: false, may_be_cut: true }
 }
 
 /// Prints rows under their titles; columns without titles stand under none.
@@ -61,30 +49,14 @@ pub fn print(out: &mut Out, columns: &[Column], rows: Vec<Vec<Line>>) -> Result<
         widths[widest] -= 1;
     }
     let has_titles = columns.iter().any(|column| !column.title.is_empty());
-    let titles = has_titles.then(|| {
-        columns
-            .iter()
-            .map(|column| Line::new().ink(Ink::Dim, column.title))
-            .collect()
-    });
+    let titles =
+        has_titles.then(|| columns.iter().map(|column| Line::new().ink(Ink::Dim, column.title)).collect());
     for row in titles.into_iter().chain(rows) {
         let mut line = Line::new();
         for (at, cell) in row.into_iter().enumerate() {
-            let cell = if columns[at].may_be_cut {
-                cell.cut(widths[at])
-            } else {
-                cell
-            };
-            let cell = if columns[at].is_right {
-                cell.pushed(widths[at])
-            } else {
-                cell.padded(widths[at])
-            };
-            line = if at == 0 {
-                cell
-            } else {
-                line.plain("  ").and(cell)
-            };
+            let cell = if columns[at].may_be_cut { cell.cut(widths[at]) } else { cell };
+            let cell = if columns[at].is_right { cell.pushed(widths[at]) } else { cell.padded(widths[at]) };
+            line = if at == 0 { cell } else { line.plain("  ").and(cell) };
         }
         out.line(line)?;
     }

@@ -11,11 +11,7 @@ fn init_writes_a_pipeline_that_passes_its_own_check_and_never_overwrites() {
     let world = World::empty();
     let ran = world.run(&["init"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(
-        ran.out.contains("foldback run pipeline.yaml"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("foldback run pipeline.yaml"), "{}", ran.out);
     let checked = world.run(&["check", "pipeline.yaml", "--json"]).document(0);
     assert_eq!(
         (&checked["ok"], &checked["problems"], &checked["warnings"]),
@@ -29,10 +25,7 @@ fn init_writes_a_pipeline_that_passes_its_own_check_and_never_overwrites() {
     let kept = std::fs::read_to_string(world.dir.path().join("pipeline.yaml")).expect("read");
     assert_eq!(kept, mine);
     let beside = world.run(&["init", "beside/it", "--json"]);
-    assert_eq!(
-        beside.document(0)["written"],
-        json!(["pipeline.yaml", "foldback.toml", ".gitignore"])
-    );
+    assert_eq!(beside.document(0)["written"], json!(["pipeline.yaml", "foldback.toml", ".gitignore"]));
     assert!(world.dir.path().join("beside/it/foldback.toml").is_file());
 }
 
@@ -46,15 +39,8 @@ fn a_check_names_file_line_and_column() {
     assert_eq!(told["ok"], false);
     let problem = &told["problems"][0];
     let place = format!("bad.yaml:{}:{}: ", problem["line"], problem["column"]);
-    assert!(
-        problem["line"].as_u64().is_some_and(|line| line > 5),
-        "{told}"
-    );
-    assert!(
-        ran.err.contains(&place) && ran.err.contains("hint:"),
-        "{}",
-        ran.err
-    );
+    assert!(problem["line"].as_u64().is_some_and(|line| line > 5), "{told}");
+    assert!(ran.err.contains(&place) && ran.err.contains("hint:"), "{}", ran.err);
 }
 
 #[test]
@@ -63,10 +49,7 @@ fn a_doctor_says_what_is_there_and_what_is_broken() {
     let well = world.run(&["doctor", "--json"]).document(0);
     let finding = |document: &Value, name: &str| {
         let findings = document["findings"].as_array().cloned().unwrap_or_default();
-        findings
-            .into_iter()
-            .find(|finding| finding["name"] == name)
-            .unwrap_or_default()
+        findings.into_iter().find(|finding| finding["name"] == name).unwrap_or_default()
     };
     assert_eq!(well["ok"], true);
     assert!(
@@ -78,25 +61,16 @@ fn a_doctor_says_what_is_there_and_what_is_broken() {
     assert!(world.run(&["doctor"]).out.contains("✓ store"));
 
     let new = World::empty();
-    assert_eq!(
-        finding(&new.run(&["doctor", "--json"]).document(0), "store")["state"],
-        "absent"
-    );
+    assert_eq!(finding(&new.run(&["doctor", "--json"]).document(0), "store")["state"], "absent");
 
     // A provider that the file names and nobody answers for.
-    let toml = "[providers.local]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key_env = \"\"\n";
+    let toml =
+        "[providers.local]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key_env = \"\"\n";
     std::fs::write(new.dir.path().join("foldback.toml"), toml).expect("written");
     let ill = new.run(&["doctor", "--json"]).document(1);
-    assert_eq!(
-        (&ill["ok"], &finding(&ill, "local")["state"]),
-        (&json!(false), &json!("broken"))
-    );
+    assert_eq!((&ill["ok"], &finding(&ill, "local")["state"]), (&json!(false), &json!("broken")));
 
-    std::fs::write(
-        new.dir.path().join("foldback.toml"),
-        "[providers.local]\nkind = 7\n",
-    )
-    .expect("written");
+    std::fs::write(new.dir.path().join("foldback.toml"), "[providers.local]\nkind = 7\n").expect("written");
     assert_eq!(new.run(&["doctor"]).code, 1);
 }
 
@@ -105,10 +79,7 @@ fn help_and_the_version_are_data() {
     let world = World::empty();
     for words in [&["--help"][..], &["-h"], &["show", "--help"], &["help"]] {
         let ran = world.run(words);
-        assert!(
-            ran.code == 0 && ran.out.contains("Usage:") && ran.err.is_empty(),
-            "{words:?}: {ran:?}"
-        );
+        assert!(ran.code == 0 && ran.out.contains("Usage:") && ran.err.is_empty(), "{words:?}: {ran:?}");
     }
     assert!(world.run(&["--version"]).out.starts_with("foldback 0.1"));
 }

@@ -7,21 +7,12 @@ use serde_json::{Value, json};
 use world::{World, tamper};
 
 fn fields(value: &Value) -> Vec<&str> {
-    value
-        .as_object()
-        .expect("an object")
-        .keys()
-        .map(String::as_str)
-        .collect()
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 fn has_all(value: &Value, wanted: &[&str]) {
     for field in wanted {
-        assert!(
-            value.get(field).is_some(),
-            "{field} is missing in {:?}",
-            fields(value)
-        );
+        assert!(value.get(field).is_some(), "{field} is missing in {:?}", fields(value));
     }
 }
 
@@ -69,9 +60,7 @@ fn steps_have_the_shape_that_scripts_rely_on() {
     assert_eq!(draft["tokens"], json!({"input": 120, "output": 30}));
     assert_eq!(draft["micro_usd"], 4_200);
     assert_eq!(draft["output"], json!({"text": "a draft"}));
-    let prompt = draft["input"]["prompt"]
-        .as_str()
-        .expect("the whole prompt, inlined from beside the log");
+    let prompt = draft["input"]["prompt"].as_str().expect("the whole prompt, inlined from beside the log");
     assert_eq!(prompt.len(), 80 * "a prompt of some length; ".len());
     let failed = world.run(&["steps", "failed", "--json"]).lines(0);
     assert_eq!(failed[2]["status"], "failed");
@@ -96,58 +85,25 @@ fn decisions_and_events_have_the_shape_that_scripts_rely_on() {
     let events = world.run(&["--json", "events", "done"]).lines(0);
     assert_eq!(events.len(), 11);
     for (at, event) in events.iter().enumerate() {
-        has_all(
-            event,
-            &[
-                "position",
-                "id",
-                "workflow_id",
-                "version",
-                "type",
-                "payload",
-                "timestamp",
-                "hash",
-            ],
-        );
+        has_all(event, &["position", "id", "workflow_id", "version", "type", "payload", "timestamp", "hash"]);
         assert_eq!(event["version"], at as u64 + 1);
         assert_eq!(event["hash"].as_str().map(str::len), Some(64));
         let time = event["timestamp"].as_str().expect("a time");
-        assert!(
-            time.len() == 27 && time.starts_with("2023-11-14T") && time.ends_with('Z'),
-            "{time}"
-        );
+        assert!(time.len() == 27 && time.starts_with("2023-11-14T") && time.ends_with('Z'), "{time}");
     }
     assert_eq!(events[0]["payload"]["input"], json!({"topic": "rust"}));
     assert!(
-        events[3]["payload"]["request"]["prompt"]
-            .as_str()
-            .is_some_and(|p| p.len() > 1_024),
+        events[3]["payload"]["request"]["prompt"].as_str().is_some_and(|p| p.len() > 1_024),
         "values are inlined"
     );
-    assert_eq!(
-        world
-            .run(&["events", "done", "--to", "3", "--json"])
-            .lines(0)
-            .len(),
-        3
-    );
-    assert_eq!(
-        world
-            .run(&["events", "done", "--to", "-2", "--json"])
-            .lines(0)
-            .len(),
-        10
-    );
+    assert_eq!(world.run(&["events", "done", "--to", "3", "--json"]).lines(0).len(), 3);
+    assert_eq!(world.run(&["events", "done", "--to", "-2", "--json"]).lines(0).len(), 10);
 }
 
 #[test]
 fn the_state_is_what_it_was_at_any_version() {
     let world = World::filled();
-    let at = |words: &[&str]| {
-        world
-            .run(&[&["state", "--json"], words].concat())
-            .document(0)
-    };
+    let at = |words: &[&str]| world.run(&[&["state", "--json"], words].concat()).document(0);
     let end = at(&["done"]);
     has_all(
         &end,
@@ -164,10 +120,7 @@ fn the_state_is_what_it_was_at_any_version() {
             "spent",
         ],
     );
-    assert_eq!(
-        (&end["status"], &end["output"]),
-        (&json!("completed"), &json!({"page": 7}))
-    );
+    assert_eq!((&end["status"], &end["output"]), (&json!("completed"), &json!({"page": 7})));
     assert_eq!(end["spent"]["micro_usd"], 4_200);
     let table = [
         ("1", 1),
@@ -181,25 +134,15 @@ fn the_state_is_what_it_was_at_any_version() {
         ("2100-01-01", 11),
     ];
     for (text, version) in table {
-        assert_eq!(
-            at(&["done", "--at", text])["version"],
-            version,
-            "--at {text}"
-        );
+        assert_eq!(at(&["done", "--at", text])["version"], version, "--at {text}");
     }
     let failure = at(&["failed", "--at", "failure"]);
-    assert_eq!(
-        (&failure["version"], &failure["status"]),
-        (&json!(8), &json!("running"))
-    );
+    assert_eq!((&failure["version"], &failure["status"]), (&json!(8), &json!("running")));
     assert_eq!(failure["context"], json!({"topic": "rust"}));
     let asked = at(&["failed", "--at", "9"]);
     assert_eq!(asked["pending"][0]["key"], "publish");
     let unknown = at(&["unknown"]);
-    assert_eq!(
-        (&unknown["status"], &unknown["waits"][0]["key"]),
-        (&json!("unknown"), &json!("publish"))
-    );
+    assert_eq!((&unknown["status"], &unknown["waits"][0]["key"]), (&json!("unknown"), &json!("publish")));
 }
 
 #[test]
@@ -208,23 +151,9 @@ fn list_and_show_have_their_shapes() {
     let rows = world.run(&["list", "--json"]).lines(0);
     assert_eq!(rows.len(), 3);
     for row in &rows {
-        has_all(
-            row,
-            &[
-                "workflow_id",
-                "definition",
-                "status",
-                "version",
-                "started_at",
-            ],
-        );
+        has_all(row, &["workflow_id", "definition", "status", "version", "started_at"]);
     }
-    let count = |words: &[&str]| {
-        world
-            .run(&[&["list", "--json"], words].concat())
-            .lines(0)
-            .len()
-    };
+    let count = |words: &[&str]| world.run(&[&["list", "--json"], words].concat()).lines(0).len();
     assert_eq!(count(&["--status", "failed"]), 1);
     assert_eq!(count(&["--status", "parked"]), 0);
     assert_eq!(count(&["--definition", "rehearsal", "--limit", "2"]), 2);
@@ -232,28 +161,11 @@ fn list_and_show_have_their_shapes() {
     let shown = world.run(&["show", "failed", "--json"]).document(0);
     has_all(
         &shown,
-        &[
-            "workflow_id",
-            "definition",
-            "status",
-            "version",
-            "duration_ms",
-            "spent",
-            "error",
-            "tree",
-        ],
+        &["workflow_id", "definition", "status", "version", "duration_ms", "spent", "error", "tree"],
     );
     assert_eq!(shown["error"]["key"], "publish");
-    assert_eq!(
-        shown["tree"][1]["children"][0]["children"][0]["key"],
-        "refine[0]/draft"
-    );
-    assert_eq!(
-        world
-            .run(&["show", "failed", "--at", "5", "--json"])
-            .document(0)["status"],
-        "running"
-    );
+    assert_eq!(shown["tree"][1]["children"][0]["children"][0]["key"], "refine[0]/draft");
+    assert_eq!(world.run(&["show", "failed", "--at", "5", "--json"]).document(0)["status"], "running");
 }
 
 #[test]
@@ -278,39 +190,22 @@ fn a_person_reads_what_happened_and_what_to_do_next() {
         "foldback state failed --at failure",
     ];
     for text in wanted {
-        assert!(
-            shown.out.contains(text),
-            "{text:?} is missing in\n{}",
-            shown.out
-        );
+        assert!(shown.out.contains(text), "{text:?} is missing in\n{}", shown.out);
     }
     let unknown = world.run(&["show", "unknown"]).out;
-    assert!(
-        unknown.contains("foldback resolve unknown publish landed"),
-        "{unknown}"
-    );
+    assert!(unknown.contains("foldback resolve unknown publish landed"), "{unknown}");
     let decisions = world.run(&["decisions", "done"]).out;
     assert!(
-        decisions.contains(
-            "refine[0]/decide  chose publish  out of publish, revise  because .verdict = \"good\""
-        ),
+        decisions
+            .contains("refine[0]/decide  chose publish  out of publish, revise  because .verdict = \"good\""),
         "{decisions}"
     );
     let replay = world.run(&["replay", "done"]).out;
-    assert!(
-        replay.contains("+ refine[0]/draft: llm running"),
-        "{replay}"
-    );
+    assert!(replay.contains("+ refine[0]/draft: llm running"), "{replay}");
     assert!(replay.contains("= completed with {\"page\":7}"), "{replay}");
-    let replayed = world
-        .run(&["replay", "done", "--to", "2", "--json"])
-        .lines(0);
+    let replayed = world.run(&["replay", "done", "--to", "2", "--json"]).lines(0);
     assert_eq!(replayed.len(), 2);
-    assert!(
-        replayed[1]["changes"]
-            .as_array()
-            .is_some_and(|changes| !changes.is_empty())
-    );
+    assert!(replayed[1]["changes"].as_array().is_some_and(|changes| !changes.is_empty()));
 }
 
 #[test]
@@ -328,16 +223,8 @@ fn nothing_that_a_log_holds_reaches_a_terminal_as_a_command() {
         ] {
             let ran = world.run(&[words, &[id]].concat());
             let is_obeyed = |c: char| c.is_control() && c != '\n';
-            assert!(
-                !ran.out.chars().any(is_obeyed),
-                "{words:?} {id}: {:?}",
-                ran.out
-            );
-            assert!(
-                !ran.err.chars().any(is_obeyed),
-                "{words:?} {id}: {:?}",
-                ran.err
-            );
+            assert!(!ran.out.chars().any(is_obeyed), "{words:?} {id}: {:?}", ran.out);
+            assert!(!ran.err.chars().any(is_obeyed), "{words:?} {id}: {:?}", ran.err);
         }
     }
 }
@@ -347,17 +234,11 @@ fn an_audit_finds_what_was_changed_behind_its_back() {
     let world = World::filled();
     let whole = world.run(&["audit", "--json"]).document(0);
     assert_eq!(whole, json!({"workflows": 3, "events": 32, "problems": []}));
-    assert_eq!(
-        world.run(&["audit", "done", "--json"]).document(0)["workflows"],
-        1
-    );
+    assert_eq!(world.run(&["audit", "done", "--json"]).document(0)["workflows"], 1);
 
     tamper(&world.path(), "DELETE FROM payloads;");
     let missing = world.run(&["audit", "--json"]).document(1);
-    assert!(
-        missing["problems"].to_string().contains("is missing"),
-        "{missing}"
-    );
+    assert!(missing["problems"].to_string().contains("is missing"), "{missing}");
     let steps = world.run(&["steps", "done", "--json"]);
     assert_eq!(steps.lines(0)[1]["input"]["prompt"], Value::Null);
     assert!(steps.err.contains("missing or damaged"), "{}", steps.err);
@@ -371,12 +252,7 @@ fn an_audit_finds_what_was_changed_behind_its_back() {
     let changed = world.run(&["audit", "--json"]).document(1);
     let problems = changed["problems"].as_array().expect("a list");
     for id in ["done", "failed", "unknown"] {
-        assert!(
-            problems
-                .iter()
-                .any(|p| p["workflow_id"] == id && p["version"] == 5),
-            "{changed}"
-        );
+        assert!(problems.iter().any(|p| p["workflow_id"] == id && p["version"] == 5), "{changed}");
     }
     let told = world.run(&["audit", "done"]);
     assert_eq!(told.code, 1);

@@ -20,28 +20,15 @@ fn a_log_that_breaks_the_law_is_quarantined_and_still_readable() {
     }
     write(&*world.store(), "w", &events, None);
     assert_eq!(world.run(&["events", "w", "--json"]).lines(0).len(), 11);
-    assert_eq!(
-        world
-            .run(&["events", "w", "--to", "6", "--json"])
-            .lines(0)
-            .len(),
-        6
-    );
+    assert_eq!(world.run(&["events", "w", "--to", "6", "--json"]).lines(0).len(), 6);
     for command in ["state", "show"] {
         let ran = world.run(&[command, "w", "--json"]);
         assert_eq!(ran.document(1)["status"], "quarantined", "{command}");
-        assert!(
-            ran.err.contains("version 5") && ran.err.contains("hint:"),
-            "{}",
-            ran.err
-        );
+        assert!(ran.err.contains("version 5") && ran.err.contains("hint:"), "{}", ran.err);
     }
     for command in ["steps", "decisions", "replay"] {
         let ran = world.run(&[command, "w"]);
-        assert!(
-            ran.code == 1 && ran.err.contains("quarantined"),
-            "{command}: {ran:?}"
-        );
+        assert!(ran.code == 1 && ran.err.contains("quarantined"), "{command}: {ran:?}");
     }
     let before = world.run(&["state", "w", "--at", "3", "--json"]);
     assert_eq!(before.document(0)["status"], "running");
@@ -63,8 +50,7 @@ fn a_followed_log_ends_with_its_workflow() {
         .expect("the binary runs");
     let mut lines = BufReader::new(following.stdout.take().expect("its output")).lines();
     for version in 1..=4 {
-        let line: Value =
-            serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
+        let line: Value = serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
         assert_eq!(line["version"], version);
     }
     write(&*store, "w", &events[4..], Some("completed"));
@@ -77,19 +63,11 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
     let world = World::filled();
     for words in [&["events", "done"][..], &["list"], &["--help"]] {
         let mut command = world.command(words);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         drop(child.stdout.take());
         let mut err = String::new();
-        child
-            .stderr
-            .take()
-            .expect("its errors")
-            .read_to_string(&mut err)
-            .expect("text");
+        child.stderr.take().expect("its errors").read_to_string(&mut err).expect("text");
         assert!(child.wait().expect("it ends").success(), "{words:?}: {err}");
         assert_eq!(err, "", "{words:?}");
     }
@@ -98,11 +76,8 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
 #[test]
 fn what_is_asked_for_wrongly_exits_with_2_and_a_hint() {
     let world = World::filled();
-    std::fs::write(
-        world.dir.path().join("text.db"),
-        "this is no database, it is a text of some length",
-    )
-    .expect("written");
+    std::fs::write(world.dir.path().join("text.db"), "this is no database, it is a text of some length")
+        .expect("written");
     let cases: &[(&[&str], &str)] = &[
         (&["show", "dnoe"], "did you mean `done`?"),
         (&["state", "nothing-like-it"], "foldback list"),
@@ -117,43 +92,25 @@ fn what_is_asked_for_wrongly_exits_with_2_and_a_hint() {
         (&["state", "done", "--at", "0"], "versions 1 to 11"),
         (&["state", "done", "--at", "-12"], "versions 1 to 11"),
         (&["events", "done", "--to", "12"], "versions 1 to 11"),
-        (
-            &["replay", "done", "--to", "99999999999999999999"],
-            "a version is N",
-        ),
+        (&["replay", "done", "--to", "99999999999999999999"], "a version is N"),
         (&["show", "done", "--at", "failure"], "has not failed"),
-        (
-            &["steps", "done", "--at", "pblish"],
-            "did you mean `publish`?",
-        ),
-        (
-            &["steps", "unknown", "--at", "publish:end"],
-            "has not ended",
-        ),
+        (&["steps", "done", "--at", "pblish"], "did you mean `publish`?"),
+        (&["steps", "unknown", "--at", "publish:end"], "has not ended"),
         (&["steps", "done", "--at", ""], "a version is N"),
         (&["steps", "done", "--at", "1999-01-01"], "it began at"),
-        (
-            &["list", "--status", "complete"],
-            "did you mean `completed`?",
-        ),
+        (&["list", "--status", "complete"], "did you mean `completed`?"),
         (&["list", "--status", "x"], "a status is one of"),
         (&["list", "--limit", "-3"], "hint:"),
         (&["list", "--limit", "many"], "foldback list --help"),
         (&["show"], "foldback show --help"),
         (&["show", "done", "extra"], "foldback show --help"),
         (&["show", "done", "--frobnicate"], "foldback show --help"),
-        (
-            &["events", "done", "--follow", "--to", "3"],
-            "foldback events --help",
-        ),
+        (&["events", "done", "--follow", "--to", "3"], "foldback events --help"),
         (&["fork", "done"], "foldback --help"),
         (&["lst"], "foldback --help"),
         (&[], "foldback --help"),
         (&["list", "--store", "sqlite:nowhere.db"], "nowhere.db"),
-        (
-            &["show", "done", "--store", "sqlite:nowhere/foldback.db"],
-            "nowhere",
-        ),
+        (&["show", "done", "--store", "sqlite:nowhere/foldback.db"], "nowhere"),
         (&["list", "--store", "sqlite:text.db"], "text.db"),
         (&["audit", "--store", "text.db"], "text.db"),
         (&["list", "--store", "sqlite:"], "hint:"),
@@ -165,17 +122,10 @@ fn what_is_asked_for_wrongly_exits_with_2_and_a_hint() {
         let ran = world.run(words);
         assert_eq!(ran.code, 2, "{words:?}: {ran:?}");
         assert!(ran.err.contains("hint:"), "{words:?}: {}", ran.err);
-        assert!(
-            ran.err.contains(wanted),
-            "{words:?}: {wanted:?} is missing in {}",
-            ran.err
-        );
+        assert!(ran.err.contains(wanted), "{words:?}: {wanted:?} is missing in {}", ran.err);
         assert_eq!(ran.out, "", "{words:?}");
     }
-    assert!(
-        !world.dir.path().join("nowhere.db").exists(),
-        "looking makes no file"
-    );
+    assert!(!world.dir.path().join("nowhere.db").exists(), "looking makes no file");
 }
 
 #[test]
@@ -185,17 +135,8 @@ fn the_store_is_found_by_option_by_environment_and_by_default() {
     let url = format!("sqlite:{}", world.path().display());
     assert_eq!(world.run(&["list", "--json"]).lines(0).len(), 3);
     assert_eq!(elsewhere.run(&["list"]).code, 2);
-    assert_eq!(
-        elsewhere
-            .run(&["list", "--json", "--store", &url])
-            .lines(0)
-            .len(),
-        3
-    );
-    let by_environment = elsewhere
-        .command(&["list", "--json"])
-        .env("FOLDBACK_STORE", &url)
-        .output()
-        .expect("it runs");
+    assert_eq!(elsewhere.run(&["list", "--json", "--store", &url]).lines(0).len(), 3);
+    let by_environment =
+        elsewhere.command(&["list", "--json"]).env("FOLDBACK_STORE", &url).output().expect("it runs");
     assert_eq!(Ran::of(by_environment).lines(0).len(), 3);
 }

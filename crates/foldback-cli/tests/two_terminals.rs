@@ -27,24 +27,13 @@ fn pipeline(folder: &Path, n: usize) -> PathBuf {
 
 fn foldback(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .env_remove("FOLDBACK_STORE");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.current_dir(folder).args(arguments).env_remove("FOLDBACK_STORE");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn start(folder: &Path, file: &Path, id: &str) -> Child {
-    foldback(
-        folder,
-        &["--json", "run", file.to_str().unwrap(), "--id", id],
-    )
-    .spawn()
-    .unwrap()
+    foldback(folder, &["--json", "run", file.to_str().unwrap(), "--id", id]).spawn().unwrap()
 }
 
 fn document(output: &Output) -> Value {
@@ -57,19 +46,14 @@ fn completed_steps(folder: &Path, id: &str) -> usize {
     let output = foldback(folder, &["--json", "steps", id]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines()
-        .filter(|line| {
-            serde_json::from_str::<Value>(line).is_ok_and(|s| s["status"] == "completed")
-        })
+        .filter(|line| serde_json::from_str::<Value>(line).is_ok_and(|s| s["status"] == "completed"))
         .count()
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "{what} did not happen within 30 s"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} did not happen within 30 s");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -77,11 +61,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 /// How often each step of a workflow ran.
 fn ran(folder: &Path, id: &str) -> Vec<String> {
     let text = std::fs::read_to_string(folder.join("ran")).unwrap_or_default();
-    let mut ran: Vec<String> = text
-        .lines()
-        .filter_map(|l| l.strip_prefix(&format!("{id} ")))
-        .map(str::to_owned)
-        .collect();
+    let mut ran: Vec<String> =
+        text.lines().filter_map(|l| l.strip_prefix(&format!("{id} "))).map(str::to_owned).collect();
     ran.sort();
     ran
 }
@@ -90,37 +71,21 @@ fn ran(folder: &Path, id: &str) -> Vec<String> {
 fn two_runs_at_once_both_end_and_each_sees_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let file = pipeline(folder.path(), 5);
-    let (a, b) = (
-        start(folder.path(), &file, "a"),
-        start(folder.path(), &file, "b"),
-    );
+    let (a, b) = (start(folder.path(), &file, "a"), start(folder.path(), &file, "b"));
     for (child, id) in [(a, "a"), (b, "b")] {
         let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let document = document(&output);
         assert_eq!(
             (&document["workflow_id"], &document["status"]),
             (&Value::from(id), &Value::from("completed"))
         );
         let progress = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            progress.contains("step4"),
-            "it follows what another process drives:\n{progress}"
-        );
+        assert!(progress.contains("step4"), "it follows what another process drives:\n{progress}");
         assert_eq!(ran(folder.path(), id).len(), 5);
     }
-    let audit = foldback(folder.path(), &["--json", "audit"])
-        .output()
-        .unwrap();
-    assert!(
-        audit.status.success(),
-        "{}",
-        String::from_utf8_lossy(&audit.stdout)
-    );
+    let audit = foldback(folder.path(), &["--json", "audit"]).output().unwrap();
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
 }
 
 #[test]
@@ -129,9 +94,7 @@ fn a_list_does_not_wait_for_a_run() {
     let file = pipeline(folder.path(), 10);
     let mut run = start(folder.path(), &file, "a");
     wait_until("the first step", || completed_steps(folder.path(), "a") > 0);
-    let list = foldback(folder.path(), &["--json", "list"])
-        .output()
-        .unwrap();
+    let list = foldback(folder.path(), &["--json", "list"]).output().unwrap();
     assert!(list.status.success());
     assert_eq!(document(&list)["status"], "running");
     assert!(run.try_wait().unwrap().is_none(), "the run goes on");
@@ -145,39 +108,24 @@ fn a_run_that_waits_on_another_takes_over_when_that_one_is_killed() {
     let mut first = start(folder.path(), &file, "a");
     wait_until("the first step", || completed_steps(folder.path(), "a") > 0);
     let second = start(folder.path(), &file, "b");
-    wait_until("the handing over", || {
-        completed_steps(folder.path(), "b") > 0
-    });
+    wait_until("the handing over", || completed_steps(folder.path(), "b") > 0);
     first.kill().unwrap();
     first.wait().unwrap();
     let output = second.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(document(&output)["status"], "completed");
     // The second drove what was its own; the first's waits until somebody goes on with it.
     assert!(completed_steps(folder.path(), "a") < 10);
     let before = completed_steps(folder.path(), "a");
-    let resumed = foldback(folder.path(), &["--json", "resume"])
-        .output()
-        .unwrap();
-    assert!(
-        resumed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&resumed.stderr)
-    );
+    let resumed = foldback(folder.path(), &["--json", "resume"]).output().unwrap();
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert_eq!(completed_steps(folder.path(), "a"), 10);
     for id in ["a", "b"] {
         let mut once = ran(folder.path(), id);
         let runs = once.len();
         once.dedup();
         assert_eq!(once.len(), 10);
-        assert!(
-            runs <= 11,
-            "only the step under way at the kill may run again: {runs}"
-        );
+        assert!(runs <= 11, "only the step under way at the kill may run again: {runs}");
     }
     assert!(before > 0);
 }
@@ -193,11 +141,7 @@ fn the_same_id_from_two_terminals_is_one_workflow() {
     ];
     for child in children {
         let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(document(&output)["status"], "completed");
     }
     assert_eq!(ran(folder.path(), "a").len(), 6, "each step ran once");

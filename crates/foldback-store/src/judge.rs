@@ -4,7 +4,7 @@
 //! commit leaves no trace. It never writes. What lies behind it is seen through [`Past`].
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use foldback_core::{EventId, Hash, Version};
 
@@ -51,7 +51,7 @@ pub(crate) trait Past {
 }
 
 /// The counters of a shard. They are stored, never derived, so that nothing is given out twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     /// The last position given.
     pub position: u64,
@@ -67,47 +67,52 @@ pub(crate) struct Placed {
     pub is_new: bool,
     pub first_version: Version,
     pub first_position: u64,
-    /// Payload hash and chain hash, event by event.
-    pub hashes: Vec<(Hash, Hash)>,
 }
 
-/// A commit that may be written.
-#[derive(Debug)]
+/// A commit that may be written. The judge fills the same one again and again: a commit is often
+/// one event, and four small allocations for it would be a tenth of its cost.
+#[derive(Debug, Default)]
 pub(crate) struct Ruling {
     /// Append by append; `None` where nothing is written: a repeat, or no event for no workflow.
     pub placed: Vec<Option<Placed>>,
+    /// Payload hash and chain hash of every event that is written, in order.
+    pub hashes: Vec<(Hash, Hash)>,
     /// What to tell the caller.
     pub appended: Vec<Appended>,
-    /// Heads that moved, the latest last. Most commits move one.
-    pub heads: Vec<(Arc<str>, Head)>,
+    /// Heads that moved, each with the place of its append in the commit; the latest last. Most
+    /// commits move one.
+    pub heads: Vec<(usize, Head)>,
     /// The counters after it.
     pub counters: Counters,
     /// The workflow number of each wake-up.
     pub wakeups: Vec<u64>,
 }
 
-/// Judges a commit. The outer error is the store's own failure, the inner one the refusal.
+/// Judges a commit that stands behind `counters`. The outer error is the store's own failure, the
+/// inner one the refusal; what is then in `ruling` means nothing.
 pub(crate) fn judge(
     commit: &Commit,
     past: &mut impl Past,
     counters: Counters,
-) -> StoreResult<Result<Ruling, CommitError>> {
-    let mut bench = Bench {
-        past,
-        supplied: HashSet::new(),
-        ruling: Ruling {
-            placed: Vec::with_capacity(commit.appends.len()),
-            appended: Vec::with_capacity(commit.appends.len()),
-            heads: Vec::new(),
-            counters,
-            wakeups: Vec::new(),
-        },
-    };
-    match bench.commit(commit) {
-        Ok(()) => Ok(Ok(bench.ruling)),
+    ruling: &mut Ruling,
+) -> StoreResult<Result<(), CommitError>> {
+    ruling.placed.clear();
+    ruling.hashes.clear();
+    ruling.heads.clear();
+    ruling.wakeups.clear();
+    ruling.appended = Vec::with_capacity(commit.appends.len());
+    ruling.counters = counters;
+    match (Bench { past, supplied: HashSet::new(), ruling }).commit(commit) {
+        Ok(()) => Ok(Ok(())),
         Err(Verdict::Refused(error)) => Ok(Err(error)),
         Err(Verdict::Broken(error)) => Err(error),
     }
+}
+
+/// Whose a workflow is, kept once where it is nobody's in particular: most are.
+pub(crate) fn tenant(text: &str) -> Arc<str> {
+    static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+    if text.is_empty() { NOBODY.clone() } else { text.into() }
 }
 
 enum Verdict {
@@ -131,16 +136,16 @@ struct Bench<'a, P> {
     past: &'a mut P,
     /// Supplied ids of this commit: a commit that repeats itself is refused.
     supplied: HashSet<EventId>,
-    ruling: Ruling,
+    ruling: &'a mut Ruling,
 }
 
 impl<P: Past> Bench<'_, P> {
     fn commit(&mut self, commit: &Commit) -> Result<(), Verdict> {
-        for append in &commit.appends {
-            self.append(append)?;
+        for (i, append) in commit.appends.iter().enumerate() {
+            self.append(commit, i, append)?;
         }
         for (workflow_id, _) in &commit.wakeups {
-            let head = self.head(workflow_id)?;
+            let head = self.head(commit, workflow_id)?;
             let Some(head) = head else {
                 return Err(CommitError::Conflict { workflow_id: workflow_id.clone(), actual: 0 }.into());
             };
@@ -178,15 +183,16 @@ impl<P: Past> Bench<'_, P> {
         Ok(())
     }
 
-    fn head(&mut self, workflow_id: &Arc<str>) -> StoreResult<Option<Head>> {
-        match self.ruling.heads.iter().rev().find(|(id, _)| id == workflow_id) {
+    fn head(&mut self, commit: &Commit, workflow_id: &Arc<str>) -> StoreResult<Option<Head>> {
+        let is_its = |(i, _): &&(usize, Head)| commit.appends[*i].workflow_id == *workflow_id;
+        match self.ruling.heads.iter().rev().find(is_its) {
             Some((_, head)) => Ok(Some(head.clone())),
             None => self.past.head(workflow_id),
         }
     }
 
-    fn append(&mut self, append: &Append) -> Result<(), Verdict> {
-        let known = self.head(&append.workflow_id)?;
+    fn append(&mut self, commit: &Commit, i: usize, append: &Append) -> Result<(), Verdict> {
+        let known = self.head(commit, &append.workflow_id)?;
         if let Some(repeat) = self.repeat(append, known.as_ref().map(|head| head.n))? {
             self.ruling.placed.push(None);
             self.ruling.appended.push(repeat);
@@ -209,23 +215,28 @@ impl<P: Past> Bench<'_, P> {
         }
         let first_version = head.version + 1;
         let first_position = self.ruling.counters.position + 1;
-        let mut hashes = Vec::with_capacity(append.events.len());
         for event in &append.events {
             head.version += 1;
             let payload_hash = Hash::of_bytes(event.payload.as_bytes());
-            head.hash =
-                chain::link(&head.hash, &append.workflow_id, &head.tenant, head.version, event, &payload_hash);
-            hashes.push((payload_hash, head.hash));
+            head.hash = chain::link(
+                &head.hash,
+                &append.workflow_id,
+                &head.tenant,
+                head.version,
+                event,
+                &payload_hash,
+            );
+            self.ruling.hashes.push((payload_hash, head.hash));
         }
         self.ruling.counters.position += append.events.len() as u64;
         self.ruling.appended.push(Appended {
             first: first_version,
             last: head.version,
             hash: head.hash,
-            position: if hashes.is_empty() { 0 } else { self.ruling.counters.position },
+            position: if append.events.is_empty() { 0 } else { self.ruling.counters.position },
             is_repeat: false,
         });
-        if is_new && hashes.is_empty() {
+        if is_new && append.events.is_empty() {
             // A workflow begins with its first event, never with none.
             self.ruling.placed.push(None);
             return Ok(());
@@ -233,8 +244,8 @@ impl<P: Past> Bench<'_, P> {
         if is_new {
             self.ruling.counters.workflows = head.n;
         }
-        self.ruling.placed.push(Some(Placed { n: head.n, is_new, first_version, first_position, hashes }));
-        self.ruling.heads.push((append.workflow_id.clone(), head));
+        self.ruling.placed.push(Some(Placed { n: head.n, is_new, first_version, first_position }));
+        self.ruling.heads.push((i, head));
         Ok(())
     }
 
@@ -245,7 +256,7 @@ impl<P: Past> Bench<'_, P> {
             n: self.ruling.counters.workflows + 1,
             version: 0,
             hash: Hash::ZERO,
-            tenant: begins.map_or("", |b| &b.tenant).into(),
+            tenant: tenant(begins.map_or("", |b| &b.tenant)),
         };
         if let Some((parent, cut, cut_hash)) = begins.and_then(|b| b.parent.as_ref()) {
             // A fork of a past that is not there could never be read.

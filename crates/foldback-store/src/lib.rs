@@ -51,9 +51,8 @@ enum Place<'a> {
 }
 
 fn place_of(url: &str) -> StoreResult<Place<'_>> {
-    let refuse = |message: String, hint: &str| {
-        Err(StoreError { message, hint: Some(hint.into()), is_input: true })
-    };
+    let refuse =
+        |message: String, hint: &str| Err(StoreError { message, hint: Some(hint.into()), is_input: true });
     if url == "memory:" || url == ":memory:" {
         return Ok(Place::Memory);
     }
@@ -72,7 +71,10 @@ fn place_of(url: &str) -> StoreResult<Place<'_>> {
         None => url,
     };
     if path.is_empty() {
-        return refuse(format!("no path in the store {url:?}"), "write sqlite:PATH, for example sqlite:foldback.db");
+        return refuse(
+            format!("no path in the store {url:?}"),
+            "write sqlite:PATH, for example sqlite:foldback.db",
+        );
     }
     Ok(Place::Sqlite(path))
 }

@@ -63,11 +63,7 @@ impl Stream {
 
 impl Memory {
     pub(crate) fn new() -> Memory {
-        Memory {
-            inner: Mutex::default(),
-            queue: Mutex::default(),
-            is_owned: Arc::default(),
-        }
+        Memory { inner: Mutex::default(), queue: Mutex::default(), is_owned: Arc::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -98,13 +94,14 @@ impl Inner {
             let actual = if commit.shard == 0 { self.epoch } else { 0 };
             return Err(CommitError::StaleEpoch { actual });
         }
-        let counters =
-            Counters { position: self.log.len() as u64, workflows: self.workflows.len() as u64 };
-        let ruling = judge::judge(&commit, self, counters).map_err(CommitError::Failed)??;
+        let counters = Counters { position: self.log.len() as u64, workflows: self.workflows.len() as u64 };
+        let mut ruling = Ruling::default();
+        judge::judge(&commit, self, counters, &mut ruling).map_err(CommitError::Failed)??;
         Ok(self.write(commit, ruling))
     }
 
     fn write(&mut self, commit: Commit, ruling: Ruling) -> Vec<Appended> {
+        let mut hashes = ruling.hashes.into_iter();
         for (append, placed) in commit.appends.into_iter().zip(ruling.placed) {
             let Some(placed) = placed else { continue };
             if placed.is_new {
@@ -131,7 +128,7 @@ impl Inner {
             let versions = placed.first_version..;
             let positions = placed.first_position..;
             for (((event, (payload_hash, hash)), version), position) in
-                append.events.into_iter().zip(placed.hashes).zip(versions).zip(positions)
+                append.events.into_iter().zip(hashes.by_ref()).zip(versions).zip(positions)
             {
                 if event.is_id_supplied {
                     self.supplied.insert(event.id, (placed.n, version));

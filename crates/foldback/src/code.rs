@@ -167,8 +167,11 @@ impl Shared {
 
     /// The same for all that is waited for since the last poll.
     fn hear_of_new(&mut self, state: &WorkflowState) -> bool {
-        let new = std::mem::take(&mut self.new);
-        new.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+        let mut has_news = false;
+        for key in std::mem::take(&mut self.new) {
+            has_news |= self.hear_of(Some(&key), state);
+        }
+        has_news
     }
 
     fn diverge(&mut self, key: &Key, recorded: String) {

@@ -81,7 +81,9 @@ fn an_answer_that_misses_its_schema_is_recorded_shown_to_the_model_and_repaired_
         })
         .collect();
     assert_eq!(rejected, [json!("It is great!")]);
-    let Some(Fact::WorkflowCompleted { output }) = events.last().map(|e| &e.fact) else { panic!("it completed") };
+    let Some(Fact::WorkflowCompleted { output }) = events.last().map(|e| &e.fact) else {
+        panic!("it completed")
+    };
     assert_eq!(*output.get(), json!({"verdict": "publish"}));
 
     // A second bad answer is a failure, and the log holds both.
@@ -90,7 +92,8 @@ fn an_answer_that_misses_its_schema_is_recorded_shown_to_the_model_and_repaired_
         {"answer": "It is great!"},
     ]));
     assert_eq!(status, Status::Failed);
-    let Some(Fact::StepFailed(failed)) = events.iter().map(|e| &e.fact).find(|f| matches!(f, Fact::StepFailed(_)))
+    let Some(Fact::StepFailed(failed)) =
+        events.iter().map(|e| &e.fact).find(|f| matches!(f, Fact::StepFailed(_)))
     else {
         panic!("the step failed")
     };

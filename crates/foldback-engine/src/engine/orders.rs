@@ -208,10 +208,11 @@ fn unusable(reason: String) -> Refusal {
 fn unreadable(id: &str, error: &LoadError) -> Refusal {
     match error {
         LoadError::Store(error) => Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default()),
-        LoadError::Quarantined { .. } => Refusal::new(
-            format!("`{id}` is quarantined: {error}"),
-            format!("`foldback audit {id}` shows what is broken; others go on"),
-        ),
+        LoadError::Quarantined { .. } => Refusal {
+            message: format!("`{id}` is quarantined: {error}"),
+            hint: format!("`foldback audit {id}` shows what is broken; others go on"),
+            is_quarantined: true,
+        },
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) const DEPTH_MAX: u32 = 120;
 pub(crate) const STACK_MAX: u32 = 260;
 
 /// Nesting of a value that an expression makes.
-pub(crate) const VALUE_DEPTH_MAX: u32 = 128;
+pub(crate) const VALUE_DEPTH_MAX: u32 = 90;
 
 /// Bytes of an expression's text.
 pub(crate) const TEXT_MAX_BYTES: usize = 64 * 1024;

@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
     ("done may commit again", done_commits),
     ("large payloads and all of Unicode", large_and_strange),
     ("the envelope comes back whole", envelope),
+    ("events that share nothing stand beside each other", unlike_neighbours),
     ("the chain holds, and says where it does not", chain),
 ];
 
@@ -322,6 +323,38 @@ fn envelope(desk: &Desk) {
     desk.append("a", Expected::Exact(1), events(1)).unwrap();
     assert_eq!(&*desk.log("a")[1].tenant, "acme");
     verify_from(Hash::ZERO, &desk.log("a"));
+}
+
+fn unlike_neighbours(desk: &Desk) {
+    // Each differs from the one before in one thing, in one commit and over several.
+    let plain = || event("x");
+    let batch = vec![
+        plain(),
+        NewEvent { actor: "me".into(), ..plain() },
+        NewEvent { codec: "sealed".into(), ..plain() },
+        NewEvent { key_id: Some("k".into()), ..plain() },
+        plain(),
+        NewEvent { schema_version: 2, ..plain() },
+        supplied(1, "x"),
+        plain(),
+        NewEvent { event_type: "Else".into(), causation_id: Some(EventId([1; 16])), ..plain() },
+        NewEvent { correlation_id: Some(EventId([2; 16])), ..plain() },
+        plain(),
+    ];
+    desk.append("a", Expected::NoStream, batch.clone()).unwrap();
+    let commits = batch.iter().enumerate().map(|(i, event)| {
+        let event = NewEvent { id: EventId([100 + i as u8; 16]), ..event.clone() };
+        Commit { appends: vec![append("b", Expected::Any, vec![event])], ..Commit::default() }
+    });
+    for (_, result) in desk.commit_all(commits.collect()) {
+        result.unwrap();
+    }
+    for id in ["a", "b"] {
+        let log: Vec<NewEvent> = desk.log(id).into_iter().map(|recorded| recorded.event).collect();
+        let expected: Vec<NewEvent> =
+            batch.iter().zip(&log).map(|(e, read)| NewEvent { id: read.id, ..e.clone() }).collect();
+        assert_eq!(log, expected);
+    }
 }
 
 fn chain(desk: &Desk) {

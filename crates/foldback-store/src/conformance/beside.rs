@@ -25,8 +25,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn begin(id: &str, begins: NewWorkflow, status: Option<&'static str>) -> Commit {
-    let append =
-        Append { begins: Some(begins), status, ..append(id, Expected::NoStream, events(2)) };
+    let append = Append { begins: Some(begins), status, ..append(id, Expected::NoStream, events(2)) };
     Commit { appends: vec![append], ..Commit::default() }
 }
 
@@ -163,9 +162,8 @@ fn inbox(desk: &Desk) {
     }
     desk.store.send(command("2", json!("another body is left out"))).unwrap();
     desk.store.send(InboxCommand { shard: 5, ..command("4", json!(0)) }).unwrap();
-    let open = || -> Vec<String> {
-        desk.store.commands(0).unwrap().into_iter().map(|command| command.id).collect()
-    };
+    let open =
+        || -> Vec<String> { desk.store.commands(0).unwrap().into_iter().map(|command| command.id).collect() };
     assert_eq!(open(), ["2", "1", "3"], "oldest first");
     assert_eq!(desk.store.commands(0).unwrap()[0], command("2", json!({"b": [1]})));
     assert_eq!(desk.store.answer("1").unwrap(), None);
@@ -186,10 +184,8 @@ fn inbox(desk: &Desk) {
 
 fn answered_with_events(desk: &Desk) {
     desk.store.send(command("c", json!("go"))).unwrap();
-    let both = |expected| Commit {
-        appends: vec![append("a", expected, events(1))],
-        ..consume("c", json!("gone"))
-    };
+    let both =
+        |expected| Commit { appends: vec![append("a", expected, events(1))], ..consume("c", json!("gone")) };
     assert!(desk.commit(both(Expected::Exact(4))).is_err());
     assert_eq!(desk.store.answer("c").unwrap(), None, "a refused commit answers nobody");
     let results = desk.commit_all(vec![both(Expected::Any), both(Expected::Any)]);

@@ -14,8 +14,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn fork(id: &str, parent: &str, cut: u64, cut_hash: Hash, expected: Expected, count: usize) -> Commit {
-    let begins =
-        NewWorkflow { parent: Some((parent.into(), cut, cut_hash)), ..NewWorkflow::default() };
+    let begins = NewWorkflow { parent: Some((parent.into(), cut, cut_hash)), ..NewWorkflow::default() };
     let append = Append { begins: Some(begins), ..append(id, expected, events(count)) };
     Commit { appends: vec![append], ..Commit::default() }
 }
@@ -28,8 +27,7 @@ fn places(log: &[Recorded]) -> Vec<(&str, u64)> {
 fn past_and_chain(desk: &Desk) {
     desk.append("p", Expected::NoStream, events(5)).unwrap();
     let past = desk.log("p");
-    let appended =
-        only(desk.commit(fork("p~1", "p", 3, past[2].hash, Expected::NoStream, 2)).unwrap());
+    let appended = only(desk.commit(fork("p~1", "p", 3, past[2].hash, Expected::NoStream, 2)).unwrap());
     assert_eq!((appended.first, appended.last, appended.position), (4, 5, 7));
     // What the parent does afterwards is not the fork's.
     desk.append("p", Expected::Exact(5), events(4)).unwrap();

@@ -90,7 +90,12 @@ impl Desk {
     }
 
     /// Appends to one workflow.
-    pub fn append(&self, id: &str, expected: Expected, events: Vec<NewEvent>) -> Result<Appended, CommitError> {
+    pub fn append(
+        &self,
+        id: &str,
+        expected: Expected,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, CommitError> {
         self.commit(Commit { appends: vec![append(id, expected, events)], ..Commit::default() }).map(only)
     }
 

@@ -61,7 +61,8 @@ fn positions(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<
         problems.push(format!("shard 0: its head is {head}, its last event is at position {last}"));
     }
     if first != 1 || count as i64 != last {
-        problems.push(format!("shard 0: {count} events lie at positions {first} to {last}: some are missing"));
+        problems
+            .push(format!("shard 0: {count} events lie at positions {first} to {last}: some are missing"));
     }
     Ok(())
 }

@@ -27,7 +27,11 @@ pub(crate) fn of_work(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::SystemIoFailure) => Some("the disk or its file system failed; see the system log"),
         _ => None,
     };
-    StoreError { message: format!("{}: {error}", path.display()), hint: hint.map(Into::into), is_input: false }
+    StoreError {
+        message: format!("{}: {error}", path.display()),
+        hint: hint.map(Into::into),
+        is_input: false,
+    }
 }
 
 /// An error while a file is opened: more often than not, the file is another than was meant.

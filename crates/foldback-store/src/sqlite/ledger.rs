@@ -46,7 +46,10 @@ impl Ledger {
     }
 
     /// Writes a group of commits in one transaction. On an error not one of them is written.
-    pub(crate) fn write<'a>(&mut self, group: impl Iterator<Item = &'a Commit>) -> StoreResult<Vec<Outcome>> {
+    ///
+    /// Each commit is dropped as soon as its rows are made, while its memory is still at hand: after
+    /// the transaction the same would cost half as much as the rows themselves.
+    pub(crate) fn write(&mut self, group: impl Iterator<Item = Commit>) -> StoreResult<Vec<Outcome>> {
         sql(&self.path, self.conn.execute_batch("BEGIN IMMEDIATE"))?;
         let written = self.transact(group);
         if written.is_err() {
@@ -56,13 +59,14 @@ impl Ledger {
         written
     }
 
-    fn transact<'a>(&mut self, group: impl Iterator<Item = &'a Commit>) -> StoreResult<Vec<Outcome>> {
+    fn transact(&mut self, group: impl Iterator<Item = Commit>) -> StoreResult<Vec<Outcome>> {
         let Ledger { conn, path, heads, left } = self;
         let (epoch, before) = sql(path, shard(conn))?;
         if (epoch, before) != *left {
             heads.clear();
         }
         let mut counters = before;
+        let mut ruling = Ruling::default();
         let mut outcomes = Vec::with_capacity(group.size_hint().0);
         let mut is_written = false;
         let insert_event = sql(path, conn.prepare_cached(INSERT_EVENT))?;
@@ -73,14 +77,16 @@ impl Ledger {
                 outcomes.push(Err(CommitError::StaleEpoch { actual }));
                 continue;
             }
-            match judge::judge(commit, &mut Shelf { conn, path, heads }, counters)? {
+            match judge::judge(&commit, &mut Shelf { conn, path, heads }, counters, &mut ruling)? {
                 Err(refusal) => outcomes.push(Err(refusal)),
-                Ok(ruling) => {
-                    pen.commit(commit, &ruling)?;
+                Ok(()) => {
+                    pen.commit(&commit, &ruling)?;
                     is_written = true;
                     counters = ruling.counters;
-                    heads.take(ruling.heads);
-                    outcomes.push(Ok(ruling.appended));
+                    for (i, head) in ruling.heads.drain(..) {
+                        heads.take(&commit.appends[i].workflow_id, head);
+                    }
+                    outcomes.push(Ok(std::mem::take(&mut ruling.appended)));
                 }
             }
         }
@@ -106,7 +112,10 @@ impl Ledger {
 /// Epoch and counters of the shard.
 fn shard(conn: &Connection) -> rusqlite::Result<(u64, Counters)> {
     conn.prepare_cached("SELECT epoch, head, workflows FROM shards WHERE shard = 0")?.query_row([], |row| {
-        Ok((rows::count(row, 0)?, Counters { position: rows::count(row, 1)?, workflows: rows::count(row, 2)? }))
+        Ok((
+            rows::count(row, 0)?,
+            Counters { position: rows::count(row, 1)?, workflows: rows::count(row, 2)? },
+        ))
     })
 }
 
@@ -127,9 +136,10 @@ struct Pen<'c> {
 
 impl Pen<'_> {
     fn commit(&mut self, commit: &Commit, ruling: &Ruling) -> StoreResult<()> {
+        let mut hashes = ruling.hashes.iter();
         for (append, placed) in commit.appends.iter().zip(&ruling.placed) {
             if let Some(placed) = placed {
-                self.append(append, placed)?;
+                self.append(append, placed, &mut hashes)?;
             }
         }
         for payload in &commit.payloads {
@@ -185,7 +195,12 @@ impl Pen<'_> {
         commit.snapshots.iter().try_for_each(|snapshot| self.snapshot(snapshot))
     }
 
-    fn append(&mut self, append: &Append, placed: &Placed) -> StoreResult<()> {
+    fn append<'h>(
+        &mut self,
+        append: &Append,
+        placed: &Placed,
+        hashes: &mut impl Iterator<Item = &'h (Hash, Hash)>,
+    ) -> StoreResult<()> {
         if placed.is_new {
             self.workflow(append, placed.n)?;
         } else if let Some(status) = append.status {
@@ -196,7 +211,7 @@ impl Pen<'_> {
             )?;
         }
         let places = (placed.first_position..).zip(placed.first_version..);
-        for ((event, hashes), (position, version)) in append.events.iter().zip(&placed.hashes).zip(places) {
+        for ((event, (position, version)), hashes) in append.events.iter().zip(places).zip(hashes) {
             self.event(event, placed.n, position, version, hashes)?;
         }
         Ok(())

@@ -24,8 +24,13 @@ pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
         hint: Some("make its directory writable; the file system must know locks".into()),
         is_input: false,
     };
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&place)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::sql;
 use super::rows;
 use crate::contract::StoreResult;
-use crate::judge::{Head, Past, Written};
+use crate::judge::{self, Head, Past, Written};
 
 /// Heads kept in memory. Past it all are let go: they are one look into the index away.
 const HEADS_MAX: usize = 65_536;
@@ -28,12 +28,18 @@ impl Heads {
         self.0.clear();
     }
 
-    /// Takes over what a commit moved.
-    pub(crate) fn take(&mut self, moved: Vec<(Arc<str>, Head)>) {
-        if self.0.len() > HEADS_MAX {
+    /// Takes over where a commit moved a workflow's head.
+    pub(crate) fn take(&mut self, workflow_id: &Arc<str>, head: Head) {
+        // Most are known: to count up and down an `Arc` that the caller's thread uses at the same
+        // time costs more than to look twice.
+        if let Some(known) = self.0.get_mut(workflow_id) {
+            *known = head;
+            return;
+        }
+        if self.0.len() >= HEADS_MAX {
             self.0.clear();
         }
-        self.0.extend(moved);
+        self.0.insert(workflow_id.clone(), head);
     }
 }
 
@@ -57,7 +63,7 @@ impl Past for Shelf<'_> {
             find.query_row([&**workflow_id], |row| {
                 Ok(Head {
                     n: rows::count(row, 0)?,
-                    tenant: row.get_ref(1)?.as_str()?.into(),
+                    tenant: judge::tenant(row.get_ref(1)?.as_str()?),
                     version: rows::count(row, 2)?,
                     hash: rows::hash(row, 3)?,
                 })

@@ -99,8 +99,9 @@ pub(crate) fn feed(conn: &Connection, after: u64, limit: usize) -> rusqlite::Res
         let (workflow_id, tenant) = match names.get(&n) {
             Some(known) => known.clone(),
             None => {
-                let fresh: (Arc<str>, Arc<str>) = name
-                    .query_row([n], |row| Ok((row.get_ref(0)?.as_str()?.into(), row.get_ref(1)?.as_str()?.into())))?;
+                let fresh: (Arc<str>, Arc<str>) = name.query_row([n], |row| {
+                    Ok((row.get_ref(0)?.as_str()?.into(), row.get_ref(1)?.as_str()?.into()))
+                })?;
                 names.insert(n, fresh.clone());
                 fresh
             }

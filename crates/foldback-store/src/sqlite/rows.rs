@@ -17,7 +17,9 @@ pub(crate) const EVENT_COLUMNS: &str = "position, version, id, is_id_supplied, t
 /// Bytes of a fixed length.
 fn bytes<const N: usize>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<[u8; N]> {
     let bytes = row.get_ref(column)?.as_blob()?;
-    bytes.try_into().map_err(|_| FromSqlError::InvalidBlobSize { expected_size: N, blob_size: bytes.len() }.into())
+    bytes
+        .try_into()
+        .map_err(|_| FromSqlError::InvalidBlobSize { expected_size: N, blob_size: bytes.len() }.into())
 }
 
 /// A hash.

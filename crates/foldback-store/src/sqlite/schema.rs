@@ -194,16 +194,7 @@ pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
     conn.busy_timeout(BUSY).map_err(at)?;
     match kind_of(&conn).map_err(at)? {
         Kind::Ours(SCHEMA_VERSION) => {}
-        Kind::Ours(version) => {
-            return Err(StoreError {
-                message: format!(
-                    "{} was written by a newer foldback (store version {version}, this one knows {SCHEMA_VERSION})",
-                    path.display()
-                ),
-                hint: Some("install the newer foldback, or name another file with --store".into()),
-                is_input: true,
-            });
-        }
+        Kind::Ours(version) => return Err(of_another_version(path, version)),
         Kind::Foreign => {
             return Err(StoreError {
                 message: format!("{} is a SQLite database of another program", path.display()),
@@ -254,6 +245,18 @@ fn look_at(path: &Path, missing: Missing) -> StoreResult<()> {
     }
 }
 
+fn of_another_version(path: &Path, version: i64) -> StoreError {
+    let whose = if version > SCHEMA_VERSION { "a newer" } else { "an older" };
+    StoreError {
+        message: format!(
+            "{} was written by {whose} foldback (store version {version}, this one knows {SCHEMA_VERSION})",
+            path.display()
+        ),
+        hint: Some("use that foldback, or name another file with --store".into()),
+        is_input: true,
+    }
+}
+
 fn no_store(path: &Path, what: &str) -> StoreError {
     StoreError {
         message: format!("{} {what}", path.display()),
@@ -276,6 +279,10 @@ fn kind_of(conn: &Connection) -> rusqlite::Result<Kind> {
         return Ok(Kind::Ours(number("PRAGMA user_version")?));
     }
     let things = number("SELECT count(*) FROM sqlite_schema")?;
+    if application == 0 && things > 0 && number("PRAGMA application_id")? == APPLICATION_ID {
+        // Another process made the tables between our two looks.
+        return kind_of(conn);
+    }
     Ok(if application == 0 && things == 0 { Kind::Empty } else { Kind::Foreign })
 }
 
@@ -328,7 +335,6 @@ pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
     };
     sql(path, conn.busy_handler(Some(wait_a_little)))?;
     sql(path, conn.execute_batch(pragmas))?;
-    if let (Use::Write, Ok(x)) = (r#use, std::env::var("FBP")) { sql(path, conn.execute_batch(&x))?; }
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
 }
@@ -338,7 +344,7 @@ pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
 /// Full durability: a commit returns when it is on disk. The write-ahead log is folded back into
 /// the file every 16 MB, so that pages that change often are written once.
 pub(crate) const WRITE_PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
-    PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;
+    PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;
     PRAGMA foreign_keys = OFF;";
 
 /// SQLite's own waiting sleeps longer and longer, and starves beside a busy writer. Every

@@ -4,7 +4,7 @@
 //! gathers. `done` is called in the order of the queue, after the data is on disk. After an error
 //! of the store every later commit is refused; nothing is tried again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -64,33 +64,31 @@ impl Drop for Writer {
     }
 }
 
-fn serve(path: &std::path::Path, jobs: &Receiver<Job>) {
+fn serve(path: &Path, jobs: &Receiver<Job>) {
     let mut ledger = Ledger::open(path);
-    let mut group = Vec::new();
-    while let Ok(first) = jobs.recv() {
-        let mut bytes = weight(&first.0);
-        group.push(first);
-        while group.len() < GROUP_MAX_COMMITS && bytes < GROUP_MAX_BYTES {
-            let Ok(job) = jobs.try_recv() else { break };
-            bytes += weight(&job.0);
-            group.push(job);
+    let mut commits = Vec::new();
+    let mut waiting = Vec::new();
+    while let Ok((commit, done)) = jobs.recv() {
+        let mut bytes = weight(&commit);
+        commits.push(commit);
+        waiting.push(done);
+        while commits.len() < GROUP_MAX_COMMITS && bytes < GROUP_MAX_BYTES {
+            let Ok((commit, done)) = jobs.try_recv() else { break };
+            bytes += weight(&commit);
+            commits.push(commit);
+            waiting.push(done);
         }
         let written = match &mut ledger {
-            Ok(open) => open.write(group.iter().map(|(commit, _)| commit)),
+            Ok(open) => open.write(commits.drain(..)),
             Err(error) => Err(error.clone()),
         };
         match written {
-            Ok(outcomes) => {
-                for ((_, done), outcome) in group.drain(..).zip(outcomes) {
-                    done(outcome);
-                }
-            }
+            Ok(outcomes) => waiting.drain(..).zip(outcomes).for_each(|(done, outcome)| done(outcome)),
             Err(error) => {
-                // The connection is closed here: the error stays.
+                // The connection is closed here, and the error stays.
                 ledger = Err(error.clone());
-                for (_, done) in group.drain(..) {
-                    done(Err(CommitError::Failed(error.clone())));
-                }
+                commits.clear();
+                waiting.drain(..).for_each(|done| done(Err(CommitError::Failed(error.clone()))));
             }
         }
     }
