@@ -33,7 +33,12 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
     check_models(&config, &loaded, &args.file)?;
     let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     Start::check_id(&id).map_err(refused)?;
-    let store = foldback::store::open(&cli.store_url())?;
+    let url = cli.store_url();
+    if matches!(&*url, "memory:" | ":memory:") {
+        let hint = "name a file: --store sqlite:foldback.db";
+        return Err(Error::input("a store in memory is gone when this command ends, and its log with it", hint));
+    }
+    let store = foldback::store::open(&url)?;
     let command = Command::Start(start_document(&loaded, &id, input));
     let rests = drive(cli, &config, &store, vec![command])?;
     finish(cli, &*store, rests)

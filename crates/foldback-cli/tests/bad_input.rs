@@ -104,6 +104,8 @@ const CASES: &[Case] = &[
     case("a directory as store", &["--store", ".", "run", "ok.yaml"], &[OK], 2, &["is a directory"]),
     case("a store nowhere", &["--store", "no/a.db", "run", "ok.yaml"], &[OK], 2, &["no directory no"]),
     case("a store of another kind", &["--store", "mysql://x", "run", "ok.yaml"], &[OK], 2, &["mysql://x"]),
+    case("a store of another kind, short", &["--store", "mysql:x", "run", "ok.yaml"], &[OK], 2, &["mysql:x"]),
+    case("a store that keeps nothing", &["--store", "memory:", "run", "ok.yaml"], &[OK], 2, &["in memory"]),
     case("a text as store", &["--store", "ok.yaml", "run", "ok.yaml"], &[OK], 2, &["ok.yaml is no SQLite database"]),
     // What only shows while it runs.
     case("jq fails", &["run", "a.yaml", "--id", "w"], &[("a.yaml", "do:\n  - zero: { set: { x: 1 } }\n  - one: { set: { x: '${ error(\"boom\") }' } }\n")],

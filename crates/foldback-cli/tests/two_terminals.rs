@@ -146,3 +146,19 @@ fn the_same_id_from_two_terminals_is_one_workflow() {
     }
     assert_eq!(ran(folder.path(), "a").len(), 6, "each step ran once");
 }
+
+#[test]
+fn a_command_that_nobody_can_read_is_answered_and_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path(), 1);
+    assert!(start(folder.path(), &file, "a").wait().unwrap().success());
+    let store = rusqlite::Connection::open(folder.path().join("foldback.db")).unwrap();
+    for (id, body) in [("x", "not json"), ("y", "{\"command\": \"dance\"}")] {
+        let insert = "INSERT INTO inbox (id, shard, actor, body, sent_at) VALUES (?, 0, 'test', ?, 0)";
+        store.execute(insert, [id, body]).unwrap();
+    }
+    let output = start(folder.path(), &file, "b").wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let open = "SELECT count(*) FROM inbox WHERE answer IS NULL";
+    assert_eq!(store.query_row(open, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}

@@ -180,6 +180,9 @@ impl Session {
             if one.is_done() {
                 continue;
             }
+            if one.is_sent {
+                self.show_new(one)?;
+            }
             let mut wait = Waiting { one, answer: None, rest: None };
             if !wait.one.is_sent || wait.one.answer.is_some() {
                 self.order(&mut wait, to_loop);
@@ -294,6 +297,18 @@ impl Session {
         }
     }
 
+    /// Shows what another process has written since the last look.
+    fn show_new(&self, one: &mut Own) -> Result<(), SessionError> {
+        let Some(observer) = &self.observer else { return Ok(()) };
+        let id = one.command.workflow_id();
+        let events = load::events_of(&*self.store, id, one.seen).map_err(|e| machine(e.to_string()))?;
+        if let Some(last) = events.last() {
+            one.seen = last.version;
+            observer.committed(id, &events);
+        }
+        Ok(())
+    }
+
     /// Shows what was written since the last look, and sees whether the workflow rests.
     fn follow(&self, one: &mut Own) -> Result<(), SessionError> {
         if !matches!(one.answer, Some(Ok(_))) {
@@ -304,13 +319,7 @@ impl Session {
         let Some(row) = self.store.workflow(&id)? else {
             return Ok(());
         };
-        if let Some(observer) = &self.observer {
-            let events = load::events_of(&*self.store, &id, one.seen).map_err(|e| machine(e.to_string()))?;
-            if let Some(last) = events.last() {
-                one.seen = last.version;
-                observer.committed(&id, &events);
-            }
-        }
+        self.show_new(one)?;
         let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
         if !matches!(status, Status::Running | Status::Waiting) {
             one.rest = Some(Rest { workflow_id: id, status, reason: None });

@@ -70,7 +70,7 @@ pub(crate) struct Placed {
 }
 
 /// A commit that may be written. The judge fills the same one again and again: a commit is often
-/// one event, and four small allocations for it would be a tenth of its cost.
+/// one event, and should not cost an allocation for each of these lists.
 #[derive(Debug, Default)]
 pub(crate) struct Ruling {
     /// Append by append; `None` where nothing is written: a repeat, or no event for no workflow.

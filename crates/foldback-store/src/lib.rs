@@ -65,7 +65,11 @@ fn place_of(url: &str) -> StoreResult<Place<'_>> {
     let path = match url.strip_prefix("sqlite:") {
         // `sqlite://a.db` and `sqlite:///home/a.db` are what other tools write.
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
-        None if url.contains("://") => {
+        // A one-letter scheme may be a drive; a path with a colon can be written `sqlite:a:b`.
+        None if url.split_once(':').is_some_and(|(scheme, _)| {
+            scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphabetic())
+        }) =>
+        {
             return refuse(format!("unknown kind of store: {url}"), "use sqlite:PATH or memory:");
         }
         None => url,

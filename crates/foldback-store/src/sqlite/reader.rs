@@ -243,7 +243,11 @@ pub(crate) fn commands(conn: &Connection, shard: u32) -> rusqlite::Result<Vec<In
     let mut find = conn
         .prepare_cached("SELECT id, actor, body FROM inbox WHERE shard = ? AND answer IS NULL ORDER BY n")?;
     find.query_map([shard], |row| {
-        Ok(InboxCommand { id: row.get(0)?, shard, actor: row.get(1)?, body: rows::json(row, 2)? })
+        // A row that is no JSON is a command that cannot be read, not a store that cannot: its text
+        // is handed on, and whoever takes it up answers that.
+        let text: String = row.get(2)?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(InboxCommand { id: row.get(0)?, shard, actor: row.get(1)?, body })
     })?
     .collect()
 }
