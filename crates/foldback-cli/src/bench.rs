@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::rehearse::rehearse;
-use foldback::core::{Effect, Event, EventId, Fact, Outcome, WorkflowState};
+use foldback::core::value::Payload;
+use foldback::core::{Effect, Event, EventId, Fact, Hash, Outcome, WorkflowState};
 use foldback::engine::engine::{Engine, Message, ReplyTo, Surroundings};
 use foldback::engine::{Call, Command, Performing, Registry, StepKind};
 use foldback::programs::{Definitions, start_code};
@@ -35,7 +36,19 @@ struct Row {
     value: f64,
     unit: &'static str,
     raw: Option<f64>,
+    /// To `raw`, unless the note says to what.
+    ratio: Option<f64>,
     note: String,
+}
+
+impl Row {
+    fn new(bench: &'static str, value: f64, unit: &'static str, note: impl Into<String>) -> Row {
+        Row { bench, value, unit, raw: None, ratio: None, note: note.into() }
+    }
+
+    fn against(self, raw: f64) -> Row {
+        Row { raw: Some(raw), ratio: Some(self.value / raw), ..self }
+    }
 }
 
 /// Runs all rows.
@@ -51,15 +64,13 @@ pub fn bench(cli: &Cli, _args: &BenchArgs) -> Result<Exit, Error> {
 fn measure(folder: &std::path::Path, cli: &Cli) -> Result<(), Error> {
     let mut out = Out::new();
     let mut print = |row: Row| -> Result<(), Error> {
-        let ratio = row.raw.map(|raw| row.value / raw);
         if cli.json {
-            out.json(&json!({"bench": row.bench, "value": row.value, "unit": row.unit, "raw": row.raw, "ratio": ratio, "note": row.note}))?;
+            out.json(&json!({"bench": row.bench, "value": row.value, "unit": row.unit, "raw": row.raw, "ratio": row.ratio, "note": row.note}))?;
         } else {
-            let ratio = ratio
-                .map(|r| format!("  {r:.2} of raw {:.0}", row.raw.unwrap_or_default()))
-                .unwrap_or_default();
+            let ratio = row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+            let raw = row.raw.map(|raw| format!("of raw {raw:.0}")).unwrap_or_default();
             out.line(Line::new().plain(format!(
-                "{:<10} {:>12.0} {:<9}{ratio}  {}",
+                "{:<10} {:>9.0} {:<8} {ratio:>5} {raw:<14} {}",
                 row.bench, row.value, row.unit, row.note
             )))?;
         }
@@ -79,43 +90,36 @@ fn measure(folder: &std::path::Path, cli: &Cli) -> Result<(), Error> {
         raw_one.push(raw::raw_append_loop(&file(&format!("one{turn}.db")), 2, SECONDS)? / 2.0);
         alone.push(steps(&file(&format!("alone{turn}.db")), 1, STEPS)?);
     }
+    let (raw_many, raw_one) = (middle(&raw_many), middle(&raw_one));
     let note = format!("{IN_FLIGHT} appends of 2 events in flight");
-    print(Row {
-        bench: "append",
-        value: middle(&mut appended),
-        unit: "events/s",
-        raw: Some(middle(&mut raw_many)),
-        note,
-    })?;
+    print(Row::new("append", middle(&appended), "events/s", note).against(raw_many))?;
     let note = format!("{IN_FLIGHT} workflows in flight, 2 events a step; raw is rows/s over 2");
-    print(Row {
-        bench: "steps",
-        value: middle(&mut stepped),
-        unit: "steps/s",
-        raw: Some(middle(&mut raw_many) / 2.0),
-        note,
-    })?;
-    let note = "one workflow; raw is commits/s of 2 rows".to_owned();
-    print(Row {
-        bench: "alone",
-        value: middle(&mut alone),
-        unit: "steps/s",
-        raw: Some(middle(&mut raw_one)),
-        note,
-    })?;
+    print(Row::new("steps", middle(&stepped), "steps/s", note).against(raw_many / 2.0))?;
+    let note = "one workflow, whose steps run ahead of the disk; raw is commits/s of 2 rows";
+    print(Row::new("alone", middle(&alone), "steps/s", note).against(raw_one))?;
     let (typed, decoded) = fold();
-    let note = "typed events in memory, each judged and applied".to_owned();
-    print(Row { bench: "fold", value: typed, unit: "steps/s", raw: None, note })?;
-    let note = "the same from their stored JSON".to_owned();
-    print(Row { bench: "fold-json", value: decoded, unit: "steps/s", raw: None, note })?;
+    print(Row::new("fold", typed, "steps/s", "typed events in memory, each judged and applied"))?;
+    print(Row::new("fold-json", decoded, "steps/s", "the same from their stored JSON"))?;
     let (early, late) = one_long(&file("long.db"))?;
     let note =
-        "rate at steps 9,000 to 10,000 of one workflow; raw is the rate at steps 10 to 1,010".to_owned();
-    print(Row { bench: "long", value: late, unit: "steps/s", raw: Some(early), note })
+        format!("steps 9,000 to 10,000 of one workflow; the ratio is to its steps 10 to 1,010 ({early:.0})");
+    print(Row { ratio: Some(late / early), ..Row::new("long", late, "steps/s", note) })?;
+    for (i, (name, bytes)) in
+        [("value-256", 256), ("value-1k", 1_024), ("value-4k", 4_096), ("value-16k", 16_384)]
+            .into_iter()
+            .enumerate()
+    {
+        let inline = values(&file(&format!("inline{i}.db")), bytes, false)?;
+        let beside = values(&file(&format!("beside{i}.db")), bytes, true)?;
+        let note = format!(
+            "one value of {bytes} bytes an event, inline; the ratio is to the same by reference ({beside:.0})"
+        );
+        print(Row { ratio: Some(inline / beside), ..Row::new(name, inline, "events/s", note) })?;
+    }
+    Ok(())
 }
 
-fn middle(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
+fn middle(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
@@ -134,40 +138,64 @@ fn noise(dice: &mut u64) -> String {
 // ---- append ---------------------------------------------------------------------------------
 
 fn append(path: &std::path::Path) -> Result<f64, Error> {
+    let (mut dice, mut serial) = (88_172_645_463_325_252, 0);
+    commits(path, SECONDS, &mut || {
+        let events = (0..2).map(|_| event(&mut serial, &noise(&mut dice))).collect();
+        (events, Vec::new())
+    })
+}
+
+/// Events a second with one value of so many bytes each, inline or beside the log.
+fn values(path: &std::path::Path, bytes: usize, is_beside: bool) -> Result<f64, Error> {
+    let (mut dice, mut serial) = (88_172_645_463_325_252, 0);
+    commits(path, SECONDS / 4.0, &mut || {
+        let mut text = String::new();
+        while text.len() < bytes {
+            text.push_str(&noise(&mut dice));
+        }
+        text.truncate(bytes);
+        if !is_beside {
+            return (vec![event(&mut serial, &text)], Vec::new());
+        }
+        let bytes = format!("\"{text}\"").into_bytes();
+        let payload = Payload { hash: Hash::of_bytes(&bytes), media_type: "application/json".into(), bytes };
+        (vec![event(&mut serial, &payload.hash.to_hex())], vec![payload])
+    })
+}
+
+/// Events a second with so many commits in flight, each what `next` makes.
+fn commits(
+    path: &std::path::Path,
+    seconds: f64,
+    next: &mut dyn FnMut() -> (Vec<NewEvent>, Vec<Payload>),
+) -> Result<f64, Error> {
     let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
     let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
-    let (done, next) = channel();
+    let (done, acknowledged) = channel();
     let mut versions = vec![0u64; IN_FLIGHT];
     let mut names: Vec<Arc<str>> = (0..IN_FLIGHT).map(|w| Arc::from(format!("w{w}"))).collect();
-    let (mut dice, mut serial, mut written) = (88_172_645_463_325_252, 0u128, 0u64);
     let begun = Instant::now();
-    let mut send = |w: usize, versions: &mut [u64], names: &mut [Arc<str>]| {
+    let mut send = |w: usize| {
         if versions[w] >= 22 {
             (versions[w], names[w]) = (0, Arc::from(format!("{}'", names[w])));
         }
-        let events = (0..2).map(|_| event(&mut serial, &mut dice)).collect();
-        let append = Append {
-            workflow_id: names[w].clone(),
-            expected: Expected::Exact(versions[w]),
-            events,
-            begins: None,
-            status: None,
-        };
-        versions[w] += 2;
-        let commit = Commit { epoch: ownership.epoch, appends: vec![append], ..Commit::default() };
+        let (events, payloads) = next();
+        let count = events.len() as u64;
+        let (workflow_id, expected) = (names[w].clone(), Expected::Exact(versions[w]));
+        let append = Append { workflow_id, expected, events, begins: None, status: None };
+        versions[w] += count;
+        let commit = Commit { epoch: ownership.epoch, appends: vec![append], payloads, ..Commit::default() };
         let done = done.clone();
-        store.commit(commit, Box::new(move |result| drop(done.send(result.map(|_| w)))));
+        store.commit(commit, Box::new(move |result| drop(done.send(result.map(|_| (w, count))))));
     };
-    for w in 0..IN_FLIGHT {
-        send(w, &mut versions, &mut names);
-    }
-    let mut in_flight = IN_FLIGHT;
+    (0..IN_FLIGHT).for_each(&mut send);
+    let (mut in_flight, mut written) = (IN_FLIGHT, 0);
     while in_flight > 0 {
-        let w = next.recv().map_err(|_| Error::machine("the writer is gone"))?;
-        let w = w.map_err(|e| Error::machine(format!("a commit failed: {e:?}")))?;
-        written += 2;
-        if begun.elapsed().as_secs_f64() < SECONDS {
-            send(w, &mut versions, &mut names);
+        let end = acknowledged.recv().map_err(|_| Error::machine("the writer is gone"))?;
+        let (w, count) = end.map_err(|e| Error::machine(format!("a commit failed: {e:?}")))?;
+        written += count;
+        if begun.elapsed().as_secs_f64() < seconds {
+            send(w);
         } else {
             in_flight -= 1;
         }
@@ -175,17 +203,14 @@ fn append(path: &std::path::Path) -> Result<f64, Error> {
     Ok(written as f64 / begun.elapsed().as_secs_f64())
 }
 
-fn event(serial: &mut u128, dice: &mut u64) -> NewEvent {
+fn event(serial: &mut u128, output: &str) -> NewEvent {
     *serial += 1;
     NewEvent {
         id: EventId(serial.to_be_bytes()),
         is_id_supplied: false,
         event_type: Arc::from("StepCompleted"),
         schema_version: 1,
-        payload: format!(
-            r#"{{"key":"noop","attempt":1,"output":{{"inline":"{}"}},"latency_ms":0}}"#,
-            noise(dice)
-        ),
+        payload: format!(r#"{{"key":"noop","attempt":1,"output":{{"inline":"{}"}},"latency_ms":0}}"#, output),
         timestamp: 1_700_000_000_000_000,
         causation_id: Some(EventId([1; 16])),
         correlation_id: Some(EventId([2; 16])),

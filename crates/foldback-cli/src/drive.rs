@@ -36,7 +36,10 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
     let url = cli.store_url();
     if matches!(&*url, "memory:" | ":memory:") {
         let hint = "name a file: --store sqlite:foldback.db";
-        return Err(Error::input("a store in memory is gone when this command ends, and its log with it", hint));
+        return Err(Error::input(
+            "a store in memory is gone when this command ends, and its log with it",
+            hint,
+        ));
     }
     let store = foldback::store::open(&url)?;
     let command = Command::Start(start_document(&loaded, &id, input));
