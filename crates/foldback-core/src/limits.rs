@@ -1,8 +1,10 @@
-//! Every bound of Foldback, in one file. A bound is part of the contract: the same everywhere,
-//! counted and never timed, and past it there is an error that names it.
+//! Every bound of the contract, in one file: the same everywhere, counted and never timed, and past
+//! it there is an error that names it. (What one expression may cost is jq's own matter: see
+//! `foldback-ows`, `jq/bounds.rs`.)
 
 /// A value whose JSON is longer than this many bytes is stored once, by its hash, beside the log.
-/// Measured in BENCHMARKS.md (`inline bound`): below it a reference costs more than it saves.
+/// Measured (BENCHMARKS.md, rows `value-*`): at this size a value that stands in three events, as
+/// the output of a step usually does, costs less by reference.
 pub const INLINE_MAX_BYTES: usize = 1_024;
 
 /// The longest JSON value (bytes) that an event may carry or refer to.
