@@ -193,7 +193,10 @@ impl Observer for Progress {
             _ => String::new(),
         };
         said.push_str(&clean(text));
-        let keep = said.char_indices().rev().nth(59).map_or(0, |(at, _)| at);
+        // One line of the terminal, or it could not be overwritten.
+        let columns = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+        let room = columns.saturating_sub(key.as_str().chars().count() + 6).clamp(1, 60);
+        let keep = said.char_indices().rev().nth(room - 1).map_or(0, |(at, _)| at);
         said.drain(..keep);
         let mut err = std::io::stderr().lock();
         let _gone = write!(err, "\r\x1b[K  {key}  {}", self.paint("2", &said)).and_then(|()| err.flush());

@@ -64,6 +64,9 @@ struct Shared {
     new: Vec<Key>,
     /// Where the code and the log parted.
     diverged: Option<Divergence>,
+    /// The one key that this poll has news of; `None` when it may be any. So a branch among
+    /// thousands is polled alone.
+    news: Option<Key>,
 }
 
 /// What the log knows of a key that the code may ask for again.
@@ -110,12 +113,15 @@ impl Run for CodeRun {
             self.future = Some(begin((*state.input.get()).clone()));
         }
         let mut has_news = is_first || self.shared.borrow_mut().hear_of(state.stirred.as_ref(), state);
+        self.shared.borrow_mut().news = if is_first { None } else { state.stirred.clone() };
         while has_news && let Some(future) = &mut self.future {
             if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 (self.future, self.end) = (None, Some(ended));
             }
             // What the code waits for since this poll may be known already.
-            has_news = self.shared.borrow_mut().hear_of_new(state);
+            let shared = &mut *self.shared.borrow_mut();
+            has_news = shared.hear_of_new(state);
+            shared.news = None;
         }
         if let Some(divergence) = self.shared.borrow_mut().diverged.take() {
             return Turn::Diverged(divergence);
@@ -228,6 +234,12 @@ impl Work {
     pub fn timeout_ms(self, timeout_ms: u64) -> Work {
         Work { timeout_ms: Some(timeout_ms), ..self }
     }
+}
+
+/// Which branch of `scope` a key lies in: 3 for `review[3]/ask` in `review`.
+fn branch_of(scope: &Key, key: &Key) -> Option<usize> {
+    let digits = key.as_str().strip_prefix(scope.as_str())?.strip_prefix('[')?;
+    digits[..digits.find(']')?].parse().ok()
 }
 
 /// A name as a key holds it: what keys use for themselves, and `~`, is written `%2F`.
@@ -384,19 +396,27 @@ impl Ctx {
                 )),
             }
         }
+        let mut open = branches.iter().filter(|(.., ended)| ended.is_none()).count();
+        let mut is_first = true;
         std::future::poll_fn(|context| {
-            for (scope, future, ended) in branches.iter_mut() {
-                if let Some(running) = future
-                    && let Poll::Ready(end) = running.as_mut().poll(context)
-                {
-                    if let Ok(output) = &end {
-                        let (key, output) = (scope.clone(), Arc::new(output.clone()));
-                        self.ask(Ask::Finish { key, kind: TaskKind::Branch, output, context: None });
-                    }
-                    (*future, *ended) = (None, Some(end));
+            let news = self.shared.borrow().news.as_ref().filter(|_| !is_first).map(|news| branch_of(&key, news));
+            is_first = false;
+            let touched = match news {
+                Some(Some(index)) if index < branches.len() => index..index + 1,
+                Some(_) => 0..0,
+                None => 0..branches.len(),
+            };
+            for (scope, future, ended) in &mut branches[touched] {
+                let Some(running) = future else { continue };
+                let Poll::Ready(end) = running.as_mut().poll(context) else { continue };
+                if let Ok(output) = &end {
+                    let (key, output) = (scope.clone(), Arc::new(output.clone()));
+                    self.ask(Ask::Finish { key, kind: TaskKind::Branch, output, context: None });
                 }
+                (*future, *ended) = (None, Some(end));
+                open -= 1;
             }
-            if branches.iter().all(|(.., ended)| ended.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+            if open == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let outputs =

@@ -12,3 +12,8 @@ pub use foldback_core as core;
 pub use foldback_engine as engine;
 pub use foldback_ows as ows;
 pub use foldback_store as store;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -439,3 +439,55 @@ fn a_command_that_was_answered_by_an_owner_that_is_gone_is_gone_on_with() {
     });
     assert_eq!(rests[0].status, Status::Completed);
 }
+
+#[test]
+fn a_turn_of_many_facts_is_cut_and_goes_on() {
+    async fn counts(mut ctx: Ctx, input: Value) -> Ended {
+        let mut sum = 0;
+        for n in 0..input.as_u64().unwrap_or(0) {
+            sum += ctx.compute("n", || json!(n)).as_u64().unwrap_or(0);
+        }
+        Ok(json!(sum))
+    }
+    let rig = Rig::new();
+    let store = rig.store();
+    let session =
+        rig.session(&store, echo(), Definitions::default().with_code("three", "1", Code::new(counts)));
+    // Rust code asks for all of a turn at once; what is judged before the cut is one batch.
+    let rests = session.drive(vec![start("many", json!(20_000)), start("few", json!(3))]).unwrap();
+    assert!(rests.iter().all(|rest| rest.status == Status::Completed));
+    let state = state_at(&*store, "many", None).unwrap().unwrap();
+    assert_eq!(state.version, 20_002);
+}
+
+#[test]
+fn no_more_steps_are_in_flight_than_there_is_room_for() {
+    let (flying, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (now, peak) = (flying.clone(), most.clone());
+    let kinds = Registry::default().with(
+        "echo",
+        Does(move |_: Call| {
+            let (now, peak) = (now.clone(), peak.clone());
+            Box::pin(async move {
+                let count = now.fetch_add(1, Ordering::SeqCst) + 1;
+                peak.fetch_max(count, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Outcome::Completed { output: json!(1), usage: None }
+            }) as Performing
+        }),
+    );
+    async fn wide(mut ctx: Ctx, _input: Value) -> Ended {
+        ctx.each("w", (0..6_000).collect(), async |mut ctx, n: u32| {
+            ctx.step("s", Work::new("echo", Effect::Read, json!({ "n": n }))).await
+        })
+        .await
+        .map(|all| json!(all.as_array().map_or(0, Vec::len)))
+    }
+    let rig = Rig::new();
+    let store = rig.store();
+    let session = rig.session(&store, kinds, Definitions::default().with_code("three", "1", Code::new(wide)));
+    assert_eq!(session.drive(vec![start("w", json!(0))]).unwrap()[0].status, Status::Completed);
+    let most = most.load(Ordering::SeqCst) as usize;
+    assert!((1_000..=foldback::core::limits::IN_FLIGHT_MAX).contains(&most), "{most} at once");
+}
