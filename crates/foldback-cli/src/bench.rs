@@ -53,7 +53,8 @@ impl Row {
 
 /// Runs all rows.
 pub fn bench(cli: &Cli, _args: &BenchArgs) -> Result<Exit, Error> {
-    let folder = std::env::temp_dir().join(format!("foldback-bench-{}", std::process::id()));
+    // Not in the temporary directory: that is often memory, where durability costs nothing.
+    let folder = std::path::PathBuf::from(format!("foldback-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| Error::machine(format!("{}: {e}", folder.display())))?;
     let rows = measure(&folder, cli);
     // A folder that cannot be removed is only a nuisance; the figures are good.

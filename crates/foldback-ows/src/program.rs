@@ -173,6 +173,11 @@ pub(crate) struct ErrorTemplate {
     pub instance: Option<Template>,
 }
 
+/// Whether a number may be the status of an error.
+pub(crate) fn is_status(number: u64) -> bool {
+    (100..=599).contains(&number)
+}
+
 /// Work outside the fold.
 pub(crate) struct StepTask {
     pub kind: &'static str,

@@ -289,6 +289,12 @@ impl Builder<'_> {
                     let message = format!("`{}` is given twice, first on line {}", pair[1].name, first.line);
                     return Err(fault(second, message, "keep one of the two"));
                 }
+                // YAML 1.1 merged here; taken for a name, it would go unnoticed in the middle of data.
+                if let Some(merge) = members.iter().find(|m| m.name == "<<" && m.value.as_scalar().is_none())
+                {
+                    let hint = "write the members out, or give the whole value an anchor";
+                    return Err(fault(merge.key, "`<<` merges nothing in YAML 1.2".to_owned(), hint));
+                }
                 self.add(bare(place, Data::Map(members)), anchor)
             }
         }

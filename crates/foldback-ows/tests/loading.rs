@@ -222,6 +222,38 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
             "leads nowhere",
             "leave `then` out",
         ),
+        (
+            with_head("do:\n  - a: { fork: { branches: [b: { switch: [c: { then: end }] }] } }\n"),
+            (3, 32),
+            "leads nowhere",
+            "leave `then` out",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { fork: { branches: [b: { try: [c: { set: { x: 1 } }], catch: { then: exit } }] } }\n",
+            ),
+            (3, 32),
+            "leads nowhere",
+            "leave `then` out",
+        ),
+        (
+            with_head("do:\n  - a: { raise: { error: { type: x, status: '404' } } }\n"),
+            (3, 46),
+            "from 100 to 599",
+            "HTTP",
+        ),
+        (
+            with_head("do:\n  - a: { for: { in: .x, each: i, at: i }, do: [b: { set: { x: 1 } }] }\n"),
+            (3, 15),
+            "both `$i`",
+            "own",
+        ),
+        (
+            with_head("do:\n  - a: { set: &s { x: 1 } }\n  - b: { set: { <<: *s } }\n"),
+            (4, 17),
+            "`<<`",
+            "write",
+        ),
         (with_head("do:\n  - a: { switch: [b: { when: .x }] }\n"), (3, 22), "needs `then`", ""),
         (
             with_head("do:\n  - a: { switch: [b: { then: end }, c: { then: end }] }\n"),

@@ -1,9 +1,9 @@
 //! Reading of `try`, `catch`, retry policies and errors.
 
 use super::Reader;
-use super::value::Allow;
+use super::value::{Allow, inside};
 use crate::problem::nearest;
-use crate::program::{Backoff, ErrorTemplate, RetryTask, TryTask};
+use crate::program::{Backoff, ErrorTemplate, RetryTask, TryTask, is_status};
 use crate::template::Template;
 use crate::tree::Node;
 
@@ -172,14 +172,15 @@ impl<'a> Reader<'a> {
         let type_ =
             self.required(node, "an error", "type").map(|node| self.template(node, Allow::Expressions));
         let status = self.required(node, "an error", "status").map(|node| {
-            let is_status = node
-                .as_scalar()
-                .is_some_and(|v| v.as_u64().is_some_and(|n| (100..=599).contains(&n)) || v.is_string());
+            let is_status = match node.as_str() {
+                Some(text) => inside(text).is_some(),
+                None => node.as_scalar().and_then(serde_json::Value::as_u64).is_some_and(is_status),
+            };
             if !is_status {
                 self.report.hinted(
                     node,
                     "`status` is a number from 100 to 599",
-                    "as in HTTP: 400 for the caller's fault, 500 for ours",
+                    "as in HTTP: 400 for the caller's fault, 500 for ours; computed: ${ … }",
                 );
             }
             self.template(node, Allow::Expressions)

@@ -200,6 +200,10 @@ impl Reader<'_> {
         self.only(own, "`for`", &["each", "in", "at"]);
         let each = self.variable(own.get("each"), "item");
         let at = self.variable(own.get("at"), "index");
+        if each == at {
+            let hint = "the item and its index each have a name of their own";
+            self.report.hinted(own, format!("`each` and `at` are both `{each}`"), hint);
+        }
         let items = self.required(own, "`for`", "in").and_then(|node| match &node.data {
             Data::List(_) => Some(self.template(node, Allow::Expressions)),
             Data::Scalar(_) | Data::Map(_) => self.shaping(node, "`in`", Allow::Expressions),
@@ -248,7 +252,18 @@ impl Reader<'_> {
         // A branch stands alone: it sees the tasks around the fork, not the other branches.
         let list = self.task_list(branches, "branches")?;
         for (item, task) in branches.as_list().unwrap_or_default().iter().zip(&list.tasks) {
-            if task.then != Flow::Continue {
+            let leads_on = match &task.body {
+                Body::Switch(cases) => cases.iter().any(|case| case.then != Flow::Continue),
+                Body::Try(block) => block.then.is_some_and(|then| then != Flow::Continue),
+                Body::Do(_)
+                | Body::For(_)
+                | Body::Fork(_)
+                | Body::Set(_)
+                | Body::Raise(_)
+                | Body::Wait(_)
+                | Body::Step(_) => false,
+            };
+            if task.then != Flow::Continue || leads_on {
                 let at = item.as_map().and_then(|m| m.first()).map_or(item, |m| &m.value);
                 self.report.hinted(
                     at,

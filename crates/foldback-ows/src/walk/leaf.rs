@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::scribe::Sight;
 use super::{Fault, Scope, Walked, Walker, recorded_input};
 use crate::jq::Filter;
-use crate::program::{Body, Case, Delay, ErrorTemplate, Part, StepTask, Task};
+use crate::program::{Body, Case, Delay, ErrorTemplate, Part, StepTask, Task, is_status};
 use crate::read::duration_ms;
 use crate::template::Secrets;
 
@@ -239,7 +239,7 @@ impl<'a> Walker<'a> {
             template.as_ref().map(|template| self.eval(template, input, sight).map(text)).transpose()
         };
         let status = self.eval(&error.status, input, sight)?;
-        let number = status.as_u64().and_then(|n| u16::try_from(n).ok());
+        let number = status.as_u64().filter(|n| is_status(*n)).and_then(|n| u16::try_from(n).ok());
         Ok(Failure {
             error_type: text(self.eval(&error.type_, input, sight)?),
             status: number.ok_or_else(|| format!("the status {status} is no number from 100 to 599"))?,

@@ -143,6 +143,8 @@ impl<'a> Walker<'a> {
                 ("type", Value::String(wanted)) => {
                     standard_type(wanted) == standard_type(&failure.error_type)
                 }
+                // 404 and 404.0 are one number to jq, and two to serde_json.
+                _ if wanted.is_number() => error[*name].as_f64() == wanted.as_f64(),
                 _ => error[*name] == wanted,
             };
             if !is_equal {
