@@ -399,7 +399,8 @@ impl Ctx {
         let mut open = branches.iter().filter(|(.., ended)| ended.is_none()).count();
         let mut is_first = true;
         std::future::poll_fn(|context| {
-            let news = self.shared.borrow().news.as_ref().filter(|_| !is_first).map(|news| branch_of(&key, news));
+            let news =
+                self.shared.borrow().news.as_ref().filter(|_| !is_first).map(|news| branch_of(&key, news));
             is_first = false;
             let touched = match news {
                 Some(Some(index)) if index < branches.len() => index..index + 1,
