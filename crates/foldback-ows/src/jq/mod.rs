@@ -23,9 +23,9 @@ use jaq_core::load::{Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars};
 use serde_json::Value;
 
-use crate::problem::nearest;
 use bounds::Meter;
 pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX};
+use foldback_core::report::nearest;
 use natives::{Metered, Tools};
 pub(crate) use paths::StaticPath;
 use paths::{Uses, Wanted};

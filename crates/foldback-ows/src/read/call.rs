@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::Reader;
 use super::llm::LLM;
 use super::value::{Allow, inside};
-use crate::problem::nearest;
 use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Data, Member, Node};
+use foldback_core::report::nearest;
 
 const HTTP: [&str; 8] =
     ["method", "endpoint", "headers", "query", "body", "output", "redirect", "authentication"];

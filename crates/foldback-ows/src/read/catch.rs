@@ -2,10 +2,10 @@
 
 use super::Reader;
 use super::value::{Allow, inside};
-use crate::problem::nearest;
 use crate::program::{Backoff, ErrorTemplate, RetryTask, TryTask, is_status};
 use crate::template::Template;
 use crate::tree::Node;
+use foldback_core::report::nearest;
 
 const ERROR: [&str; 5] = ["type", "status", "title", "detail", "instance"];
 

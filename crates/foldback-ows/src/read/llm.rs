@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::Reader;
 use super::value::{Allow, inside};
-use crate::problem::nearest;
 use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Member, Node};
+use foldback_core::report::nearest;
 
 /// The members of a model call.
 pub(super) const LLM: [&str; 10] = [

@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 
 use foldback_core::Recovery;
 
-use crate::problem::{Report, nearest};
+use crate::problem::Report;
 use crate::program::Definition;
 use crate::tree::{Member, Node};
+use foldback_core::report::nearest;
 
 /// Variables that every expression may name.
 const VARIABLES: [&str; 6] = ["$context", "$input", "$steps", "$task", "$workflow", "$runtime"];

@@ -6,9 +6,9 @@ use foldback_core::{key, limits};
 
 use super::Reader;
 use super::value::Allow;
-use crate::problem::nearest;
 use crate::program::{Body, Case, Flow, ForTask, Task, TaskList};
 use crate::tree::{Data, Node};
+use foldback_core::report::nearest;
 
 /// What all tasks may say.
 const COMMON: [&str; 7] = ["if", "input", "output", "export", "timeout", "then", "metadata"];

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::{Reader, VARIABLES};
 use crate::jq::{self, Filter};
-use crate::problem::{Problem, nearest};
+use crate::problem::Problem;
 use crate::template::{Template, Uri, UriPart};
 use crate::tree::{Data, Node};
+use foldback_core::report::nearest;
 
 /// What may stand in a template.
 #[derive(Clone, Copy, PartialEq, Eq)]
