@@ -180,3 +180,41 @@ fn what_cannot_be_read_says_so() {
     }
     assert!(Failure::new("a/b/timeout", 408, "", "").short_type() == "timeout");
 }
+
+/// Hashes that stand in logs and at other people's servers: a change of any of them would break
+/// every chain, park every running workflow, or send a write twice.
+#[test]
+fn hashes_never_change() {
+    let link = foldback_core::hash::Link {
+        previous: &Hash::of_bytes(b"before"),
+        workflow_id: "article-1",
+        version: 7,
+        id: &[7; 16],
+        event_type: "StepCompleted",
+        schema_version: 1,
+        timestamp: 1_700_000_000_000_000,
+        causation_id: &[1; 16],
+        correlation_id: &[],
+        actor: "engine",
+        tenant: "",
+        codec: "json",
+        key_id: "",
+        payload_hash: &Hash::of_bytes(b"{}"),
+    };
+    let ask = foldback_core::program::StepAsk::new(
+        Key::from("try!2/post"),
+        "http",
+        Effect::Write,
+        json!({"uri": "http://x", "method": "POST", "body": {"b": [1, 2.5, null], "a": "ü"}}),
+    );
+    let found = [
+        link.hash().to_hex(),
+        ask.request_hash().to_hex(),
+        foldback_core::step::idempotency_key("article-1", &ask.key, &ask.request_hash()),
+        Hash::of_json(&json!({"b": 1, "a": [true, "x", 1e3]})).to_hex(),
+        foldback_core::step::chance("article-1", &ask.key, 2).to_string(),
+    ];
+    let path = folder().join("../hashes.txt");
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+    assert_eq!(found.join("\n"), golden.trim_end());
+}
