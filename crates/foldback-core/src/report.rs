@@ -140,7 +140,11 @@ pub fn why(because: &Value) -> String {
     }
     let mut told: Vec<String> = Vec::new();
     for (name, value) in named {
-        let text = format!("{name} = {}", brief(value, 80));
+        let text = match (&value["status"], &value["title"]) {
+            // An error is told by what it is called; its type is a long URI.
+            (Value::Number(status), Value::String(title)) => format!("{name} = {status} {}", cut(title, 60)),
+            _ => format!("{name} = {}", brief(value, 80)),
+        };
         if !told.contains(&text) {
             told.push(text);
         }
