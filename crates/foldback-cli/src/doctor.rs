@@ -63,7 +63,6 @@ pub fn doctor(cli: &Cli) -> Result<Exit, Error> {
         ),
         store(cli),
         program("python3", "steps of `run: script` with `language: python` need it"),
-        program("node", "steps of `run: script` with `language: javascript` need it"),
     ];
     match Config::load(cli.config.as_deref()) {
         Err(error) => {
