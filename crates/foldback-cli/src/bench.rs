@@ -273,13 +273,12 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
 impl Running {
     fn start(&self, id: &str, steps: u64, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {
         let start = start_code("bench", "1", id, json!(steps));
-        let watch = Message::Watch { workflow_id: start.workflow_id.clone(), reply: rest.clone() };
         let command = Message::Command {
             command: Command::Start(start),
             actor: Arc::from("bench"),
             from: ReplyTo::Nobody,
+            watch: Some(rest.clone()),
         };
-        let _gone = self.to_loop.send(watch);
         let _gone = self.to_loop.send(command);
     }
 

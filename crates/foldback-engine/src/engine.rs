@@ -34,6 +34,8 @@ pub enum Message {
         actor: Arc<str>,
         /// Who is owed the answer.
         from: ReplyTo,
+        /// Told once, when the workflow rests after this command.
+        watch: Option<Sender<Rest>>,
     },
     /// An attempt ended.
     Report {
@@ -58,13 +60,6 @@ pub enum Message {
         result: Result<Vec<Appended>, CommitError>,
         /// What to tell whom, now that it is durable.
         answer: Option<(ReplyTo, Answer)>,
-    },
-    /// Somebody waits until a workflow rests.
-    Watch {
-        /// The workflow.
-        workflow_id: Arc<str>,
-        /// Told once.
-        reply: Sender<Rest>,
     },
     /// Start nothing new; end when nothing is in flight.
     WindDown,
@@ -195,7 +190,12 @@ impl Engine {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Command { command, actor, from } => self.command(command, &actor, from),
+            Message::Command { command, actor, from, watch } => {
+                if let Some(watch) = watch {
+                    self.watchers.entry(command.workflow_id().clone()).or_default().push(watch);
+                }
+                self.command(command, &actor, from);
+            }
             Message::Report { workflow_id, key, attempt, outcome, latency_ms } => {
                 self.landed(&workflow_id, &key, attempt);
                 self.say(&workflow_id, Stimulus::Report { key, attempt, outcome, latency_ms }, "engine");
@@ -203,10 +203,6 @@ impl Engine {
             }
             Message::Committed { workflow_id, incarnation, result, answer } => {
                 self.committed(&workflow_id, incarnation, result, answer);
-            }
-            Message::Watch { workflow_id, reply } => {
-                self.watchers.entry(workflow_id.clone()).or_default().push(reply);
-                self.rest_if_done(&workflow_id);
             }
             Message::WindDown => self.is_winding_down = true,
         }
@@ -226,6 +222,7 @@ pub fn from_inbox(
                     command,
                     actor: Arc::from(&*row.actor),
                     from: ReplyTo::Inbox(row.id),
+                    watch: None,
                 });
             }
             Err(error) => unreadable(row, error.to_string()),

@@ -1,6 +1,7 @@
 //! Event ids and the clock: the edge of the pure core.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::{EventId, Micros};
@@ -36,10 +37,13 @@ impl EventIds {
     }
 }
 
-/// The clock, in microseconds since 1970.
+/// The clock, in microseconds since 1970. Within a process it never goes back: what was due once
+/// stays due, also when the machine's clock is set.
 pub fn now() -> Micros {
+    static LATEST: AtomicI64 = AtomicI64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+    let now = Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX);
+    LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 
 /// A time-ordered id for a workflow or a command, as text.

@@ -204,14 +204,13 @@ impl Session {
     fn order(&self, wait: &mut Waiting<'_>, to_loop: &Sender<Message>) {
         let workflow_id = wait.one.command.workflow_id().clone();
         let command = match wait.one.answer.take() {
-            Some(_) => Command::Resume { workflow_id: workflow_id.clone() },
+            Some(_) => Command::Resume { workflow_id },
             None => wait.one.command.clone(),
         };
-        let (reply, rest) = channel();
-        let _gone = to_loop.send(Message::Watch { workflow_id, reply });
         let (reply, answer) = channel();
-        let from = ReplyTo::Caller(reply);
-        let _gone = to_loop.send(Message::Command { command, actor: self.actor.clone(), from });
+        let (watch, rest) = channel();
+        let (actor, from) = (self.actor.clone(), ReplyTo::Caller(reply));
+        let _gone = to_loop.send(Message::Command { command, actor, from, watch: Some(watch) });
         (wait.answer, wait.rest) = (Some(answer), Some(rest));
     }
 
@@ -342,8 +341,13 @@ impl Own {
         Ok(self.rest.unwrap_or(Rest { workflow_id, status: Status::Running, reason: Some("stopped".into()) }))
     }
 
+    /// Refused, or carried out and come to rest.
     fn is_done(&self) -> bool {
-        self.rest.is_some() || matches!(self.answer, Some(Err(_)))
+        match &self.answer {
+            Some(Ok(_)) => self.rest.is_some(),
+            Some(Err(_)) => true,
+            None => false,
+        }
     }
 }
 

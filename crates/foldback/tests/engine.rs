@@ -389,51 +389,9 @@ fn a_command_that_was_answered_by_an_owner_that_is_gone_is_gone_on_with() {
             std::thread::sleep(Duration::from_millis(1));
         };
         let Command::Start(order) = serde_json::from_value(command.body).unwrap() else { panic!("a start") };
-        let mut state = foldback::core::WorkflowState::empty("w");
-        let mut run = foldback::core::Program::start(&Code::new(three), &state);
-        let stimulus = foldback::core::Stimulus::Start {
-            definition: order.definition,
-            name: order.name.clone(),
-            input: order.input.clone(),
-            lineage: None,
-        };
-        let timing = foldback::core::Timing { now: 1, actor: Arc::from("owner"), room: 0 };
-        let mut ids = || foldback::core::EventId([9; 16]);
-        let batch = foldback::core::advance(&mut state, &mut *run, stimulus, &timing, &mut ids).unwrap();
-        let events = batch.events.iter().map(|e| foldback::store::NewEvent {
-            id: e.id,
-            is_id_supplied: false,
-            event_type: Arc::from(e.fact.event_type()),
-            schema_version: 1,
-            payload: e.fact.encode(),
-            timestamp: e.timestamp,
-            causation_id: e.causation_id,
-            correlation_id: e.correlation_id,
-            actor: e.actor.clone(),
-            codec: Arc::from("json"),
-            key_id: None,
-        });
+        let (_, events) = first_batch(&Code::new(three), &order, 0);
         let answer = json!({"Ok": {"status": "running", "attached": false}});
-        let commit = foldback::store::Commit {
-            epoch: owner.epoch,
-            appends: vec![foldback::store::Append {
-                workflow_id: Arc::from("w"),
-                expected: foldback::store::Expected::NoStream,
-                events: events.collect(),
-                begins: Some(foldback::store::NewWorkflow {
-                    definition: Some(order.definition),
-                    name: order.name.clone(),
-                    ..Default::default()
-                }),
-                status: None,
-            }],
-            definitions: vec![order.stored_definition()],
-            consumed: vec![(command.id, answer)],
-            ..Default::default()
-        };
-        let (done, told) = std::sync::mpsc::channel();
-        store.commit(commit, Box::new(move |result| drop(done.send(result))));
-        told.recv().unwrap().unwrap();
+        write(&*store, owner.epoch, &order, &events, Some((command.id, answer)));
         drop(owner);
         waiting.join().unwrap()
     });
@@ -490,4 +448,101 @@ fn no_more_steps_are_in_flight_than_there_is_room_for() {
     assert_eq!(session.drive(vec![start("w", json!(0))]).unwrap()[0].status, Status::Completed);
     let most = most.load(Ordering::SeqCst) as usize;
     assert!((1_000..=foldback::core::limits::IN_FLIGHT_MAX).contains(&most), "{most} at once");
+}
+
+/// What an owner writes that is not the engine: events as the core makes them, in one commit.
+fn write(
+    store: &dyn Store,
+    epoch: u64,
+    order: &foldback::engine::Start,
+    events: &[Event],
+    answer: Option<(String, Value)>,
+) {
+    let events = events.iter().map(|e| foldback::store::NewEvent {
+        id: e.id,
+        is_id_supplied: false,
+        event_type: Arc::from(e.fact.event_type()),
+        schema_version: 1,
+        payload: e.fact.encode(),
+        timestamp: e.timestamp,
+        causation_id: e.causation_id,
+        correlation_id: e.correlation_id,
+        actor: e.actor.clone(),
+        codec: Arc::from("json"),
+        key_id: None,
+    });
+    let begins = foldback::store::NewWorkflow {
+        definition: Some(order.definition),
+        name: order.name.clone(),
+        ..Default::default()
+    };
+    let append = foldback::store::Append {
+        workflow_id: order.workflow_id.clone(),
+        expected: foldback::store::Expected::NoStream,
+        events: events.collect(),
+        begins: Some(begins),
+        status: None,
+    };
+    let commit = foldback::store::Commit {
+        epoch,
+        appends: vec![append],
+        definitions: vec![order.stored_definition()],
+        consumed: answer.into_iter().collect(),
+        ..Default::default()
+    };
+    let (done, told) = std::sync::mpsc::channel();
+    store.commit(commit, Box::new(move |result| drop(done.send(result))));
+    told.recv().unwrap().unwrap();
+}
+
+/// A workflow's first batch, as an owner with this much room makes it.
+fn first_batch(
+    program: &dyn foldback::core::Program,
+    order: &foldback::engine::Start,
+    room: usize,
+) -> (foldback::core::WorkflowState, Vec<Event>) {
+    let mut state = foldback::core::WorkflowState::empty(&order.workflow_id);
+    let mut run = program.start(&state);
+    let stimulus = foldback::core::Stimulus::Start {
+        definition: order.definition,
+        name: order.name.clone(),
+        input: order.input.clone(),
+        lineage: None,
+    };
+    let timing = foldback::core::Timing { now: 1, actor: Arc::from("owner"), room };
+    let mut ids = || foldback::core::EventId([9; 16]);
+    let batch = foldback::core::advance(&mut state, &mut *run, stimulus, &timing, &mut ids).unwrap();
+    (state, batch.events)
+}
+
+#[test]
+fn a_write_that_was_under_way_when_its_workflow_ended_and_its_process_died_becomes_unknown() {
+    struct Diverges;
+    impl foldback::core::Run for Diverges {
+        fn turn(&mut self, _state: &foldback::core::WorkflowState) -> foldback::core::Turn {
+            let (recorded, asked) = ("x".to_owned(), "y".to_owned());
+            foldback::core::Turn::Diverged(foldback::core::Divergence { key: Key::root(), recorded, asked })
+        }
+    }
+    async fn posts(mut ctx: Ctx, _input: Value) -> Ended {
+        ctx.step("p", Work::new("echo", Effect::Write, json!({}))).await
+    }
+    let rig = Rig::new();
+    let store = rig.store();
+    let Command::Start(order) = start("w", json!(0)) else { unreachable!("a start") };
+    let (mut state, mut events) = first_batch(&Code::new(posts), &order, 1);
+    let timing = foldback::core::Timing { now: 2, actor: Arc::from("owner"), room: 1 };
+    let mut ids = || foldback::core::EventId([8; 16]);
+    let go_on = foldback::core::Stimulus::Continue;
+    events
+        .extend(foldback::core::advance(&mut state, &mut Diverges, go_on, &timing, &mut ids).unwrap().events);
+    let owner = store.acquire(0, "owner").unwrap().expect("free");
+    write(&*store, owner.epoch, &order, &events, None);
+    drop(owner);
+    let programs = Definitions::default().with_code("three", "1", Code::new(posts));
+    let session = rig.session(&store, echo(), programs);
+    let rests = session.drive(vec![Command::Resume { workflow_id: Arc::from("w") }]).unwrap();
+    assert_eq!(rests[0].status, Status::Parked);
+    let state = state_at(&*store, "w", None).unwrap().unwrap();
+    assert_eq!(state.step(&Key::from("p")).map(|s| s.status), Some(foldback::core::StepStatus::Unknown));
 }

@@ -143,8 +143,19 @@ impl Engine {
             return;
         };
         let status = live.state.status();
+        let now = ids::now();
+        let is_owed = |owed: &Owed| match owed {
+            // That a write of an ended workflow has no known outcome must be said.
+            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) => true,
+            // A later moment is the next session's; what is due fires, whatever else is unknown.
+            Owed::Timer(_, due) => *due <= now,
+        };
         let moves = matches!(status, Status::Running | Status::Waiting);
-        if moves || !live.is_settled() || self.flying.contains_key(id) {
+        if moves
+            || live.state.owes().iter().any(is_owed)
+            || !live.is_settled()
+            || self.flying.contains_key(id)
+        {
             return;
         }
         self.forget(id);
