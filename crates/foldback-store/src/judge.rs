@@ -69,6 +69,27 @@ pub(crate) struct Placed {
     pub first_position: u64,
 }
 
+/// A commit with the hashes that need nothing but itself. They are made before the queue, on the
+/// thread of the caller, so that the one thread that writes does not pay for them.
+pub(crate) struct Hashed {
+    /// What the caller queued.
+    pub commit: Commit,
+    /// The payload hash of every event, in order.
+    payload_hashes: Vec<Hash>,
+    /// The first value that stands under a wrong address.
+    wrong: Option<Hash>,
+}
+
+impl Hashed {
+    /// Hashes a commit.
+    pub fn of(commit: Commit) -> Hashed {
+        let events = commit.appends.iter().flat_map(|append| &append.events);
+        let payload_hashes = events.map(|event| Hash::of_bytes(event.payload.as_bytes())).collect();
+        let wrong = commit.payloads.iter().find(|payload| Hash::of_bytes(&payload.bytes) != payload.hash);
+        Hashed { payload_hashes, wrong: wrong.map(|payload| payload.hash), commit }
+    }
+}
+
 /// A commit that may be written. The judge fills the same one again and again: a commit is often
 /// one event, and should not cost an allocation for each of these lists.
 #[derive(Debug, Default)]
@@ -91,7 +112,7 @@ pub(crate) struct Ruling {
 /// Judges a commit that stands behind `counters`. The outer error is the store's own failure, the
 /// inner one the refusal; what is then in `ruling` means nothing.
 pub(crate) fn judge(
-    commit: &Commit,
+    hashed: &Hashed,
     past: &mut impl Past,
     counters: Counters,
     ruling: &mut Ruling,
@@ -100,9 +121,9 @@ pub(crate) fn judge(
     ruling.hashes.clear();
     ruling.heads.clear();
     ruling.wakeups.clear();
-    ruling.appended = Vec::with_capacity(commit.appends.len());
+    ruling.appended = Vec::with_capacity(hashed.commit.appends.len());
     ruling.counters = counters;
-    match (Bench { past, supplied: HashSet::new(), ruling }).commit(commit) {
+    match (Bench { past, supplied: HashSet::new(), ruling }).commit(hashed) {
         Ok(()) => Ok(Ok(())),
         Err(Verdict::Refused(error)) => Ok(Err(error)),
         Err(Verdict::Broken(error)) => Err(error),
@@ -140,9 +161,13 @@ struct Bench<'a, P> {
 }
 
 impl<P: Past> Bench<'_, P> {
-    fn commit(&mut self, commit: &Commit) -> Result<(), Verdict> {
+    fn commit(&mut self, hashed: &Hashed) -> Result<(), Verdict> {
+        let commit = &hashed.commit;
+        let mut hashes = hashed.payload_hashes.as_slice();
         for (i, append) in commit.appends.iter().enumerate() {
-            self.append(commit, i, append)?;
+            let (own, rest) = hashes.split_at(append.events.len());
+            hashes = rest;
+            self.append(commit, i, append, own)?;
         }
         for (workflow_id, _) in &commit.wakeups {
             let head = self.head(commit, workflow_id)?;
@@ -168,17 +193,15 @@ impl<P: Past> Bench<'_, P> {
                 return Err(CommitError::CommandAnswered { id: id.clone() }.into());
             }
         }
-        for payload in &commit.payloads {
+        if let Some(wrong) = hashed.wrong {
             // A value under a wrong address could never be read again: it is refused, though the
             // store itself is well.
-            if Hash::of_bytes(&payload.bytes) != payload.hash {
-                return Err(CommitError::Failed(StoreError {
-                    message: format!("payload {}: its bytes do not match its hash", payload.hash),
-                    hint: Some("the value was damaged before it reached the store".into()),
-                    is_input: true,
-                })
-                .into());
-            }
+            return Err(CommitError::Failed(StoreError {
+                message: format!("payload {wrong}: its bytes do not match its hash"),
+                hint: Some("the value was damaged before it reached the store".into()),
+                is_input: true,
+            })
+            .into());
         }
         Ok(())
     }
@@ -191,7 +214,13 @@ impl<P: Past> Bench<'_, P> {
         }
     }
 
-    fn append(&mut self, commit: &Commit, i: usize, append: &Append) -> Result<(), Verdict> {
+    fn append(
+        &mut self,
+        commit: &Commit,
+        i: usize,
+        append: &Append,
+        payload_hashes: &[Hash],
+    ) -> Result<(), Verdict> {
         let known = self.head(commit, &append.workflow_id)?;
         if let Some(repeat) = self.repeat(append, known.as_ref().map(|head| head.n))? {
             self.ruling.placed.push(None);
@@ -215,18 +244,11 @@ impl<P: Past> Bench<'_, P> {
         }
         let first_version = head.version + 1;
         let first_position = self.ruling.counters.position + 1;
-        for event in &append.events {
+        for (event, payload_hash) in append.events.iter().zip(payload_hashes) {
             head.version += 1;
-            let payload_hash = Hash::of_bytes(event.payload.as_bytes());
-            head.hash = chain::link(
-                &head.hash,
-                &append.workflow_id,
-                &head.tenant,
-                head.version,
-                event,
-                &payload_hash,
-            );
-            self.ruling.hashes.push((payload_hash, head.hash));
+            head.hash =
+                chain::link(&head.hash, &append.workflow_id, &head.tenant, head.version, event, payload_hash);
+            self.ruling.hashes.push((*payload_hash, head.hash));
         }
         self.ruling.counters.position += append.events.len() as u64;
         self.ruling.appended.push(Appended {

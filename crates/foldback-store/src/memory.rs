@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::contract::*;
 use crate::filter;
-use crate::judge::{self, Counters, Head, Past, Ruling, Written};
+use crate::judge::{self, Counters, Hashed, Head, Past, Ruling, Written};
 
 /// The store.
 pub(crate) struct Memory {
@@ -96,8 +96,9 @@ impl Inner {
         }
         let counters = Counters { position: self.log.len() as u64, workflows: self.workflows.len() as u64 };
         let mut ruling = Ruling::default();
-        judge::judge(&commit, self, counters, &mut ruling).map_err(CommitError::Failed)??;
-        Ok(self.write(commit, ruling))
+        let hashed = Hashed::of(commit);
+        judge::judge(&hashed, self, counters, &mut ruling).map_err(CommitError::Failed)??;
+        Ok(self.write(hashed.commit, ruling))
     }
 
     fn write(&mut self, commit: Commit, ruling: Ruling) -> Vec<Appended> {

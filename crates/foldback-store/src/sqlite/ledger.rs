@@ -16,7 +16,7 @@ use super::{now, rows};
 use crate::contract::{
     Append, Appended, Commit, CommitError, Definition, NewEvent, Snapshot, StoreError, StoreResult,
 };
-use crate::judge::{self, Counters, Placed, Ruling};
+use crate::judge::{self, Counters, Hashed, Placed, Ruling};
 
 /// What became of one commit.
 pub(crate) type Outcome = Result<Vec<Appended>, CommitError>;
@@ -49,7 +49,7 @@ impl Ledger {
     ///
     /// Each commit is dropped as soon as its rows are made, while its memory is still at hand: after
     /// the transaction the same would cost half as much as the rows themselves.
-    pub(crate) fn write(&mut self, group: impl Iterator<Item = Commit>) -> StoreResult<Vec<Outcome>> {
+    pub(crate) fn write(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
         sql(&self.path, self.conn.execute_batch("BEGIN IMMEDIATE"))?;
         let written = self.transact(group);
         if written.is_err() {
@@ -59,7 +59,7 @@ impl Ledger {
         written
     }
 
-    fn transact(&mut self, group: impl Iterator<Item = Commit>) -> StoreResult<Vec<Outcome>> {
+    fn transact(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
         let Ledger { conn, path, heads, left } = self;
         let (epoch, before) = sql(path, shard(conn))?;
         if (epoch, before) != *left {
@@ -71,16 +71,17 @@ impl Ledger {
         let mut is_written = false;
         let insert_event = sql(path, conn.prepare_cached(INSERT_EVENT))?;
         let mut pen = Pen { conn, path, insert_event };
-        for commit in group {
+        for hashed in group {
+            let commit = &hashed.commit;
             if commit.shard != 0 || commit.epoch == 0 || commit.epoch != epoch {
                 let actual = if commit.shard == 0 { epoch } else { 0 };
                 outcomes.push(Err(CommitError::StaleEpoch { actual }));
                 continue;
             }
-            match judge::judge(&commit, &mut Shelf { conn, path, heads }, counters, &mut ruling)? {
+            match judge::judge(&hashed, &mut Shelf { conn, path, heads }, counters, &mut ruling)? {
                 Err(refusal) => outcomes.push(Err(refusal)),
                 Ok(()) => {
-                    pen.commit(&commit, &ruling)?;
+                    pen.commit(commit, &ruling)?;
                     is_written = true;
                     counters = ruling.counters;
                     for (i, head) in ruling.heads.drain(..) {

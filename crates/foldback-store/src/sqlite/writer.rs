@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::ledger::Ledger;
 use crate::contract::{Commit, CommitError, Done, StoreError};
+use crate::judge::Hashed;
 
 /// Commits in one transaction.
 const GROUP_MAX_COMMITS: usize = 4_096;
@@ -17,7 +18,7 @@ const GROUP_MAX_COMMITS: usize = 4_096;
 /// Bytes of payload in one transaction, about.
 const GROUP_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-type Job = (Commit, Done);
+type Job = (Hashed, Done);
 
 /// A handle on the thread. Dropping it waits until everything queued is written.
 pub(crate) struct Writer {
@@ -43,7 +44,7 @@ impl Writer {
     /// Queues a commit.
     pub(crate) fn push(&self, commit: Commit, done: Done) {
         let Some(queue) = &self.queue else { return };
-        if let Err(refused) = queue.send((commit, done)) {
+        if let Err(refused) = queue.send((Hashed::of(commit), done)) {
             let (_, done) = refused.0;
             done(Err(CommitError::Failed(StoreError {
                 message: "the thread that writes has ended".into(),
@@ -69,12 +70,12 @@ fn serve(path: &Path, jobs: &Receiver<Job>) {
     let mut commits = Vec::new();
     let mut waiting = Vec::new();
     while let Ok((commit, done)) = jobs.recv() {
-        let mut bytes = weight(&commit);
+        let mut bytes = weight(&commit.commit);
         commits.push(commit);
         waiting.push(done);
         while commits.len() < GROUP_MAX_COMMITS && bytes < GROUP_MAX_BYTES {
             let Ok((commit, done)) = jobs.try_recv() else { break };
-            bytes += weight(&commit);
+            bytes += weight(&commit.commit);
             commits.push(commit);
             waiting.push(done);
         }
