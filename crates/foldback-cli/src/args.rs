@@ -236,4 +236,8 @@ pub struct AuditArgs {
 
 /// `bench`
 #[derive(Debug, Args)]
-pub struct BenchArgs {}
+pub struct BenchArgs {
+    /// Which rows; all unless some are named
+    #[arg(value_name = "ROW")]
+    pub rows: Vec<String>,
+}
