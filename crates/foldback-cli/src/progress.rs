@@ -106,11 +106,11 @@ impl Progress {
                     format!("attempt {} failed: {} {}", e.attempt, e.error.status, clean(&e.error.title));
                 format!("{} {:<28} {what}; again in {wait}", self.paint("33", "↻"), e.key)
             }
-            Fact::AttemptStarted { key, attempt } => {
+            Fact::AttemptStarted { key, attempt, lost } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));
                 let cost = match asked {
-                    Some(asked) if asked.kind == "llm" => {
-                        "; if the last one was cut off, its cost is spent again"
+                    Some(asked) if asked.kind == "llm" && lost.is_some() => {
+                        "; the last one was cut off, and its cost is spent again"
                     }
                     Some(Asked { effect: Effect::Write, .. }) => ", under the same idempotency key",
                     Some(_) | None => "",

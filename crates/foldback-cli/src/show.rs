@@ -122,10 +122,7 @@ impl Page<'_> {
         let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
         let version = format!("version {}", self.state.version);
         let started = with_seconds(self.shown.first().map_or(row.started_at, |event| event.timestamp));
-        out.line(Line::new().dim(format!(
-            "{version}, {}, began {started}",
-            spent_text(spent.steps, tokens, spent.micro_usd)
-        )))?;
+        out.line(Line::new().dim(format!("{version}, {}, began {started}", spent_text(spent, tokens))))?;
         if let Some((parent, cut, _)) = &row.parent {
             out.line(Line::new().dim(format!("a fork of {parent}, cut at {cut}")))?;
         }
@@ -318,14 +315,18 @@ fn rest(node: &TreeNode) -> Line {
                 None => figures,
             }
         }
-        What::Step { kind, attempts, model, error, due, .. } => {
+        What::Step { kind, attempts, lost_attempts, model, error, due, .. } => {
             let mut line = Line::new().dim(&**kind);
             if let Some(model) = model {
                 line = line.dim(format!(" {model}"));
             }
             line = line.and(figures(node));
             if *attempts > 1 {
-                line = line.ink(Ink::Yellow, format!("  {attempts} attempts"));
+                let lost = match lost_attempts {
+                    0 => String::new(),
+                    lost => format!(", {lost} lost with its process"),
+                };
+                line = line.ink(Ink::Yellow, format!("  {attempts} attempts{lost}"));
             }
             if let Some(due) = due {
                 line = line.ink(Ink::Yellow, format!("  again at {}", with_seconds(due.0)));

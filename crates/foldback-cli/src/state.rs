@@ -4,6 +4,7 @@ use foldback::core::report::{
     ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars, state_view,
     steps as steps_of, undos, why,
 };
+use foldback::core::state::Spent;
 use foldback::core::{Event, Status, WorkflowState};
 use serde_json::Value;
 
@@ -104,17 +105,22 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
     }
     let spent = &view.spent;
     let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
-    out.line(Line::new().dim("spent    ").plain(spent_text(spent.steps, tokens, spent.micro_usd)))
+    out.line(Line::new().dim("spent    ").plain(spent_text(spent, tokens)))
 }
 
 /// What was used, in words.
-pub fn spent_text(steps: u64, tokens: Tokens, micro_usd: u64) -> String {
-    let mut text = format!("{steps} step{}", if steps == 1 { "" } else { "s" });
+pub fn spent_text(spent: &Spent, tokens: Tokens) -> String {
+    let plural = |count| if count == 1 { "" } else { "s" };
+    let mut text = format!("{} step{}", spent.steps, plural(spent.steps));
     if tokens != Tokens::default() {
         text.push_str(&format!(", {} tokens in, {} out", tokens.input, tokens.output));
     }
-    if micro_usd > 0 {
-        text.push_str(&format!(", {}", dollars(micro_usd)));
+    if spent.micro_usd > 0 {
+        text.push_str(&format!(", {}", dollars(spent.micro_usd)));
+    }
+    if spent.lost_attempts > 0 {
+        let (lost, s) = (spent.lost_attempts, plural(spent.lost_attempts));
+        text.push_str(&format!(", and what {lost} attempt{s} used whose process died"));
     }
     text
 }

@@ -74,8 +74,11 @@ impl WorkflowState {
                 }
                 self.is_free(&asked.key)
             }
-            Fact::AttemptStarted { key, attempt } => {
+            Fact::AttemptStarted { key, attempt, lost } => {
                 let step = self.known_step(key)?;
+                if lost.is_some() && step.status != StepStatus::Running {
+                    return Err(format!("no attempt of `{key}` is under way that could be lost"));
+                }
                 match step.status {
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         expect_attempt(*attempt, step.attempts + 1)

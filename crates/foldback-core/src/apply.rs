@@ -39,15 +39,19 @@ impl WorkflowState {
                 self.input = started.input.clone();
                 self.lineage = started.lineage.clone();
             }
-            Fact::StepAsked(asked) => self.step_asked(asked, event.version),
-            Fact::AttemptStarted { key, attempt } => self.with_step(key, |step| {
-                if step.status == StepStatus::Running {
-                    step.interruptions += 1;
-                }
-                step.status = StepStatus::Running;
-                step.attempts = *attempt;
-                step.due = None;
-            }),
+            Fact::StepAsked(asked) => self.step_asked(asked, event),
+            Fact::AttemptStarted { key, attempt, lost } => {
+                self.spent.lost_attempts += u64::from(lost.is_some());
+                self.with_step(key, |step| {
+                    if step.status == StepStatus::Running {
+                        step.interruptions += 1;
+                    }
+                    step.status = StepStatus::Running;
+                    step.attempts = *attempt;
+                    step.began = Some(event.timestamp);
+                    step.due = None;
+                });
+            }
             Fact::AttemptFailed(failed) => {
                 self.spend(failed.usage.as_ref());
                 self.with_step(&failed.key, |step| {
@@ -129,7 +133,7 @@ impl WorkflowState {
         }
     }
 
-    fn step_asked(&mut self, asked: &StepAsked, version: u64) {
+    fn step_asked(&mut self, asked: &StepAsked, event: &Event) {
         let step = Step {
             kind: asked.kind.clone(),
             request: asked.request.clone(),
@@ -146,12 +150,13 @@ impl WorkflowState {
             interruptions: 0,
             repairs: 0,
             unknowns: 0,
+            began: asked.starts.then_some(event.timestamp),
             due: None,
             output: None,
             rejected: None,
             error: None,
         };
-        self.enter(&asked.key, version, EntryBody::Step(Box::new(step)));
+        self.enter(&asked.key, event.version, EntryBody::Step(Box::new(step)));
     }
 
     fn step_completed(&mut self, key: &Key, output: &Slot) {

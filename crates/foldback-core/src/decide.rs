@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::event::{
-    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepCompleted, StepFailed,
+    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, Lost, StepAsked, StepCompleted, StepFailed,
     WorkflowStarted,
 };
 use crate::hash::Hash;
@@ -258,8 +258,11 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                     false
                 }
             };
-            (is_due && may_start && state.end.is_none())
-                .then(|| Fact::AttemptStarted { attempt: step.attempts + 1, key })
+            (is_due && may_start && state.end.is_none()).then(|| Fact::AttemptStarted {
+                attempt: step.attempts + 1,
+                key,
+                lost: None,
+            })
         }
         Stimulus::Lost { key, attempt } => {
             let step = state.step(&key)?;
@@ -368,7 +371,11 @@ impl Verdict<'_> {
             (Effect::Write, _) => false,
         };
         if may_repeat && self.state.end.is_none() {
-            return may_start.then_some(Fact::AttemptStarted { key, attempt: attempt + 1 });
+            let under_way_ms =
+                self.now.saturating_sub(self.step.began.unwrap_or(self.now)).max(0) as u64 / 1_000;
+            let at_most_ms = under_way_ms.min(self.step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS));
+            let lost = Some(Lost { attempt, at_most_ms, reason });
+            return may_start.then_some(Fact::AttemptStarted { key, attempt: attempt + 1, lost });
         }
         if self.step.effect == Effect::Write {
             return Some(Fact::OutcomeUnknown { key, attempt, reason });

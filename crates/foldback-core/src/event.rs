@@ -129,7 +129,12 @@ pub enum Fact {
     StepAsked(Box<StepAsked>),
     /// Stimulus, the engine's own: an attempt after the first begins (or a first one that did
     /// not begin at once).
-    AttemptStarted { key: Key, attempt: u32 },
+    AttemptStarted {
+        key: Key,
+        attempt: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lost: Option<Lost>,
+    },
     /// Stimulus: an attempt failed and the step's policy grants another.
     AttemptFailed(Box<AttemptFailed>),
     /// Stimulus: the step did what was asked.
@@ -236,6 +241,19 @@ pub struct StepAsked {
     /// Whether the first attempt starts with this fact.
     #[serde(default, skip_serializing_if = "is_false")]
     pub starts: bool,
+}
+
+/// The attempt before, where its process died under it. What it did, and what it used (a model
+/// call is paid for all the same), is in no event: this says that it is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Which attempt.
+    pub attempt: u32,
+    /// How long it may have been under way, in ms: from its start to this fact, but no longer than
+    /// the step's timeout.
+    pub at_most_ms: u64,
+    /// How it was lost.
+    pub reason: String,
 }
 
 /// See [`Fact::AttemptFailed`].

@@ -29,7 +29,7 @@ mod apply;
 
 pub use admits::Illegal;
 pub use decide::{Batch, Ids, Stimulus, Timing, advance};
-pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, TaskKind};
+pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, Lost, TaskKind};
 pub use hash::Hash;
 pub use key::Key;
 pub use program::{Ask, Divergence, Program, Run, Turn};

@@ -79,7 +79,7 @@ fn go_on(
         for event in &batch.events {
             match &event.fact {
                 Fact::StepAsked(asked) if asked.starts => in_flight.push((asked.key.clone(), 1)),
-                Fact::AttemptStarted { key, attempt } => in_flight.push((key.clone(), *attempt)),
+                Fact::AttemptStarted { key, attempt, .. } => in_flight.push((key.clone(), *attempt)),
                 _ => {}
             }
         }

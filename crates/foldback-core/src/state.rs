@@ -19,7 +19,7 @@ use crate::{Illegal, Micros, Version};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 1;
+pub const STATE_SCHEMA: u32 = 2;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,6 +154,8 @@ pub struct Step {
     pub repairs: u32,
     /// Attempts whose outcome was unknown and which were sent again.
     pub unknowns: u32,
+    /// When the newest attempt began.
+    pub began: Option<Micros>,
     /// When the next attempt is due, while it backs off.
     pub due: Option<Micros>,
     /// What it answered.
@@ -224,6 +226,13 @@ pub struct Spent {
     pub output_tokens: u64,
     /// Cost in millionths of a US dollar, as far as prices are known.
     pub micro_usd: u64,
+    /// Attempts whose process died under them. What they used is not in the figures above.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub lost_attempts: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Where a workflow stands, as people and scripts read it.

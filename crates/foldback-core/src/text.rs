@@ -24,7 +24,10 @@ pub fn line(fact: &Fact) -> String {
             let request = Slot::of(e.request.to_json());
             format!("{} {} {}{starts}", e.kind, effect(e.effect), short(&request))
         }
-        Fact::AttemptStarted { attempt, .. } => format!("attempt {attempt}"),
+        Fact::AttemptStarted { attempt, lost: None, .. } => format!("attempt {attempt}"),
+        Fact::AttemptStarted { attempt, lost: Some(lost), .. } => {
+            format!("attempt {attempt}; lost: {}", lost.reason)
+        }
         Fact::AttemptFailed(e) => {
             format!("attempt {} {} {}; again in {} ms", e.attempt, e.error.status, e.error.title, e.delay_ms)
         }

@@ -1,5 +1,6 @@
 //! Golden events: one file per event type and version of its shape, read forever and only ever
 //! added to. A shape that changes gets a new version and a new file; the old file stays.
+//! `TYPE.vN.WORD.json` has fields that came later and may be absent.
 //!
 //! `FOLDBACK_BLESS=1 cargo test -p foldback-core --test golden` writes files that do not exist
 //! yet. It never overwrites one.
@@ -14,7 +15,7 @@ use foldback_core::event::{
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
 use foldback_core::{
-    Effect, Fact, Failure, Hash, Key, Lineage, Recovery, RetryPolicy, Slot, TaskKind, Usage,
+    Effect, Fact, Failure, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind, Usage,
 };
 use serde_json::json;
 
@@ -82,7 +83,7 @@ fn full() -> Vec<Fact> {
             finishes: true,
             starts: true,
         })),
-        Fact::AttemptStarted { key: key.clone(), attempt: 2 },
+        Fact::AttemptStarted { key: key.clone(), attempt: 2, lost: None },
         Fact::AttemptFailed(Box::new(AttemptFailed {
             key: key.clone(),
             attempt: 1,
@@ -137,11 +138,19 @@ fn full() -> Vec<Fact> {
     ]
 }
 
+/// Facts with fields that came later and may be absent, each with a word for its file's name.
+fn with_later_fields() -> Vec<(&'static str, Fact)> {
+    let lost = Some(Lost { attempt: 2, at_most_ms: 3_100, reason: "the process ended".into() });
+    vec![("lost", Fact::AttemptStarted { key: Key::new("refine[1]/critique#2"), attempt: 3, lost })]
+}
+
 #[test]
 fn every_event_ever_written_is_read() {
     let bless = std::env::var_os("FOLDBACK_BLESS").is_some();
-    for fact in full() {
-        let path = folder().join(format!("{}.v{}.json", fact.event_type(), fact.schema_version()));
+    let first = full().into_iter().map(|fact| (String::new(), fact));
+    let later = with_later_fields().into_iter().map(|(word, fact)| (format!(".{word}"), fact));
+    for (word, fact) in first.chain(later) {
+        let path = folder().join(format!("{}.v{}{word}.json", fact.event_type(), fact.schema_version()));
         if bless && !path.exists() {
             std::fs::write(&path, fact.encode() + "\n").unwrap();
         }
@@ -154,6 +163,7 @@ fn every_event_ever_written_is_read() {
     for entry in std::fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let (event_type, version) = name.strip_suffix(".json").unwrap().rsplit_once(".v").unwrap();
+        let version = version.split('.').next().unwrap();
         let text = std::fs::read_to_string(folder().join(&name)).unwrap();
         let fact = Fact::decode(event_type, version.parse().unwrap(), text.trim_end())
             .unwrap_or_else(|e| panic!("{name}: {e}"));

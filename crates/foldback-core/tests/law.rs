@@ -155,11 +155,14 @@ fn how_an_attempt_may_end() {
 
 #[test]
 fn what_a_dead_process_leaves_behind() {
+    // That something was lost, and perhaps paid for, is said; nothing else in the log would.
+    const AGAIN: &str =
+        "AttemptStarted    a  attempt 2; lost: the process ended while attempt 1 was under way";
     let lost = |attempt| Stimulus::Lost { key: Key::from("a"), attempt };
     for (effect, recovery, wanted) in [
-        (Effect::Pure, Recovery::Operator, "AttemptStarted    a  attempt 2"),
-        (Effect::Read, Recovery::Operator, "AttemptStarted    a  attempt 2"),
-        (Effect::Write, Recovery::Retry, "AttemptStarted    a  attempt 2"),
+        (Effect::Pure, Recovery::Operator, AGAIN),
+        (Effect::Read, Recovery::Operator, AGAIN),
+        (Effect::Write, Recovery::Retry, AGAIN),
         (
             Effect::Write,
             Recovery::Operator,

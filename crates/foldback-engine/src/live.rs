@@ -146,7 +146,7 @@ impl Live {
             }
             // A further attempt is counted on disk before it runs: a step that kills the process
             // must not do so for ever.
-            Fact::AttemptStarted { key, attempt } => {
+            Fact::AttemptStarted { key, attempt, .. } => {
                 self.waiting.push_back((self.queued, Dispatch { key: key.clone(), attempt: *attempt }));
                 true
             }

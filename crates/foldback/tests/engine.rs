@@ -137,7 +137,7 @@ fn a_write_starts_when_its_start_is_on_disk_and_keeps_its_idempotency_key() {
             let log = events_of(&*on_disk, &call.workflow_id, 0).unwrap();
             let is_there = log.iter().any(|e| match &e.fact {
                 Fact::StepAsked(asked) => asked.key == call.key && asked.starts && call.attempt == 1,
-                Fact::AttemptStarted { key, attempt } => *key == call.key && *attempt == call.attempt,
+                Fact::AttemptStarted { key, attempt, .. } => *key == call.key && *attempt == call.attempt,
                 _ => false,
             });
             assert!(is_there, "attempt {} of {} began before its start was on disk", call.attempt, call.key);

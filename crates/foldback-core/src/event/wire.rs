@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Fact, TaskKind};
+use super::{Fact, Lost, TaskKind};
 use crate::key::Key;
 use crate::step::Failure;
 use crate::value::Slot;
@@ -21,6 +21,8 @@ mod shape {
     pub struct AttemptStarted {
         pub key: Key,
         pub attempt: u32,
+        #[serde(default)]
+        pub lost: Option<Lost>,
     }
     #[derive(Deserialize)]
     pub struct OutcomeUnknown {
@@ -152,8 +154,9 @@ impl Fact {
                 "StepCompleted" => read(payload).map(Fact::StepCompleted),
                 "StepFailed" => read(payload).map(Fact::StepFailed),
                 "DecisionMade" => read(payload).map(Fact::DecisionMade),
-                "AttemptStarted" => read(payload)
-                    .map(|shape::AttemptStarted { key, attempt }| Fact::AttemptStarted { key, attempt }),
+                "AttemptStarted" => read(payload).map(|shape::AttemptStarted { key, attempt, lost }| {
+                    Fact::AttemptStarted { key, attempt, lost }
+                }),
                 "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
                     Fact::OutcomeUnknown { key, attempt, reason }
                 }),

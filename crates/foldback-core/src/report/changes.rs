@@ -115,6 +115,9 @@ fn spent(before: &Spent, after: &Spent) -> Option<String> {
     if after.micro_usd > before.micro_usd {
         parts.push(format!("+{}", dollars(after.micro_usd - before.micro_usd)));
     }
+    if after.lost_attempts > before.lost_attempts {
+        parts.push("what the lost attempt used".into());
+    }
     (!parts.is_empty()).then(|| format!("~ spent {}", parts.join(", ")))
 }
 

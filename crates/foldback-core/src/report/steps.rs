@@ -81,6 +81,8 @@ pub struct StepReport {
     pub status: ReportedStatus,
     /// Attempts begun.
     pub attempts: u32,
+    /// Attempts whose process died under them: what they used is in none of the figures.
+    pub lost_attempts: u32,
     /// What it was asked: the request as recorded.
     pub input: Arc<Value>,
     /// What it answered.
@@ -179,8 +181,9 @@ impl Rows {
         let (version, at) = (event.version, event.timestamp);
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked, version, at),
-            Fact::AttemptStarted { key, attempt } => self.with(key, |row| {
+            Fact::AttemptStarted { key, attempt, lost } => self.with(key, |row| {
                 row.report.attempts = *attempt;
+                row.report.lost_attempts += u32::from(lost.is_some());
                 row.report.status = ReportedStatus::Running;
                 row.report.due = None;
                 row.report.started_version.get_or_insert(version);
@@ -260,6 +263,7 @@ impl Rows {
             effect: asked.effect,
             status: if asked.starts { ReportedStatus::Running } else { ReportedStatus::Pending },
             attempts: u32::from(asked.starts),
+            lost_attempts: 0,
             input: Arc::new(asked.request.to_json()),
             output: null(),
             error: None,
@@ -292,6 +296,7 @@ impl Rows {
             effect: Effect::Pure,
             status: ReportedStatus::Completed,
             attempts: 1,
+            lost_attempts: 0,
             input,
             output: output.get(),
             error: None,

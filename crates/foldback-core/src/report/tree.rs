@@ -58,6 +58,8 @@ pub enum What {
         effect: Effect,
         /// Attempts begun.
         attempts: u32,
+        /// Attempts whose process died under them.
+        lost_attempts: u32,
         /// The model that answered.
         #[serde(skip_serializing_if = "Option::is_none")]
         model: Option<String>,
@@ -200,6 +202,7 @@ impl Growing {
             kind: report.kind.clone(),
             effect: report.effect,
             attempts: report.attempts,
+            lost_attempts: report.lost_attempts,
             model: report.model.clone(),
             error: report.error.clone(),
             due: report.due,
