@@ -333,7 +333,9 @@ impl Store for Memory {
         let positions = places.map(|(r, place)| format!("position {place} holds {}", r.position));
         let payloads = inner.payloads.values().filter(|p| Hash::of_bytes(&p.bytes) != p.hash);
         let payloads = payloads.map(|p| format!("payload {}: its bytes do not match its hash", p.hash));
-        Ok(positions.chain(payloads).collect())
+        let ahead = inner.checkpoints.iter().filter(|(_, at)| **at > inner.log.len() as u64);
+        let ahead = ahead.map(|(name, _)| format!("projection {name}: its checkpoint is ahead of the log"));
+        Ok(positions.chain(payloads).chain(ahead).collect())
     }
 }
 

@@ -2,9 +2,22 @@
 //!
 //! [`run`] makes a fresh store for each case; [`run_reopened`] closes one and opens it again. A
 //! case that fails panics with its name. Nothing here knows how a store keeps what it keeps.
+//!
+//! A store of your own is proven by a test of your own crate, with this one as a dependency:
+//!
+//! ```
+//! # let make_mine = || foldback_store::open("memory:").unwrap();
+//! // Each call gives a new, empty store.
+//! foldback_store::conformance::run(&|| make_mine());
+//! ```
+//!
+//! and, if it outlives its process, by [`run_reopened`] with a closure that opens the same place
+//! each time. What only a disaster shows (a killed process, a full disk, a flipped byte) is for the
+//! store's own tests: `tests/disaster.rs` and `tests/flips.rs` of this crate show how.
 
 mod appends;
 mod beside;
+mod crowds;
 mod forks;
 mod reopened;
 
@@ -25,7 +38,7 @@ type Case = (&'static str, fn(&Desk));
 /// # Panics
 /// When a case fails.
 pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
-    for (name, case) in appends::CASES.iter().chain(forks::CASES).chain(beside::CASES) {
+    for (name, case) in appends::CASES.iter().chain(forks::CASES).chain(beside::CASES).chain(crowds::CASES) {
         named(name, || case(&Desk::at(make())));
     }
 }

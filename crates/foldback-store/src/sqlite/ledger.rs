@@ -10,6 +10,7 @@ use foldback_core::{Hash, value::Payload};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::error::{self, sql};
+use super::fault;
 use super::past::{Heads, Shelf};
 use super::schema::{self, Use};
 use super::{now, rows};
@@ -51,6 +52,7 @@ impl Ledger {
     /// the transaction the same would cost half as much as the rows themselves.
     pub(crate) fn write(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
         sql(&self.path, self.conn.execute_batch("BEGIN IMMEDIATE"))?;
+        fault::point("begun");
         let written = self.transact(group);
         if written.is_err() {
             // The first error is the one to tell; closing the connection rolls back as well.
@@ -104,7 +106,9 @@ impl Ledger {
                 });
             exactly_one(path, sql(path, changed)?, "the shard's row")?;
         }
+        fault::point("counted");
         sql(path, conn.execute_batch("COMMIT"))?;
+        fault::point("committed");
         *left = (epoch, counters);
         Ok(outcomes)
     }
@@ -244,6 +248,7 @@ impl Pen<'_> {
             &hash.0[..],
             &event.payload,
         ]);
+        fault::point("event");
         exactly_one(self.path, sql(self.path, changed)?, "an event")
     }
 
@@ -335,7 +340,9 @@ impl Pen<'_> {
     }
 
     fn execute(&self, statement: &str, values: impl rusqlite::Params) -> StoreResult<usize> {
-        sql(self.path, self.conn.prepare_cached(statement).and_then(|mut s| s.execute(values)))
+        let changed = self.conn.prepare_cached(statement).and_then(|mut s| s.execute(values));
+        fault::point("statement");
+        sql(self.path, changed)
     }
 
     fn one(&self, statement: &str, values: impl rusqlite::Params, what: &str) -> StoreResult<()> {

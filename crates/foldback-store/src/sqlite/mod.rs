@@ -5,6 +5,7 @@
 
 mod check;
 mod error;
+mod fault;
 mod ledger;
 mod lock;
 mod past;

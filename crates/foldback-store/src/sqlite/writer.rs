@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
+use super::fault;
 use super::ledger::Ledger;
 use crate::contract::{Commit, CommitError, Done, StoreError};
 use crate::judge::Hashed;
@@ -84,7 +85,12 @@ fn serve(path: &Path, jobs: &Receiver<Job>) {
             Err(error) => Err(error.clone()),
         };
         match written {
-            Ok(outcomes) => waiting.drain(..).zip(outcomes).for_each(|(done, outcome)| done(outcome)),
+            Ok(outcomes) => {
+                for (done, outcome) in waiting.drain(..).zip(outcomes) {
+                    done(outcome);
+                    fault::point("told");
+                }
+            }
             Err(error) => {
                 // The connection is closed here, and the error stays.
                 ledger = Err(error.clone());
