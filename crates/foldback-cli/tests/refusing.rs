@@ -35,6 +35,12 @@ fn a_log_that_breaks_the_law_is_quarantined_and_still_readable() {
     assert_eq!(world.run(&["state", "w", "--at", "7"]).code, 2);
     let audit = world.run(&["audit", "--json"]).document(1);
     assert_eq!(audit["problems"][0]["version"], 5);
+    // Whoever tries to run it says so in its row, for the lists.
+    let ran = world.run(&["resume", "w"]);
+    assert!(ran.code == 1 && ran.err.contains("quarantined"), "{ran:?}");
+    let listed = world.run(&["list", "--status", "quarantined", "--json"]).lines(0);
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(world.run(&["events", "w", "--json"]).lines(0).len(), 11, "nothing was appended");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldback_core::value::is_too_deep;
 use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
-use foldback_store::{Commit, WorkflowRow};
+use foldback_store::{Append, Commit, Expected, WorkflowRow};
 use serde_json::Value;
 use std::cmp::Reverse;
 
@@ -156,7 +156,14 @@ impl Engine {
                     "there is nothing to run",
                 ));
             }
-            Err(error) => return Err(unreadable(id, &error)),
+            Err(error) => {
+                if matches!(error, LoadError::Quarantined { .. })
+                    && row.status != Status::Quarantined.as_str()
+                {
+                    self.quarantine(id);
+                }
+                return Err(unreadable(id, &error));
+            }
         };
         let stored =
             self.around.store.definition(&state.definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
@@ -181,6 +188,18 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Says in the row that the log is broken, so that lists show it. The log itself is left alone.
+    fn quarantine(&mut self, id: &Arc<str>) {
+        let append = Append {
+            workflow_id: id.clone(),
+            expected: Expected::Any,
+            events: Vec::new(),
+            begins: None,
+            status: Some(Status::Quarantined.as_str()),
+        };
+        self.queue(id.clone(), 0, Commit { appends: vec![append], ..Commit::default() }, None);
     }
 
     pub(super) fn hold(&mut self, id: &Arc<str>, state: WorkflowState, run: Box<dyn Run>, told: Status) {
