@@ -103,6 +103,13 @@ pub enum Command {
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
     Audit(AuditArgs),
+    /// Write a workflow with its definition and values to stdout, as JSON lines
+    Export(ExportArgs),
+    /// Read a workflow that `export` wrote
+    #[command(
+        after_help = "Two stores that hold the same workflow also hold the same idempotency keys: resume it in one of them only."
+    )]
+    Import(ImportArgs),
     /// Measure this machine on a file of its own
     Bench(BenchArgs),
 }
@@ -232,6 +239,22 @@ pub struct AuditArgs {
     /// Which workflows; all when none is named
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+}
+
+/// `export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file; - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub file: PathBuf,
 }
 
 /// `bench`

@@ -11,6 +11,7 @@ mod doctor;
 mod drive;
 mod error;
 mod events;
+mod exchange;
 mod init;
 mod list;
 mod moment;
@@ -61,6 +62,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Decisions(args) => state::decisions(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
+        Command::Export(args) => exchange::export(cli, args),
+        Command::Import(args) => exchange::import(cli, args),
         Command::Bench(args) => bench::bench(cli, args),
     }
 }

@@ -66,3 +66,6 @@ pub const DEPTH_MAX: usize = 128;
 /// Nesting of a value in an event. An event wraps its values some levels deep, and what is written
 /// must be readable again by parsers that stop at 127.
 pub const VALUE_DEPTH_MAX: usize = 100;
+
+/// Bytes of a file that is imported: it is judged whole before it is written in one commit.
+pub const IMPORT_MAX_BYTES: usize = 256 * 1024 * 1024;
