@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldback::core::report::nearest;
 use foldback::core::{Event, Hash, Slot, Version, WorkflowState};
 use foldback::engine::load;
+use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, WorkflowRow};
 use serde_json::Value;
 
@@ -116,9 +117,12 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
     let row = row(cli, store, id)?;
     let (mut events, mut broken) = (Vec::new(), None);
     let mut state = WorkflowState::empty(id);
+    let mut previous = Hash::ZERO;
     pages(store, id, 0, &mut |page| {
         for recorded in page {
-            match judged(&mut state, recorded) {
+            let judgement = verify_chain(previous, recorded).and_then(|()| judged(&mut state, recorded));
+            previous = recorded.hash;
+            match judgement {
                 Ok(event) => events.push(event),
                 Err(reason) => {
                     broken = Some(Broken { version: recorded.version, reason });

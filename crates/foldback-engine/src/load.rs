@@ -1,4 +1,6 @@
-//! From the store to a state: read, decode, fold, fill. The only reads of the loop.
+//! From the store to a state: read, check the chain, decode, fold, fill. The only reads of the loop.
+//!
+//! Invariant: no event is folded whose hash does not follow from the event before it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
 use foldback_core::{Event, Fact, Hash, Version, WorkflowState};
+use foldback_store::chain::verify_chain;
 use foldback_store::{Recorded, Store, StoreError};
 use serde_json::Value;
 
@@ -68,19 +71,48 @@ pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
 /// As [`decode`], and when the store fails.
 pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result<Vec<Event>, LoadError> {
     let mut events = Vec::new();
+    let previous = hash_at(store, workflow_id, after)?;
+    each(store, workflow_id, after, previous, &mut |mut event| {
+        for slot in event.fact.slots_mut() {
+            fill(store, slot)?;
+        }
+        events.push(event);
+        Ok(true)
+    })?;
+    Ok(events)
+}
+
+/// The chain hash at a version: what the next event stands behind.
+fn hash_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Hash, LoadError> {
+    if version == 0 {
+        return Ok(Hash::ZERO);
+    }
+    let there = store.read(workflow_id, version - 1, 1)?;
+    Ok(there.first().filter(|recorded| recorded.version == version).map_or(Hash::ZERO, |r| r.hash))
+}
+
+/// Hands over the events above a version in order, each checked against the hash before it, until
+/// there are no more or `take` says that it has enough.
+fn each(
+    store: &dyn Store,
+    workflow_id: &str,
+    after: Version,
+    mut previous: Hash,
+    take: &mut dyn FnMut(Event) -> Result<bool, LoadError>,
+) -> Result<(), LoadError> {
     let mut last = after;
     loop {
         let page = store.read(workflow_id, last, PAGE)?;
         for recorded in &page {
-            let mut event = decode(recorded)?;
-            for slot in event.fact.slots_mut() {
-                fill(store, slot)?;
+            verify_chain(previous, recorded)
+                .map_err(|reason| LoadError::Quarantined { version: recorded.version, reason })?;
+            (previous, last) = (recorded.hash, recorded.version);
+            if !take(decode(recorded)?)? {
+                return Ok(());
             }
-            last = event.version;
-            events.push(event);
         }
         if page.len() < PAGE {
-            return Ok(events);
+            return Ok(());
         }
     }
 }
@@ -96,26 +128,20 @@ pub fn state_at(
     at: Option<Version>,
 ) -> Result<Option<WorkflowState>, LoadError> {
     let at = at.unwrap_or(Version::MAX);
-    let mut state = match from_snapshot(store, workflow_id, at)? {
-        Some(state) => state,
-        None => WorkflowState::empty(workflow_id),
+    let (mut state, previous) = match from_snapshot(store, workflow_id, at)? {
+        Some(proven) => proven,
+        None => (WorkflowState::empty(workflow_id), Hash::ZERO),
     };
-    'pages: loop {
-        let page = store.read(workflow_id, state.version, PAGE)?;
-        for recorded in &page {
-            if recorded.version > at {
-                break 'pages;
-            }
-            let event = decode(recorded)?;
-            state
-                .admits(&event)
-                .map_err(|e| LoadError::Quarantined { version: e.version, reason: e.to_string() })?;
-            state.apply(&event);
+    each(store, workflow_id, state.version, previous, &mut |event| {
+        if event.version > at {
+            return Ok(false);
         }
-        if page.len() < PAGE {
-            break;
-        }
-    }
+        state
+            .admits(&event)
+            .map_err(|e| LoadError::Quarantined { version: e.version, reason: e.to_string() })?;
+        state.apply(&event);
+        Ok(true)
+    })?;
     if state.version == 0 {
         return Ok(None);
     }
@@ -124,12 +150,13 @@ pub fn state_at(
 }
 
 /// A snapshot is used only when all of it matches: the state's shape, its fingerprint, and the
-/// hash of the event it was taken at. Anything else is dropped, and the log wins.
+/// hash of the event it was taken at, which comes with it. Anything else is dropped, and the log
+/// wins.
 fn from_snapshot(
     store: &dyn Store,
     workflow_id: &str,
     at: Version,
-) -> Result<Option<WorkflowState>, LoadError> {
+) -> Result<Option<(WorkflowState, Hash)>, LoadError> {
     let Some(snapshot) = store.snapshot(workflow_id, at)? else {
         return Ok(None);
     };
@@ -140,7 +167,8 @@ fn from_snapshot(
     let matches =
         there.first().is_some_and(|r| r.version == snapshot.version && r.hash == snapshot.event_hash);
     let state = serde_json::from_slice::<WorkflowState>(&snapshot.state).ok();
-    Ok(state.filter(|s| matches && s.version == snapshot.version && *s.workflow_id == *workflow_id))
+    let is_its = |s: &WorkflowState| s.version == snapshot.version && *s.workflow_id == *workflow_id;
+    Ok(state.filter(|s| matches && is_its(s)).map(|s| (s, snapshot.event_hash)))
 }
 
 /// Brings the values that a state refers to.
