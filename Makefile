@@ -14,8 +14,9 @@ demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a smal
 test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 	@scripts/test.sh
 
-torture: build ## the kill test with 1,000 rounds (about a quarter of an hour)
-	scripts/kill_test.py 1000
+torture: ## the kill test with 10,000 kills, on the release binary
+	cargo build --locked --release -p foldback-cli
+	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
 
 bench: ## the speed of this machine, in release
 	cargo build --locked --release -p foldback-cli

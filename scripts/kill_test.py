@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Kills the real binary at random moments, resumes it, and proves that nothing was lost or done twice.
 
-usage: kill_test.py ROUNDS [--seed SEED] [--foldback BINARY] [--forget-keys]
+usage: kill_test.py ROUNDS | --kills KILLS [--lanes LANES] [--most MOST] [--seed SEED] [--foldback BINARY] [--forget-keys]
 
 Each round runs examples/fifty.yaml (fifty HTTP steps: GET, POST and PUT, branches, a loop, a fork)
-against a server in this process that counts. It is killed with SIGKILL one to four times, at random
+against a server in this process that counts. It is killed with SIGKILL one to MOST times (four), at random
 moments of the first run and of the resumes, and then resumed until it ends. Each round asserts:
 
 * the run ends `completed`, with the output of a run that was never interrupted;
 * no step that stood in the log as completed at a kill was asked for again afterwards;
 * every write came with one idempotency key, and took effect exactly once;
 * `foldback steps` lists all fifty steps as completed, and `foldback audit` finds no problem.
+
+With `--kills` rounds go on until so many kills were done. `--lanes` divides them among processes,
+each with a server, a directory and a seed of its own; all must pass.
 
 Every second round has a database file of its own, the others share one. With `--forget-keys` the
 server does not honour idempotency keys: then the test must fail, which shows that it can.
@@ -161,6 +164,7 @@ class KillTest:
     def __init__(self, arguments: argparse.Namespace, directory: Path) -> None:
         self.seed = arguments.seed
         self.binary = arguments.foldback
+        self.most = arguments.most
         self.directory = directory
         Handler.ledger = self.ledger = Ledger(not arguments.forget_keys, random.Random(self.seed))
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -200,7 +204,7 @@ class KillTest:
         run = f"round-{number}"
         foldback = Foldback(self.binary, self.directory / (run if number % 2 else "shared"))
         acknowledged: dict[str, int] = {}
-        kills = dice.randint(1, 4)
+        kills = dice.randint(1, self.most)
         exists, share_left = False, 1.0
         while True:
             if not exists:
@@ -280,39 +284,69 @@ class KillTest:
         insist(code == 0 and found[0]["problems"] == [], f"`foldback audit` exits {code}: {found} {stderr}")
 
 
+def in_lanes(arguments: argparse.Namespace) -> None:
+    """The kills divided among processes of this script. Exits 1 if one of them fails."""
+    began = time.monotonic()
+    running = []
+    for lane in range(arguments.lanes):
+        share = (arguments.kills + lane) // arguments.lanes
+        command = [sys.executable, __file__, "--kills", str(share), "--most", str(arguments.most),
+                   "--seed", str(arguments.seed + lane), "--foldback", str(arguments.foldback)]
+        running.append(subprocess.Popen(command + ["--forget-keys"] * arguments.forget_keys))
+    failed = [process.wait() for process in running].count(0) != len(running)
+    outcome = "FAILED in a lane" if failed else f"ok in all {arguments.lanes} lanes"
+    print(f"kill test: {outcome}; {time.monotonic() - began:.0f} s", flush=True)
+    sys.exit(1 if failed else 0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kills the binary at random moments and resumes it.")
-    parser.add_argument("rounds", type=int)
+    parser.add_argument("rounds", type=int, nargs="?", help="this many rounds")
+    parser.add_argument("--kills", type=int, help="as many rounds as it takes for so many kills")
+    parser.add_argument("--lanes", type=int, default=1, help="divide the kills among so many processes")
+    parser.add_argument("--most", type=int, default=4, help="kills in a round at most")
     parser.add_argument("--seed", type=int, default=None, help="repeats the choices of an earlier run")
     parser.add_argument("--foldback", type=Path, default=os.environ.get("FOLDBACK_BIN", ROOT / "target/debug/foldback"))
     parser.add_argument("--forget-keys", action="store_true", help="the server ignores idempotency keys: must fail")
     arguments = parser.parse_args()
+    if (arguments.rounds is None) == (arguments.kills is None):
+        parser.error("give ROUNDS or --kills")
+    least = min(arguments.most, arguments.lanes, arguments.rounds or 1)
+    if least < 1 or (arguments.kills is not None and arguments.kills < arguments.lanes):
+        parser.error("ROUNDS, --lanes and --most are 1 or more, and --kills is at least --lanes")
+    if arguments.lanes > 1 and arguments.kills is None:
+        parser.error("--lanes divides --kills")
     arguments.foldback = Path(arguments.foldback).resolve()
     if arguments.seed is None:
         arguments.seed = int.from_bytes(os.urandom(4), "big")
     if not arguments.foldback.exists():
         sys.exit(f"kill test: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
 
+    if arguments.lanes > 1:
+        in_lanes(arguments)
     directory = Path(tempfile.mkdtemp(prefix="foldback-kill-"))
-    print(f"kill test: {arguments.rounds} rounds, seed {arguments.seed}", flush=True)
+    bound = f"{arguments.rounds} rounds" if arguments.kills is None else f"{arguments.kills} kills"
+    print(f"kill test: {bound}, seed {arguments.seed}", flush=True)
     began, number = time.monotonic(), 0
     test = KillTest(arguments, directory)
     try:
         test.undisturbed()
-        for number in range(1, arguments.rounds + 1):
+        while (test.figures["kills"] < arguments.kills) if arguments.kills else (number < arguments.rounds):
+            number += 1
             test.round(number)
             if number % 2:
                 shutil.rmtree(directory / f"round-{number}")
-            if number % 5 == 0 or number == arguments.rounds:
+            if number % 5 == 0:
                 print(f"  {number} rounds, {test.figures['kills']} kills, {time.monotonic() - began:.0f} s", flush=True)
-        if arguments.rounds > 1:
+        if number > 1:
             test.audit(Foldback(arguments.foldback, directory / "shared"))
     except (Failed, subprocess.TimeoutExpired) as failure:
         print(f"kill test: FAILED in round {number}: {failure}", file=sys.stderr)
         if arguments.forget_keys:
             shutil.rmtree(directory)  # as it should
         else:
-            again = f"scripts/kill_test.py {arguments.rounds} --seed {arguments.seed}"
+            asked = arguments.rounds if arguments.kills is None else f"--kills {arguments.kills}"
+            again = f"scripts/kill_test.py {asked} --most {arguments.most} --seed {arguments.seed}"
             print(f"hint: again with `{again}`; the files are kept in {directory}", file=sys.stderr)
         sys.exit(1)
     shutil.rmtree(directory)
