@@ -91,6 +91,7 @@ fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> 
     let summary = format!("{workflows} workflows, {events} events");
     match problems.len() {
         0 => out.line(Line::new().ink(Ink::Green, "✓ ").plain(format!("{summary}, nothing is broken"))),
+        1 => out.line(Line::new().dim(format!("{summary}, 1 problem"))),
         n => out.line(Line::new().dim(format!("{summary}, {n} problems"))),
     }
 }
