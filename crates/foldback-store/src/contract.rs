@@ -2,11 +2,12 @@
 //!
 //! Invariants that every store keeps, and `conformance` checks:
 //! * versions of a workflow are 1, 2, 3 … without gaps (a fork goes on from its cut); positions of
-//!   a shard are dense and in commit order;
+//!   a shard are given out densely and in commit order;
 //! * a commit is written whole or not at all, and only under the shard's present epoch;
 //! * a commit that fails, fails alone: what was queued with it from others is written;
 //! * `done` is called after the data is on disk, in the order in which commits were queued;
-//! * nothing that was written is ever changed.
+//! * nothing that was written is ever changed; what may be forgotten, and how, says
+//!   [`crate::forgetting`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use foldback_core::value::Payload;
 use foldback_core::{EventId, Hash, Micros, Version};
 use serde_json::Value;
+
+use crate::forgetting::Forget;
 
 /// What the caller expects of a workflow's log before an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +305,7 @@ impl std::error::Error for StoreError {}
 pub type StoreResult<T> = Result<T, StoreError>;
 
 /// A log with what lies beside it. Object-safe; shared between threads.
-pub trait Store: Send + Sync {
+pub trait Store: Forget {
     /// Queues a commit. Returns at once; `done` is called when it is on disk or refused.
     fn commit(&self, commit: Commit, done: Done);
 
@@ -310,7 +313,8 @@ pub trait Store: Send + Sync {
     /// past is its parent's, up to the cut.
     fn read(&self, workflow_id: &str, after: Version, limit: usize) -> StoreResult<Vec<Recorded>>;
 
-    /// Events of a shard with a position above `after`, in order, at most `limit`.
+    /// Events of a shard with a position above `after`, in order, at most `limit`. Where workflows
+    /// were pruned, positions are missing, and nobody waits for them.
     fn feed(&self, shard: u32, after: u64, limit: usize) -> StoreResult<Vec<Recorded>>;
 
     /// A payload by its hash.

@@ -38,6 +38,8 @@ pub(crate) struct Written {
 pub(crate) trait Past {
     /// The end of a workflow's log; `None` when there is no such workflow.
     fn head(&mut self, workflow_id: &Arc<str>) -> StoreResult<Option<Head>>;
+    /// The last version of a workflow that was pruned.
+    fn pruned(&mut self, workflow_id: &str) -> StoreResult<Option<Version>>;
     /// The chain hash of a workflow at a version, also in a past that it shares.
     fn hash_at(&mut self, workflow_id: &str, version: Version) -> StoreResult<Option<Hash>>;
     /// Where an event with a supplied id stands: number of its workflow, version.
@@ -228,6 +230,10 @@ impl<P: Past> Bench<'_, P> {
             return Ok(());
         }
         let is_new = known.is_none();
+        if is_new && let Some(actual) = self.past.pruned(&append.workflow_id)? {
+            let workflow_id = append.workflow_id.clone();
+            return Err(CommitError::Conflict { workflow_id, actual }.into());
+        }
         let mut head = match known {
             Some(head) => head,
             None => self.beginning(append)?,

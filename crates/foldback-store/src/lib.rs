@@ -4,7 +4,8 @@
 //! decides, and never starts work. What is acknowledged is on disk.
 //!
 //! The rooms: `contract` (the words), `judge` (whether a commit may be written, and what it
-//! becomes; the same for every store), [`chain`] (whether a log is what was written), `memory`
+//! becomes; the same for every store), [`chain`] (whether a log is what was written),
+//! [`forgetting`] (what may be taken out again, and what stands in its place), `memory`
 //! (the short reference), `sqlite` (the store), [`conformance`] (the cases that every store
 //! passes), [`raw`] (what the bare database can do, to measure against).
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub mod chain;
 pub mod conformance;
+pub mod forgetting;
 pub mod raw;
 
 mod contract;
@@ -21,6 +23,7 @@ mod memory;
 mod sqlite;
 
 pub use contract::*;
+pub use forgetting::{Erasure, Forget, NotForgotten, Pruned, Pruning, Swept, Tombstone};
 
 /// Opens a store, and makes it where there is none: `sqlite:PATH` (or just a path), or `memory:`.
 ///

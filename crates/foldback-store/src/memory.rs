@@ -13,7 +13,10 @@ use serde_json::Value;
 
 use crate::contract::*;
 use crate::filter;
+use crate::forgetting::{Pruned, Tombstone, density};
 use crate::judge::{self, Counters, Hashed, Head, Past, Ruling, Written};
+
+mod forgetting;
 
 /// The store.
 pub(crate) struct Memory {
@@ -33,10 +36,14 @@ struct Queue {
 #[derive(Default)]
 struct Inner {
     epoch: u64,
-    /// Position − 1 is the place.
-    log: Vec<Recorded>,
-    /// Workflow number − 1 is the place.
-    workflows: Vec<Stream>,
+    /// By position.
+    log: BTreeMap<u64, Recorded>,
+    /// By number.
+    workflows: BTreeMap<u64, Stream>,
+    /// What was given out last.
+    counters: Counters,
+    pruned: BTreeMap<Arc<str>, Pruned>,
+    tombstones: BTreeMap<Hash, Tombstone>,
     numbers: BTreeMap<Arc<str>, u64>,
     supplied: BTreeMap<EventId, (u64, Version)>,
     payloads: BTreeMap<Hash, Payload>,
@@ -50,8 +57,8 @@ struct Inner {
 
 struct Stream {
     row: WorkflowRow,
-    /// Where its own events lie in the log.
-    own: Vec<usize>,
+    /// The positions of its own events.
+    own: Vec<u64>,
 }
 
 impl Stream {
@@ -77,7 +84,7 @@ impl Memory {
 
 impl Inner {
     fn stream(&self, workflow_id: &str) -> Option<&Stream> {
-        self.numbers.get(workflow_id).map(|n| &self.workflows[*n as usize - 1])
+        self.numbers.get(workflow_id).map(|n| &self.workflows[n])
     }
 
     fn event(&self, workflow_id: &str, version: Version) -> Option<&Recorded> {
@@ -86,7 +93,7 @@ impl Inner {
             stream = self.stream(&stream.row.parent.as_ref()?.0)?;
         }
         let place = stream.own.get((version - stream.cut()).checked_sub(1)? as usize)?;
-        self.log.get(*place)
+        self.log.get(place)
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Vec<Appended>, CommitError> {
@@ -94,21 +101,21 @@ impl Inner {
             let actual = if commit.shard == 0 { self.epoch } else { 0 };
             return Err(CommitError::StaleEpoch { actual });
         }
-        let counters = Counters { position: self.log.len() as u64, workflows: self.workflows.len() as u64 };
         let mut ruling = Ruling::default();
         let hashed = Hashed::of(commit);
-        judge::judge(&hashed, self, counters, &mut ruling).map_err(CommitError::Failed)??;
+        judge::judge(&hashed, self, self.counters, &mut ruling).map_err(CommitError::Failed)??;
         Ok(self.write(hashed.commit, ruling))
     }
 
     fn write(&mut self, commit: Commit, ruling: Ruling) -> Vec<Appended> {
+        self.counters = ruling.counters;
         let mut hashes = ruling.hashes.into_iter();
         for (append, placed) in commit.appends.into_iter().zip(ruling.placed) {
             let Some(placed) = placed else { continue };
             if placed.is_new {
                 let begins = append.begins.unwrap_or_default();
                 self.numbers.insert(append.workflow_id.clone(), placed.n);
-                self.workflows.push(Stream {
+                let stream = Stream {
                     row: WorkflowRow {
                         workflow_id: append.workflow_id.clone(),
                         shard: 0,
@@ -123,9 +130,10 @@ impl Inner {
                         wake_at: None,
                     },
                     own: Vec::new(),
-                });
+                };
+                self.workflows.insert(placed.n, stream);
             }
-            let stream = &mut self.workflows[placed.n as usize - 1];
+            let Some(stream) = self.workflows.get_mut(&placed.n) else { continue };
             let versions = placed.first_version..;
             let positions = placed.first_position..;
             for (((event, (payload_hash, hash)), version), position) in
@@ -134,9 +142,9 @@ impl Inner {
                 if event.is_id_supplied {
                     self.supplied.insert(event.id, (placed.n, version));
                 }
-                stream.own.push(self.log.len());
+                stream.own.push(position);
                 stream.row.version = version;
-                self.log.push(Recorded {
+                let recorded = Recorded {
                     position,
                     workflow_id: append.workflow_id.clone(),
                     version,
@@ -144,7 +152,8 @@ impl Inner {
                     tenant: stream.row.tenant.as_str().into(),
                     payload_hash,
                     hash,
-                });
+                };
+                self.log.insert(position, recorded);
             }
             if let Some(status) = append.status {
                 stream.row.status = status.into();
@@ -157,10 +166,13 @@ impl Inner {
             self.definitions.entry(definition.hash).or_insert(definition);
         }
         for ((_, at), n) in commit.wakeups.into_iter().zip(ruling.wakeups) {
-            self.workflows[n as usize - 1].row.wake_at = at;
+            if let Some(stream) = self.workflows.get_mut(&n) {
+                stream.row.wake_at = at;
+            }
         }
         for (id, answer) in commit.consumed {
             if let Some(command) = self.inbox.iter_mut().find(|(command, _)| command.id == id) {
+                command.0.body = Value::Null;
                 command.1 = Some(answer);
             }
         }
@@ -184,13 +196,17 @@ impl Inner {
 impl Past for Inner {
     fn head(&mut self, workflow_id: &Arc<str>) -> StoreResult<Option<Head>> {
         let Some(n) = self.numbers.get(workflow_id) else { return Ok(None) };
-        let stream = &self.workflows[*n as usize - 1];
+        let stream = &self.workflows[n];
         Ok(stream.own.last().map(|place| Head {
             n: *n,
             version: stream.row.version,
-            hash: self.log[*place].hash,
+            hash: self.log[place].hash,
             tenant: stream.row.tenant.as_str().into(),
         }))
+    }
+
+    fn pruned(&mut self, workflow_id: &str) -> StoreResult<Option<Version>> {
+        Ok(self.pruned.get(workflow_id).map(|pruned| pruned.versions.1))
     }
 
     fn hash_at(&mut self, workflow_id: &str, version: Version) -> StoreResult<Option<Hash>> {
@@ -205,9 +221,9 @@ impl Past for Inner {
     }
 
     fn written(&mut self, n: u64, version: Version) -> StoreResult<Option<Written>> {
-        let stream = &self.workflows[n as usize - 1];
+        let stream = &self.workflows[&n];
         let place = version.checked_sub(stream.cut() + 1).and_then(|i| stream.own.get(i as usize));
-        Ok(place.map(|place| &self.log[*place]).map(|recorded| Written {
+        Ok(place.map(|place| &self.log[place]).map(|recorded| Written {
             id: recorded.event.id,
             event_type: recorded.event.event_type.to_string(),
             payload: recorded.event.payload.clone(),
@@ -251,8 +267,8 @@ impl Store for Memory {
 
     fn feed(&self, shard: u32, after: u64, limit: usize) -> StoreResult<Vec<Recorded>> {
         let inner = self.inner();
-        let log = if shard == 0 { inner.log.as_slice() } else { &[] };
-        Ok(log.iter().skip(after as usize).take(limit).cloned().collect())
+        let events = inner.log.range(after.saturating_add(1)..).filter(|_| shard == 0);
+        Ok(events.take(limit).map(|(_, recorded)| recorded.clone()).collect())
     }
 
     fn payload(&self, shard: u32, hash: &Hash) -> StoreResult<Option<Payload>> {
@@ -270,7 +286,7 @@ impl Store for Memory {
     fn workflows(&self, filter: &Filter) -> StoreResult<Vec<WorkflowRow>> {
         let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
         let inner = self.inner();
-        let rows = inner.workflows.iter().rev().map(|stream| &stream.row);
+        let rows = inner.workflows.values().rev().map(|stream| &stream.row);
         Ok(rows.filter(|row| filter::passes(filter, row)).take(limit).cloned().collect())
     }
 
@@ -329,11 +345,12 @@ impl Store for Memory {
 
     fn check(&self) -> StoreResult<Vec<String>> {
         let inner = self.inner();
-        let places = inner.log.iter().zip(1..).filter(|(recorded, place)| recorded.position != *place);
-        let positions = places.map(|(r, place)| format!("position {place} holds {}", r.position));
+        let pruned = inner.pruned.values().flat_map(|pruned| pruned.positions.clone()).collect();
+        let positions = density(inner.counters.position, inner.log.keys().copied(), pruned);
+        let positions = positions.into_iter().map(|problem| format!("shard 0: {problem}"));
         let payloads = inner.payloads.values().filter(|p| Hash::of_bytes(&p.bytes) != p.hash);
         let payloads = payloads.map(|p| format!("payload {}: its bytes do not match its hash", p.hash));
-        let ahead = inner.checkpoints.iter().filter(|(_, at)| **at > inner.log.len() as u64);
+        let ahead = inner.checkpoints.iter().filter(|(_, at)| **at > inner.counters.position);
         let ahead = ahead.map(|(name, _)| format!("projection {name}: its checkpoint is ahead of the log"));
         Ok(positions.chain(payloads).chain(ahead).collect())
     }

@@ -18,6 +18,7 @@
 mod appends;
 mod beside;
 mod crowds;
+mod forgetting;
 mod forks;
 mod reopened;
 
@@ -38,7 +39,8 @@ type Case = (&'static str, fn(&Desk));
 /// # Panics
 /// When a case fails.
 pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
-    for (name, case) in appends::CASES.iter().chain(forks::CASES).chain(beside::CASES).chain(crowds::CASES) {
+    let cases = appends::CASES.iter().chain(forks::CASES).chain(beside::CASES);
+    for (name, case) in cases.chain(crowds::CASES).chain(forgetting::CASES) {
         named(name, || case(&Desk::at(make())));
     }
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use foldback_core::Hash;
 use rusqlite::Connection;
 
-use super::rows;
 use super::schema::{Use, connect};
+use super::{retention, rows};
+use crate::forgetting::density;
 
 /// Findings of one kind; more of the same tell nothing new.
 const PROBLEMS_MAX: usize = 20;
@@ -49,7 +50,7 @@ fn file(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Dense from 1 to the shard's head.
+/// Dense from 1 to the shard's head, but for what is signed off as pruned.
 fn positions(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
     let head = conn.query_row("SELECT head FROM shards WHERE shard = 0", [], |row| rows::count(row, 0))?;
     let (count, first, last) = conn.query_row(
@@ -57,6 +58,13 @@ fn positions(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<
         [],
         |row| Ok((rows::count(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)),
     )?;
+    let pruned = retention::pruned_positions(conn)?;
+    if !pruned.is_empty() {
+        let mut ask = conn.prepare("SELECT position FROM log NOT INDEXED ORDER BY position")?;
+        let there = ask.query_map([], |row| rows::count(row, 0))?.collect::<rusqlite::Result<Vec<u64>>>()?;
+        problems.extend(density(head, there, pruned).map(|problem| format!("shard 0: {problem}")));
+        return Ok(());
+    }
     if last != head as i64 {
         problems.push(format!("shard 0: its head is {head}, its last event is at position {last}"));
     }

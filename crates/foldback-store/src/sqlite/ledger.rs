@@ -27,9 +27,9 @@ pub(crate) struct Ledger {
     conn: Connection,
     path: PathBuf,
     heads: Heads,
-    /// Epoch and counters as we left them. Where the file says otherwise, another process owned
-    /// the store meanwhile, and the heads in memory are old.
-    left: (u64, Counters),
+    /// The shard as we left it. Where the file says otherwise, another process owned the store
+    /// meanwhile, or a workflow was pruned, and the heads in memory are old.
+    left: Shard,
 }
 
 pub(crate) const INSERT_EVENT: &str = "INSERT INTO log (position, workflow, version, id, is_id_supplied, type, \
@@ -42,7 +42,7 @@ impl Ledger {
             conn: schema::connect(path, Use::Write)?,
             path: path.to_owned(),
             heads: Heads::default(),
-            left: (0, Counters { position: 0, workflows: 0 }),
+            left: Shard::default(),
         })
     }
 
@@ -63,10 +63,11 @@ impl Ledger {
 
     fn transact(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
         let Ledger { conn, path, heads, left } = self;
-        let (epoch, before) = sql(path, shard(conn))?;
-        if (epoch, before) != *left {
+        let found = sql(path, shard(conn))?;
+        if found != *left {
             heads.clear();
         }
+        let Shard { epoch, forgotten, counters: before } = found;
         let mut counters = before;
         let mut ruling = Ruling::default();
         let mut outcomes = Vec::with_capacity(group.size_hint().0);
@@ -109,18 +110,29 @@ impl Ledger {
         fault::point("counted");
         sql(path, conn.execute_batch("COMMIT"))?;
         fault::point("committed");
-        *left = (epoch, counters);
+        *left = Shard { epoch, forgotten, counters };
         Ok(outcomes)
     }
 }
 
-/// Epoch and counters of the shard.
-fn shard(conn: &Connection) -> rusqlite::Result<(u64, Counters)> {
-    conn.prepare_cached("SELECT epoch, head, workflows FROM shards WHERE shard = 0")?.query_row([], |row| {
-        Ok((
-            rows::count(row, 0)?,
-            Counters { position: rows::count(row, 1)?, workflows: rows::count(row, 2)? },
-        ))
+/// The shard's row, as far as it tells whether somebody else was here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shard {
+    epoch: u64,
+    /// How many workflows were pruned.
+    forgotten: u64,
+    counters: Counters,
+}
+
+fn shard(conn: &Connection) -> rusqlite::Result<Shard> {
+    let mut find =
+        conn.prepare_cached("SELECT epoch, head, workflows, forgotten FROM shards WHERE shard = 0")?;
+    find.query_row([], |row| {
+        Ok(Shard {
+            epoch: rows::count(row, 0)?,
+            forgotten: rows::count(row, 3)?,
+            counters: Counters { position: rows::count(row, 1)?, workflows: rows::count(row, 2)? },
+        })
     })
 }
 
@@ -168,7 +180,9 @@ impl Pen<'_> {
         }
         for (id, answer) in &commit.consumed {
             self.one(
-                "UPDATE inbox SET answer = ?, answered_at = ? WHERE id = ? AND answer IS NULL",
+                // What it said is a fact by now, or was refused: its values are kept in one place.
+                "UPDATE inbox SET answer = ?, answered_at = ?, body = 'null'
+                 WHERE id = ? AND answer IS NULL",
                 params![answer.to_string(), now(), id],
                 "an answer",
             )?;

@@ -4,12 +4,14 @@
 //! waits for the other. A process that does not own the store writes only to the inbox.
 
 mod check;
+mod erasure;
 mod error;
 mod fault;
 mod ledger;
 mod lock;
 mod past;
 mod reader;
+mod retention;
 mod rows;
 mod schema;
 mod writer;

@@ -73,6 +73,15 @@ impl Past for Shelf<'_> {
         sql(self.path, find())
     }
 
+    fn pruned(&mut self, workflow_id: &str) -> StoreResult<Option<Version>> {
+        let find = || {
+            let mut find =
+                self.conn.prepare_cached("SELECT last_version FROM pruned WHERE workflow_id = ?")?;
+            find.query_row([workflow_id], |row| rows::count(row, 0)).optional()
+        };
+        sql(self.path, find())
+    }
+
     fn hash_at(&mut self, workflow_id: &str, version: Version) -> StoreResult<Option<Hash>> {
         let segments = super::reader::segments(self.conn, workflow_id, version);
         let Some(segments) = sql(self.path, segments)? else { return Ok(None) };

@@ -28,7 +28,7 @@ pub(crate) fn hash(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Has
 }
 
 /// A hash, if there is one.
-fn hash_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Hash>> {
+pub(crate) fn hash_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Hash>> {
     match row.get_ref(column)? {
         ValueRef::Null => Ok(None),
         _ => hash(row, column).map(Some),

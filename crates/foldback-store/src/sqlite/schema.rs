@@ -14,7 +14,7 @@ use super::error::{self, sql};
 use crate::contract::{StoreError, StoreResult};
 
 /// The shape of the tables below. A store with a higher number was written by a newer program.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 /// `Fldb`: says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x466C_6462;
@@ -29,9 +29,10 @@ CREATE TABLE shards (
     head INTEGER NOT NULL,          -- the last position given
     workflows INTEGER NOT NULL,     -- the last workflow number given
     epoch INTEGER NOT NULL,         -- 0: nobody has owned it yet
-    owner TEXT
+    owner TEXT,
+    forgotten INTEGER NOT NULL DEFAULT 0 -- how many workflows were pruned
 ) STRICT;
-INSERT INTO shards VALUES (0, 0, 0, 0, NULL);
+INSERT INTO shards VALUES (0, 0, 0, 0, NULL, 0);
 
 CREATE TABLE workflows (
     n INTEGER PRIMARY KEY,
@@ -72,9 +73,6 @@ CREATE UNIQUE INDEX log_by_supplied_id ON log (id) WHERE is_id_supplied = 1;
 
 CREATE TRIGGER log_is_never_updated BEFORE UPDATE ON log
 BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never changed'); END;
-CREATE TRIGGER log_is_never_deleted BEFORE DELETE ON log
-BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never deleted'); END;
-
 CREATE TABLE workflow_snapshots (
     workflow_id TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -138,6 +136,63 @@ CREATE TABLE wakeups (
 ) STRICT;
 ";
 
+/// What has to do with forgetting, since version 2. The log lets go of a workflow only once it is
+/// signed off in `pruned`, and payloads only once they have a tombstone.
+const FORGETTING: &str = "
+CREATE TABLE tombstones (
+    shard INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    media_type TEXT NOT NULL,
+    bytes INTEGER NOT NULL,         -- how many there were
+    erased_at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (shard, hash)
+) STRICT;
+
+CREATE TABLE pruned (
+    workflow_id TEXT NOT NULL PRIMARY KEY,
+    n INTEGER NOT NULL UNIQUE,
+    shard INTEGER NOT NULL,
+    definition BLOB,
+    name TEXT NOT NULL,
+    parent TEXT,
+    cut INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
+    first_version INTEGER NOT NULL,
+    last_version INTEGER NOT NULL,
+    hash BLOB NOT NULL,             -- the chain hash of its last event
+    positions TEXT NOT NULL,        -- those that are empty since, as JSON: [[first, last], ...]
+    pruned_at INTEGER NOT NULL,
+    actor TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER pruned_is_never_updated BEFORE UPDATE ON pruned
+BEGIN SELECT RAISE(ABORT, 'what was signed off is never changed'); END;
+CREATE TRIGGER pruned_is_never_deleted BEFORE DELETE ON pruned
+BEGIN SELECT RAISE(ABORT, 'what was signed off is never deleted'); END;
+
+CREATE INDEX workflows_by_parent ON workflows (parent) WHERE parent IS NOT NULL;
+CREATE TRIGGER a_pruned_workflow_never_begins_again BEFORE INSERT ON workflows
+WHEN EXISTS (SELECT 1 FROM pruned WHERE workflow_id = new.id)
+BEGIN SELECT RAISE(ABORT, 'a pruned workflow never begins again'); END;
+
+CREATE TRIGGER log_is_never_deleted BEFORE DELETE ON log
+WHEN NOT EXISTS (SELECT 1 FROM pruned WHERE n = old.workflow)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never deleted'); END;
+CREATE TRIGGER payloads_are_never_deleted BEFORE DELETE ON payloads
+WHEN NOT EXISTS (SELECT 1 FROM tombstones WHERE shard = old.shard AND hash = old.hash)
+BEGIN SELECT RAISE(ABORT, 'a payload is never deleted, but for a tombstone'); END;
+";
+
+/// From version 1 to 2.
+const TO_2: &str = "
+ALTER TABLE shards ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
+DROP TRIGGER log_is_never_deleted;
+UPDATE inbox SET body = 'null' WHERE answer IS NOT NULL;
+";
+
 /// Everything that a new file gets.
 pub(crate) fn ddl() -> String {
     let uuid = |column: &str| {
@@ -147,7 +202,7 @@ pub(crate) fn ddl() -> String {
         format!("CASE WHEN {column} IS NOT NULL THEN lower({}) END", parts.join(" || '-' || "))
     };
     format!(
-        "{TABLES}
+        "{TABLES}{FORGETTING}
 CREATE VIEW workflow_events AS
 SELECT
     log.position AS position,
@@ -194,6 +249,12 @@ pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
     conn.busy_timeout(BUSY).map_err(at)?;
     match kind_of(&conn).map_err(at)? {
         Kind::Ours(SCHEMA_VERSION) => {}
+        Kind::Ours(1) => {
+            if conn.is_readonly(MAIN_DB).map_err(at)? {
+                return Err(to_be_brought_up(path));
+            }
+            bring_up(&conn).map_err(at)?;
+        }
         Kind::Ours(version) => return Err(of_another_version(path, version)),
         Kind::Foreign => {
             return Err(StoreError {
@@ -257,6 +318,14 @@ fn of_another_version(path: &Path, version: i64) -> StoreError {
     }
 }
 
+fn to_be_brought_up(path: &Path) -> StoreError {
+    StoreError {
+        message: format!("{} was written by an older foldback and is read-only", path.display()),
+        hint: Some("make it writable once, so that its tables are brought up to date; or open a copy".into()),
+        is_input: true,
+    }
+}
+
 fn no_store(path: &Path, what: &str) -> StoreError {
     StoreError {
         message: format!("{} {what}", path.display()),
@@ -275,7 +344,6 @@ fn kind_of(conn: &Connection) -> rusqlite::Result<Kind> {
     let number = |pragma: &str| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let application = number("PRAGMA application_id")?;
     if application == APPLICATION_ID {
-        // An older shape would be brought up here; there is none yet.
         return Ok(Kind::Ours(number("PRAGMA user_version")?));
     }
     let things = number("SELECT count(*) FROM sqlite_schema")?;
@@ -295,6 +363,18 @@ fn create(conn: &Connection) -> rusqlite::Result<()> {
         conn.execute_batch(&format!(
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         ))?;
+    }
+    conn.execute_batch("COMMIT")
+}
+
+/// Brings tables of version 1 up to date, unless another process was quicker. What stands in them
+/// stays as it is.
+fn bring_up(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE")?;
+    if matches!(kind_of(conn)?, Kind::Ours(1)) {
+        conn.execute_batch(TO_2)?;
+        conn.execute_batch(FORGETTING)?;
+        conn.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
     }
     conn.execute_batch("COMMIT")
 }
@@ -320,6 +400,8 @@ pub(crate) enum Use {
     Write,
     /// A few rows beside the log: inbox and epoch.
     Tell,
+    /// Erasing and pruning.
+    Forget,
     /// Reading.
     Read,
 }
@@ -330,7 +412,7 @@ pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
     let conn = Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?;
     let pragmas = match r#use {
         Use::Write => WRITE_PRAGMAS,
-        Use::Tell => "PRAGMA synchronous = FULL;",
+        Use::Tell | Use::Forget => "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;",
         Use::Read => "PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
     };
     sql(path, conn.busy_handler(Some(wait_a_little)))?;
@@ -342,8 +424,10 @@ pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
 /// How the writer's connection is set. `raw` measures with the same.
 ///
 /// Full durability: a commit returns when it is on disk. The write-ahead log is folded back into
-/// the file every 16 MB, so that pages that change often are written once.
+/// the file every 16 MB, so that pages that change often are written once. What is overwritten is
+/// gone: an answered command leaves no copy of its values in the file.
 pub(crate) const WRITE_PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+    PRAGMA secure_delete = ON;
     PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;
     PRAGMA foreign_keys = OFF;";
 
