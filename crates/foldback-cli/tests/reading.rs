@@ -236,7 +236,7 @@ fn an_audit_finds_what_was_changed_behind_its_back() {
     assert_eq!(whole, json!({"workflows": 3, "events": 32, "problems": []}));
     assert_eq!(world.run(&["audit", "done", "--json"]).document(0)["workflows"], 1);
 
-    tamper(&world.path(), "DELETE FROM payloads;");
+    tamper(&world.path(), "DROP TRIGGER payloads_are_never_deleted; DELETE FROM payloads;");
     let missing = world.run(&["audit", "--json"]).document(1);
     assert!(missing["problems"].to_string().contains("is missing"), "{missing}");
     let steps = world.run(&["steps", "done", "--json"]);

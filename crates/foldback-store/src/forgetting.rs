@@ -16,7 +16,10 @@ use std::sync::Arc;
 use foldback_core::{Hash, Micros, Version};
 
 use crate::contract::{Filter, Store, StoreError, StoreResult, WorkflowRow};
-use crate::filter::ENDED;
+
+/// Statuses with which a workflow may be pruned. One that is parked or quarantined has ended too, but
+/// somebody has to look at it first.
+pub(crate) const PRUNABLE: [&str; 4] = ["completed", "failed", "cancelled", "compensated"];
 
 /// Events read at a time.
 const PAGE: usize = 4_096;
@@ -206,7 +209,7 @@ pub fn plan(store: &dyn Store, before: Micros) -> StoreResult<Plan> {
             .filter(|(parent, _)| **parent == *row.workflow_id)
             .map(|(_, id)| id.clone())
             .collect();
-        let ended_at = match ENDED.contains(&row.status.as_str()) {
+        let ended_at = match PRUNABLE.contains(&row.status.as_str()) {
             true => last_written(store, &row)?.filter(|at| *at < before),
             false => None,
         };

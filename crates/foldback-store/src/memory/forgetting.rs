@@ -4,7 +4,6 @@ use foldback_core::Hash;
 
 use super::{Inner, Memory, Stream};
 use crate::contract::{Recorded, StoreResult};
-use crate::filter;
 use crate::forgetting::{Erasure, Forget, NotForgotten, Pruned, Pruning, Swept, Tombstone, runs, strike};
 
 impl Forget for Memory {
@@ -93,7 +92,7 @@ impl Inner {
         let forks: Vec<String> =
             self.workflows.values().filter(is_child).map(|fork| fork.row.workflow_id.to_string()).collect();
         let ended_at = last.event.timestamp;
-        if !filter::ENDED.contains(&row.status.as_str()) {
+        if !crate::forgetting::PRUNABLE.contains(&row.status.as_str()) {
             return Err(NotForgotten::NotEnded { status: row.status.clone() });
         }
         if ended_at >= pruning.before {

@@ -12,8 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::erasure::Verdict;
 use super::rows;
-use crate::filter::ENDED;
-use crate::forgetting::{NotForgotten, Pruned, Pruning, Swept, runs, strike};
+use crate::forgetting::{NotForgotten, PRUNABLE, Pruned, Pruning, Swept, runs, strike};
 
 pub(super) fn prune(conn: &Connection, pruning: &Pruning) -> Verdict<Pruned> {
     let id = &*pruning.workflow_id;
@@ -89,7 +88,7 @@ fn signed_off(conn: &Connection, pruning: &Pruning, n: i64) -> Verdict<Pruned> {
             })
         },
     )?;
-    Ok(if !ENDED.contains(&pruned.status.as_str()) {
+    Ok(if !PRUNABLE.contains(&pruned.status.as_str()) {
         Err(NotForgotten::NotEnded { status: pruned.status })
     } else if ended_at >= pruning.before {
         Err(NotForgotten::TooYoung { ended_at })
