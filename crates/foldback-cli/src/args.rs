@@ -110,6 +110,8 @@ pub enum Command {
         after_help = "Two stores that hold the same workflow also hold the same idempotency keys: resume it in one of them only."
     )]
     Import(ImportArgs),
+    /// Take away whole workflows that ended long ago; each leaves one signed-off row
+    Prune(PruneArgs),
     /// Measure this machine on a file of its own
     Bench(BenchArgs),
 }
@@ -255,6 +257,17 @@ pub struct ImportArgs {
     /// The file; - for standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
+}
+
+/// `prune`
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Only workflows whose last event is older: 2026-01-31, or 2026-01-31T09:15:00Z
+    #[arg(long, value_name = "TIME")]
+    pub ended_before: String,
+    /// Say what would be pruned, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `bench`

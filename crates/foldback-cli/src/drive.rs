@@ -190,7 +190,7 @@ fn drive(
 }
 
 /// Who speaks, for the envelope: the person's login name.
-fn actor() -> Arc<str> {
+pub fn actor() -> Arc<str> {
     let login = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     if login.is_empty() { Arc::from("user") } else { Arc::from(format!("user:{login}")) }
 }

@@ -17,6 +17,7 @@ mod list;
 mod moment;
 mod out;
 mod progress;
+mod prune;
 mod reading;
 mod show;
 mod state;
@@ -64,6 +65,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Audit(args) => audit::audit(cli, args),
         Command::Export(args) => exchange::export(cli, args),
         Command::Import(args) => exchange::import(cli, args),
+        Command::Prune(args) => prune::prune(cli, args),
         Command::Bench(args) => bench::bench(cli, args),
     }
 }

@@ -22,7 +22,7 @@ pub fn resolve(text: &str, events: &[Event]) -> Result<Version, Error> {
 
 /// A moment from its text: `2026-01-31T09:15:00Z`, with an offset, or without one for UTC;
 /// `2026-01-31` is the begin of that day.
-fn time(text: &str) -> Option<Micros> {
+pub fn time(text: &str) -> Option<Micros> {
     // A year first: a key such as `a-1` is none, and neither is a plain number.
     let text = text.trim();
     if !text.get(..5)?.bytes().enumerate().all(|(i, b)| if i < 4 { b.is_ascii_digit() } else { b == b'-' }) {

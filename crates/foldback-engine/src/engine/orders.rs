@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldback_core::value::is_too_deep;
 use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
-use foldback_store::{Append, Commit, Expected, WorkflowRow};
+use foldback_store::{Append, Commit, Expected, Pruned, WorkflowRow};
 use serde_json::Value;
 use std::cmp::Reverse;
 
@@ -62,6 +62,12 @@ impl Engine {
                 return Err(another_start(&id, definition != Some(start.definition)));
             }
             return self.take_up(&id).map(|()| false);
+        }
+        if let Some(pruned) = self.pruned(&id)? {
+            return Err(Refusal::new(
+                format!("`{id}` was pruned: it ended `{}` at version {}", pruned.status, pruned.versions.1),
+                "name another id: its idempotency keys would repeat",
+            ));
         }
         let definition = start.stored_definition();
         let program = self.around.programs.program(&definition).map_err(unusable)?;
@@ -139,6 +145,10 @@ impl Engine {
 
     pub(super) fn row(&mut self, id: &str) -> Result<Option<WorkflowRow>, Refusal> {
         self.around.store.workflow(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
+    }
+
+    fn pruned(&mut self, id: &str) -> Result<Option<Pruned>, Refusal> {
+        self.around.store.pruned(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
 
     /// Brings a workflow into memory and goes on with it: a fold, a turn, and what is owed. The

@@ -1,0 +1,109 @@
+//! `prune`: whole workflows that ended long ago go; each leaves one signed-off row. It never touches
+//! one that has not ended, nor the past of a living fork, and never gives an id out again.
+
+use foldback::core::Micros;
+use foldback::store::forgetting::{NotForgotten, Plan, plan};
+use foldback::store::{Ownership, Pruning, Store, StoreError, Swept};
+use serde_json::json;
+
+use crate::args::{Cli, PruneArgs};
+use crate::drive::actor;
+use crate::error::{Error, Exit};
+use crate::moment::{self, with_seconds};
+use crate::out::{Line, Out, say};
+use crate::reading;
+
+/// Prunes, or says what would be pruned.
+///
+/// # Errors
+/// The time is none; another process owns the store; the store fails.
+pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
+    let before = moment::time(&args.ended_before).ok_or_else(|| {
+        Error::input(
+            format!("{:?} is no time", args.ended_before),
+            "a day such as 2026-01-31, or a moment such as 2026-01-31T09:15:00Z",
+        )
+    })?;
+    let store = reading::open(cli)?;
+    // Planned under the lock: what is planned is what happens.
+    let owned = match args.dry_run {
+        true => None,
+        false => Some(own(&*store)?),
+    };
+    let plan = plan(&*store, before)?;
+    let swept = match &owned {
+        None => Swept::default(),
+        Some(owned) => carry_out(&*store, owned, &plan, before)?,
+    };
+    print(cli, args, &plan, swept)?;
+    Ok(Exit::Done)
+}
+
+fn own(store: &dyn Store) -> Result<Ownership, Error> {
+    let taken = || {
+        Error::input(
+            "another process owns the store, and may need what would be pruned",
+            "prune when it is done; --dry-run needs no ownership",
+        )
+    };
+    store.acquire(0, "prune")?.ok_or_else(taken)
+}
+
+/// Each workflow is one transaction: what was pruned before an error stays pruned and signed off.
+fn carry_out(store: &dyn Store, owned: &Ownership, plan: &Plan, before: Micros) -> Result<Swept, Error> {
+    let at = i64::try_from(now()).unwrap_or(i64::MAX);
+    for (row, _) in &plan.prunable {
+        let workflow_id = row.workflow_id.clone();
+        let actor = actor().to_string();
+        let pruning = Pruning { shard: 0, epoch: owned.epoch, workflow_id, before, at, actor };
+        store.prune(&pruning).map_err(|why| refused(&row.workflow_id, why))?;
+    }
+    store.sweep(0, owned.epoch).map_err(|why| refused("the sweep", why))
+}
+
+fn now() -> u128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_micros()
+}
+
+fn refused(what: &str, why: NotForgotten) -> Error {
+    match why {
+        NotForgotten::Failed(error) => error.into(),
+        why => StoreError { message: format!("{what}: {why:?}"), hint: None, is_input: false }.into(),
+    }
+}
+
+fn print(cli: &Cli, args: &PruneArgs, plan: &Plan, swept: Swept) -> Result<(), Error> {
+    let mut out = Out::new();
+    if cli.json {
+        let pruned: Vec<_> = plan
+            .prunable
+            .iter()
+            .map(|(row, ended_at)| json!({"workflow_id": row.workflow_id, "status": row.status, "versions": row.version, "ended_at": ended_at}))
+            .collect();
+        let kept: Vec<_> =
+            plan.kept.iter().map(|(id, forks)| json!({"workflow_id": id, "forks": forks})).collect();
+        out.json(&json!({"dry_run": args.dry_run, "pruned": pruned, "kept": kept, "payloads": swept.payloads, "bytes": swept.bytes}))?;
+        return out.flush();
+    }
+    for (row, ended_at) in &plan.prunable {
+        let text = format!(
+            "{}  {}  {} events, ended {}",
+            row.workflow_id,
+            row.status,
+            row.version,
+            with_seconds(*ended_at)
+        );
+        out.line(Line::new().plain(text))?;
+    }
+    for (id, forks) in &plan.kept {
+        out.line(Line::new().dim(format!("{id}  stays: the past of {}", forks.join(", "))))?;
+    }
+    out.flush()?;
+    let workflows = plan.prunable.len();
+    match args.dry_run {
+        true => say(format!("{workflows} would be pruned; without --dry-run they are")),
+        false => say(format!("{workflows} pruned, {} payloads with {} bytes", swept.payloads, swept.bytes)),
+    }
+    Ok(())
+}
