@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Plants each bug of mutants/ in a copy of the tree; the test that its first line names must fail.
+
+usage: mutants.py [--check] [NN…]
+
+`--check` only looks whether each patch still applies and says what catches it: quick enough for
+`make test`. Without it each patch is built and its test is run: a mutant that survives, or does not
+build, is an error. The copy has a target directory of its own, which is kept between runs.
+
+A patch begins with `# caught by: PACKAGE FILTER` (a filter of cargo nextest).
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "mutants"
+CAUGHT_BY = re.compile(r"# caught by: (\S+) (\S+)")
+
+
+def run(*command: str, cwd: Path, quiet: bool = True) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=cwd, capture_output=quiet, text=True)
+
+
+def caught_by(patch: Path) -> tuple[str, str]:
+    """Which package's test catches it."""
+    found = CAUGHT_BY.match(patch.read_text())
+    if not found:
+        sys.exit(f"{patch.name}: its first line is not `# caught by: PACKAGE FILTER`")
+    return found[1], found[2]
+
+
+def fresh_copy() -> Path:
+    """The tree as it is committed, without what an earlier run left."""
+    tree = COPY / "tree"
+    if not tree.exists():
+        COPY.mkdir(parents=True, exist_ok=True)
+        run("git", "clone", "--quiet", "--shared", str(ROOT), str(tree), cwd=ROOT)
+        (COPY / "shared").symlink_to((ROOT / "../shared").resolve())
+    head = run("git", "rev-parse", "HEAD", cwd=ROOT).stdout.strip()
+    run("git", "fetch", "--quiet", "origin", cwd=tree)
+    run("git", "checkout", "--quiet", "--force", head, cwd=tree)
+    return tree
+
+
+def tested(tree: Path, package: str, name: str) -> str:
+    """`passed`, `failed`, or `did not build`."""
+    built = run("cargo", "build", "--locked", "-p", package, "--tests", "--bins", cwd=tree)
+    if built.returncode:
+        return "did not build"
+    found = run("cargo", "test", "--locked", "--no-fail-fast", "-p", package, "--tests", "--", name, cwd=tree)
+    if not any(int(n) for n in re.findall(r"(\d+) (?:passed|failed)", found.stdout)):
+        return "no such test"
+    return "failed" if found.returncode else "passed"
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    wanted = [word for word in words if not word.startswith("-")]
+    patches = sorted((ROOT / "mutants").glob("*.patch"))
+    patches = [patch for patch in patches if not wanted or patch.name[:2] in wanted]
+    bad = 0
+    if "--check" in words:
+        for patch in patches:
+            caught_by(patch)
+            applied = run("git", "apply", "--check", str(patch), cwd=ROOT)
+            if applied.returncode:
+                bad += 1
+                print(f"{patch.name}: does not apply any more\n{applied.stderr}")
+        print(f"{len(patches)} planted bugs, {bad} do not apply")
+        sys.exit(1 if bad else 0)
+    tree = fresh_copy()
+    for test in sorted({caught_by(patch) for patch in patches}):
+        verdict = tested(tree, *test)
+        if verdict != "passed":
+            sys.exit(f"without a planted bug, {' '.join(test)} {verdict}")
+    for patch in patches:
+        run("git", "checkout", "--quiet", "--force", ".", cwd=tree)
+        applied = run("git", "apply", str(patch), cwd=tree)
+        verdict = tested(tree, *caught_by(patch)) if applied.returncode == 0 else "does not apply"
+        bad += verdict != "failed"
+        says = "caught" if verdict == "failed" else f"NOT CAUGHT: {verdict}"
+        print(f"{patch.stem:<40} {says}  by {' '.join(caught_by(patch))}", flush=True)
+    run("git", "checkout", "--quiet", "--force", ".", cwd=tree)
+    print(f"{len(patches)} planted bugs, {len(patches) - bad} caught")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
