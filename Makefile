@@ -1,6 +1,6 @@
 # Foldback: what a person types here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test torture bench fmt
+.PHONY: help build demo test torture mutants bench fmt
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -17,6 +17,9 @@ test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 torture: ## the kill test with 10,000 kills, on the release binary
 	cargo build --locked --release -p foldback-cli
 	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
+
+mutants: ## plants every bug of mutants/; the test that each names must fail
+	@scripts/mutants.py
 
 bench: ## the speed of this machine, in release
 	cargo build --locked --release -p foldback-cli

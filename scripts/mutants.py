@@ -5,11 +5,13 @@ usage: mutants.py [--check] [NN…]
 
 `--check` only looks whether each patch still applies and says what catches it: quick enough for
 `make test`. Without it each patch is built and its test is run: a mutant that survives, or does not
-build, is an error. The copy has a target directory of its own, which is kept between runs.
+build, is an error. The copy is of what is committed, and has a target directory of its own, which
+is kept between runs. `CARGO` names another cargo.
 
 A patch begins with `# caught by: PACKAGE FILTER` (a filter of cargo nextest).
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target" / "mutants"
+CARGO = os.environ.get("CARGO", "cargo")
 CAUGHT_BY = re.compile(r"# caught by: (\S+) (\S+)")
 
 
@@ -47,10 +50,10 @@ def fresh_copy() -> Path:
 
 def tested(tree: Path, package: str, name: str) -> str:
     """`passed`, `failed`, or `did not build`."""
-    built = run("cargo", "build", "--locked", "-p", package, "--tests", "--bins", cwd=tree)
+    built = run(CARGO, "build", "--locked", "-p", package, "--tests", "--bins", cwd=tree)
     if built.returncode:
         return "did not build"
-    found = run("cargo", "test", "--locked", "--no-fail-fast", "-p", package, "--tests", "--", name, cwd=tree)
+    found = run(CARGO, "test", "--locked", "--no-fail-fast", "-p", package, "--tests", "--", name, cwd=tree)
     if not any(int(n) for n in re.findall(r"(\d+) (?:passed|failed)", found.stdout)):
         return "no such test"
     return "failed" if found.returncode else "passed"

@@ -22,6 +22,9 @@ headline "purity of the core"
 scripts/check-pure.sh --self-test
 scripts/check-pure.sh
 
+headline "planted bugs"
+scripts/mutants.py --check
+
 headline "lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 

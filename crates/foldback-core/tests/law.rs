@@ -190,6 +190,31 @@ fn what_a_dead_process_leaves_behind() {
 }
 
 #[test]
+fn interruptions_are_no_attempts_of_a_policy() {
+    let policy = RetryPolicy { attempts: 2, delay_ms: 1, max_delay_ms: 1, ..Default::default() };
+    let mut story = Story::asked(Effect::Read, Recovery::Operator, Some(policy));
+    for attempt in 1..=3 {
+        story.when(Stimulus::Lost { key: Key::from("a"), attempt }, vec![]).unwrap();
+    }
+    assert!(story.report(4, failed(500, None)).starts_with("AttemptFailed"), "the first that failed");
+    story.now += 1_000_000;
+    story.when(Stimulus::Begin { key: Key::from("a") }, vec![]).unwrap();
+    assert!(story.report(5, failed(500, None)).starts_with("StepFailed"), "the second, and the last");
+}
+
+#[test]
+fn a_late_report_of_an_earlier_attempt_means_nothing() {
+    let done = || Outcome::Completed { output: json!("stale"), usage: None };
+    let mut story = Story::asked(Effect::Read, Recovery::Operator, None);
+    story.when(Stimulus::Lost { key: Key::from("a"), attempt: 1 }, vec![]).unwrap();
+    for attempt in [0, 1, 3] {
+        assert_eq!(story.report(attempt, done()), "", "attempt {attempt}");
+    }
+    assert!(story.report(2, done()).starts_with("StepCompleted"));
+    assert_eq!(story.report(2, done()), "", "the same report twice");
+}
+
+#[test]
 fn an_unknown_outcome_is_settled_by_a_person() {
     for (landed, wanted, status) in [
         (Some(json!({"id": 7})), "OutcomeResolved   a  landed -> {\"id\":7}", Status::Running),
