@@ -12,9 +12,10 @@ use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, Stor
 
 use crate::Programs;
 use crate::command::{Answer, Command};
-use crate::ids::{self, EventIds};
+use crate::ids::EventIds;
 use crate::kind::Registry;
 use crate::live::Live;
+use crate::machine::Machine;
 use crate::session::{Observer, Rest};
 
 mod attempts;
@@ -84,8 +85,8 @@ pub struct Surroundings {
     pub kinds: Registry,
     /// Makes programs.
     pub programs: Arc<dyn Programs>,
-    /// Where performers run.
-    pub pool: tokio::runtime::Handle,
+    /// The clock, chance, and where attempts run.
+    pub machine: Arc<dyn Machine>,
     /// Sees what is durable, and progress as it comes.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -125,6 +126,7 @@ impl Engine {
     pub fn new(around: Surroundings, shard: u32, ownership: Ownership) -> (Engine, Sender<Message>) {
         let (to_self, inbox) = channel();
         let engine = Engine {
+            ids: EventIds::new(around.machine.seed()),
             around,
             shard,
             ownership,
@@ -141,7 +143,6 @@ impl Engine {
             taken: HashSet::new(),
             incarnations: 0,
             under_way: 0,
-            ids: EventIds::new(),
             is_winding_down: false,
             failure: None,
         };
@@ -154,24 +155,33 @@ impl Engine {
     /// The store failed, or another process owns the shard: nothing more was acknowledged.
     pub fn run(mut self) -> Result<(), StoreError> {
         loop {
-            self.fire_due();
-            self.fill_room();
-            if self.is_done() {
-                return self.failure.map_or(Ok(()), Err);
+            if let Some(ended) = self.round() {
+                return ended;
             }
             match self.inbox.recv_timeout(self.until_next_alarm()) {
-                Ok(message) => {
-                    self.handle(message);
-                    // What has come meanwhile is handled in the same round, but for so much that
-                    // alarms would starve.
-                    for message in self.inbox.try_iter().take(ROUND).collect::<Vec<_>>() {
-                        self.handle(message);
-                    }
-                }
+                Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    /// One round of the loop, which never waits: what has come is handled, what is due is done. The
+    /// loop's whole work; [`Engine::run`] adds nothing to it but the waiting between two rounds.
+    /// Says how the loop ended, once it has.
+    pub fn round(&mut self) -> Option<Result<(), StoreError>> {
+        // Not for so much at once that alarms would starve.
+        for message in self.inbox.try_iter().take(ROUND).collect::<Vec<_>>() {
+            self.handle(message);
+        }
+        self.fire_due();
+        self.fill_room();
+        self.is_done().then(|| self.failure.take().map_or(Ok(()), Err))
+    }
+
+    /// When the next alarm is due. Without one, only a message moves anything.
+    pub fn next_alarm(&self) -> Option<Micros> {
+        self.alarms.peek().map(|Reverse((due, ..))| *due).filter(|_| !self.is_winding_down)
     }
 
     fn is_done(&self) -> bool {
@@ -180,12 +190,9 @@ impl Engine {
 
     fn until_next_alarm(&self) -> Duration {
         let idle = Duration::from_millis(500);
-        match self.alarms.peek() {
-            Some(Reverse((due, ..))) if !self.is_winding_down => {
-                Duration::from_micros(u64::try_from(due - ids::now()).unwrap_or(0)).min(idle)
-            }
-            _ => idle,
-        }
+        self.next_alarm().map_or(idle, |due| {
+            Duration::from_micros(u64::try_from(due - self.around.machine.now()).unwrap_or(0)).min(idle)
+        })
     }
 
     fn handle(&mut self, message: Message) {

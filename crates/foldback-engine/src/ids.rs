@@ -6,17 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::{EventId, Micros};
 
-/// Makes UUIDv7 ids. One per loop; seeded once from the system, so that an id costs no system
-/// call.
+/// Makes UUIDv7 ids. One per loop; seeded once, so that an id costs no system call.
 pub struct EventIds {
     dice: u64,
 }
 
 impl EventIds {
-    /// A source with a seed of its own.
-    pub fn new() -> EventIds {
-        let seed = uuid::Uuid::now_v7().as_u128();
-        EventIds { dice: (seed as u64) ^ ((seed >> 64) as u64) | 1 }
+    /// A source with this seed.
+    pub fn new(seed: u64) -> EventIds {
+        EventIds { dice: seed | 1 }
     }
 
     /// The next id, of this moment.
@@ -35,6 +33,12 @@ impl EventIds {
         self.dice ^= self.dice >> 27;
         self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
+}
+
+/// Chance, from the system.
+pub fn seed() -> u64 {
+    let chance = uuid::Uuid::now_v7().as_u128();
+    (chance as u64) ^ ((chance >> 64) as u64)
 }
 
 /// The clock, in microseconds since 1970. Within a process it never goes back: what was due once

@@ -12,6 +12,7 @@ pub mod command;
 pub mod engine;
 pub mod kind;
 pub mod load;
+pub mod machine;
 pub mod session;
 
 mod ids;
@@ -21,6 +22,7 @@ mod perform;
 pub use command::{Answer, Command, Refusal, Start};
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
 pub use load::{LoadError, events_of, hydrate, state_at};
+pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
 
 use std::sync::Arc;

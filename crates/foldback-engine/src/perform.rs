@@ -8,16 +8,11 @@ use foldback_core::step::error_type;
 use foldback_core::{Effect, Failure, Key, Outcome};
 
 use crate::engine::Message;
-use crate::kind::{Call, StepKind};
+use crate::machine::Attempt;
 
 /// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
-pub fn perform(
-    pool: &tokio::runtime::Handle,
-    kind: Option<Arc<dyn StepKind>>,
-    call: Call,
-    kind_name: &str,
-    to: Sender<Message>,
-) {
+pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Message>) {
+    let Attempt { kind, kind_name, call } = attempt;
     let mut report = Reporting {
         to: Some(to),
         workflow_id: call.workflow_id.clone(),

@@ -21,6 +21,7 @@ use crate::engine::{Engine, Message, ReplyTo, Surroundings, from_inbox};
 use crate::ids;
 use crate::kind::Registry;
 use crate::load;
+use crate::machine::ThisMachine;
 
 /// How often a client looks at the log and the lock, and an owner at its inbox.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -143,7 +144,7 @@ impl Session {
             store: self.store.clone(),
             kinds: self.kinds.clone(),
             programs: self.programs.clone(),
-            pool: self.pool.clone(),
+            machine: Arc::new(ThisMachine::new(self.pool.clone())),
             observer: self.observer.clone(),
         };
         let epoch = ownership.epoch;

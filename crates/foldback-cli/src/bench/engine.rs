@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::{Effect, Fact, Outcome, Program};
 use foldback::engine::engine::{Engine, Message, ReplyTo, Surroundings};
-use foldback::engine::{Call, Command, Performing, Registry, StepKind};
+use foldback::engine::{Call, Command, Performing, Registry, StepKind, ThisMachine};
 use foldback::programs::{Definitions, start_code};
 use foldback::store::{Store, raw};
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
         store,
         kinds: Registry::default().with("noop", Noop(AtomicU64::new(1))),
         programs: Arc::new(Definitions::default().with_code("bench", "1", Code::new(sequence))),
-        pool: runtime.handle().clone(),
+        machine: Arc::new(ThisMachine::new(runtime.handle().clone())),
         observer: None,
     };
     let (hand_over, take) = channel();

@@ -8,10 +8,9 @@ use foldback_core::{Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, 
 use foldback_store::Commit;
 
 use super::Engine;
-use crate::ids;
 use crate::kind::Call;
 use crate::live::Dispatch;
-use crate::perform::perform;
+use crate::machine::Attempt;
 use crate::session::Rest;
 
 impl Engine {
@@ -53,7 +52,8 @@ impl Engine {
             key,
         };
         let kind = self.around.kinds.get(&step.kind).cloned();
-        perform(&self.around.pool, kind, call, &step.kind, self.to_self.clone());
+        let attempt = Attempt { kind, kind_name: step.kind.clone(), call };
+        self.around.machine.start(attempt, self.to_self.clone());
     }
 
     pub(super) fn landed(&mut self, id: &Arc<str>, key: &Key, attempt: u32) {
@@ -71,7 +71,7 @@ impl Engine {
         if self.is_winding_down || self.alarms.is_empty() {
             return;
         }
-        let now = ids::now();
+        let now = self.around.machine.now();
         while let Some(Reverse((due, ..))) = self.alarms.peek() {
             if *due > now {
                 return;
@@ -143,7 +143,7 @@ impl Engine {
             return;
         };
         let status = live.state.status();
-        let now = ids::now();
+        let now = self.around.machine.now();
         let is_owed = |owed: &Owed| match owed {
             // That a write of an ended workflow has no known outcome must be said.
             Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) => true,

@@ -9,7 +9,6 @@ use foldback_store::{Appended, Commit, CommitError, StoreError};
 
 use super::{Engine, Message, ReplyTo};
 use crate::command::{Accepted, Answer, Refusal};
-use crate::ids;
 
 impl Engine {
     /// Says a word that nobody is owed an answer for. One that may not stand (a doubled alarm, a
@@ -33,7 +32,7 @@ impl Engine {
         let Some(live) = self.live.get_mut(id) else {
             return Ok(());
         };
-        let timing = Timing { now: ids::now(), actor: Arc::from(actor), room };
+        let timing = Timing { now: self.around.machine.now(), actor: Arc::from(actor), room };
         let source = &mut self.ids;
         let now = timing.now;
         let mut next_id = || source.next(now);

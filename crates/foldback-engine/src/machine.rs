@@ -1,0 +1,61 @@
+//! The machine an engine runs on, as far as it can be another one: its clock, its chance, and where
+//! attempts run. The loop asks for all three here and nowhere else, so that a simulation can drive
+//! the engine itself through time, crashes and late reports.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use foldback_core::Micros;
+
+use crate::engine::Message;
+use crate::ids;
+use crate::kind::{Call, StepKind};
+use crate::perform::perform;
+
+/// What an engine runs on.
+pub trait Machine: Send + Sync {
+    /// The clock, in microseconds since 1970. For one engine it never goes back.
+    fn now(&self) -> Micros;
+
+    /// Chance, for the ids of events. Asked once by each engine.
+    fn seed(&self) -> u64;
+
+    /// Starts an attempt and returns at once. What becomes of it is sent to `report_to`.
+    fn start(&self, attempt: Attempt, report_to: Sender<Message>);
+}
+
+/// An attempt that is to start now: the log allows it.
+pub struct Attempt {
+    /// What performs it; `None` when nothing of this name is registered.
+    pub kind: Option<Arc<dyn StepKind>>,
+    /// The name of the step kind.
+    pub kind_name: Arc<str>,
+    /// What is to be performed.
+    pub call: Call,
+}
+
+/// The machine this process runs on.
+pub struct ThisMachine {
+    pool: tokio::runtime::Handle,
+}
+
+impl ThisMachine {
+    /// This machine, with the pool on which attempts run.
+    pub fn new(pool: tokio::runtime::Handle) -> ThisMachine {
+        ThisMachine { pool }
+    }
+}
+
+impl Machine for ThisMachine {
+    fn now(&self) -> Micros {
+        ids::now()
+    }
+
+    fn seed(&self) -> u64 {
+        ids::seed()
+    }
+
+    fn start(&self, attempt: Attempt, report_to: Sender<Message>) {
+        perform(&self.pool, attempt, report_to);
+    }
+}
