@@ -112,6 +112,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Take away whole workflows that ended long ago; each leaves one signed-off row
     Prune(PruneArgs),
+    /// Take a value out of the store and leave a tombstone; the chain still verifies
+    Erase(EraseArgs),
     /// Measure this machine on a file of its own
     Bench(BenchArgs),
 }
@@ -266,6 +268,23 @@ pub struct PruneArgs {
     #[arg(long, value_name = "TIME")]
     pub ended_before: String,
     /// Say what would be pruned, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `erase`
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Whose value: KEY, KEY:input, KEY:output or KEY:request; :input and :output are the workflow's own
+    #[arg(value_name = "KEY[:SIDE]")]
+    pub target: String,
+    /// Why, for the tombstone
+    #[arg(long, value_name = "REASON", default_value = "")]
+    pub reason: String,
+    /// Say what would be erased and what would remain, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
 }

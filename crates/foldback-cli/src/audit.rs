@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldback::core::value::StoredRef;
 use foldback::core::{Hash, Slot, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::store::chain::verify_chain;
@@ -58,7 +59,7 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
         below.into_iter().map(|problem| Problem { workflow_id: None, version: None, problem }).collect();
     let is_damaged = !problems.is_empty();
     let mut events = 0u64;
-    let mut known = HashSet::new();
+    let mut known = Known::default();
     for row in &rows {
         let mut audit = Audit::of(store, row, &mut known);
         match audit.run() {
@@ -71,15 +72,20 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
     }
     let mut out = Out::new();
     if cli.json {
-        out.json(&json!({"workflows": rows.len(), "events": events, "problems": problems}))?;
+        let (workflows, erased) = (rows.len(), known.erased);
+        out.json(&json!({"workflows": workflows, "events": events, "erased": erased, "problems": problems}))?;
     } else {
-        print(&mut out, rows.len(), events, &problems)?;
+        let mut summary = format!("{} workflows, {events} events", rows.len());
+        if known.erased > 0 {
+            summary += &format!(", {} values erased", known.erased);
+        }
+        print(&mut out, &summary, &problems)?;
     }
     out.flush()?;
     Ok(if problems.is_empty() { Exit::Done } else { Exit::No })
 }
 
-fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> Result<(), Error> {
+fn print(out: &mut Out, summary: &str, problems: &[Problem]) -> Result<(), Error> {
     for problem in problems {
         let place = match (&problem.workflow_id, problem.version) {
             (Some(id), Some(version)) => format!("{id}@{version}"),
@@ -88,7 +94,6 @@ fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> 
         };
         out.line(Line::new().ink(Ink::Red, "✗ ").ink(Ink::Bold, place).plain("  ").plain(&problem.problem))?;
     }
-    let summary = format!("{workflows} workflows, {events} events");
     match problems.len() {
         0 => out.line(Line::new().ink(Ink::Green, "✓ ").plain(format!("{summary}, nothing is broken"))),
         1 => out.line(Line::new().dim(format!("{summary}, 1 problem"))),
@@ -96,11 +101,19 @@ fn print(out: &mut Out, workflows: usize, events: u64, problems: &[Problem]) -> 
     }
 }
 
+/// Payloads that were looked at already: workflows share them.
+#[derive(Default)]
+struct Known {
+    /// Found whole, or erased.
+    found: HashSet<Hash>,
+    /// How many of them were erased.
+    erased: u64,
+}
+
 struct Audit<'a> {
     store: &'a dyn Store,
     row: &'a WorkflowRow,
-    /// Payloads that were found whole already: a family of forks shares them.
-    known: &'a mut HashSet<Hash>,
+    known: &'a mut Known,
     problems: Vec<Problem>,
     state: WorkflowState,
     /// Whether the fold still means something.
@@ -113,7 +126,7 @@ struct Audit<'a> {
 }
 
 impl<'a> Audit<'a> {
-    fn of(store: &'a dyn Store, row: &'a WorkflowRow, known: &'a mut HashSet<Hash>) -> Audit<'a> {
+    fn of(store: &'a dyn Store, row: &'a WorkflowRow, known: &'a mut Known) -> Audit<'a> {
         Audit {
             store,
             row,
@@ -205,10 +218,11 @@ impl<'a> Audit<'a> {
         let Slot::Stored(stored) = slot else {
             return Ok(());
         };
-        if self.known.contains(&stored.hash) {
+        if self.known.found.contains(&stored.hash) {
             return Ok(());
         }
         match self.store.payload(self.row.shard, &stored.hash)? {
+            None if self.is_erased(version, stored)? => {}
             None => self.problem(Some(version), format!("payload {} is missing", stored.hash)),
             Some(payload) if Hash::of_bytes(&payload.bytes) != stored.hash => {
                 self.problem(
@@ -223,10 +237,25 @@ impl<'a> Audit<'a> {
                 );
             }
             Some(_) => {
-                self.known.insert(stored.hash);
+                self.known.found.insert(stored.hash);
             }
         }
         Ok(())
+    }
+
+    /// Whether a tombstone stands in a payload's place.
+    fn is_erased(&mut self, version: Version, stored: &StoredRef) -> Result<bool, Error> {
+        let Some(tombstone) = self.store.tombstone(self.row.shard, &stored.hash)? else {
+            return Ok(false);
+        };
+        if tombstone.bytes != stored.bytes {
+            let problem =
+                format!("the tombstone of payload {} has another length than its event says", stored.hash);
+            self.problem(Some(version), problem);
+        }
+        self.known.erased += 1;
+        self.known.found.insert(stored.hash);
+        Ok(true)
     }
 
     /// A snapshot says what the fold says, or it is broken. One of another shape is not used.

@@ -10,7 +10,7 @@ use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::End;
 use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, WorkflowState, limits};
-use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_at};
+use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen};
 use foldback::ows::Loaded;
 use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
@@ -237,7 +237,7 @@ fn finish(cli: &Cli, store: &dyn Store, ends: Vec<Result<Rest, Refusal>>) -> Res
                 continue;
             }
         };
-        let state = state_at(store, &rest.workflow_id, None);
+        let state = state_seen(store, &rest.workflow_id, None);
         let state = state
             .map_err(|e| Error::no(format!("`{}`: {e}", rest.workflow_id), "`foldback audit` says more"))?;
         let Some(state) = state else {

@@ -32,7 +32,7 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
         Some(text) => last_version(cli, store, &args.id, text)?,
     };
     let mut out = Out::new();
-    let mut values = Values::of(store, &row);
+    let mut values = Values::of(cli, store, &row);
     let mut printing = Printing { out: &mut out, is_json: cli.json, is_ended: false };
     let mut seen = store.change_counter()?;
     let mut last = reading::pages(store, &args.id, 0, &mut |page| printing.page(page, to, &mut values))?;
@@ -171,7 +171,7 @@ pub fn replay(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let log = reading::read(cli, &*store, &args.id)?;
     let shown = log.up_to(cli, args.to.as_deref())?;
-    let mut values = Values::of(&*store, &log.row);
+    let mut values = Values::of(cli, &*store, &log.row);
     let mut out = Out::new();
     let mut state = WorkflowState::empty(&args.id);
     for event in shown {

@@ -9,6 +9,7 @@ mod check;
 mod definition;
 mod doctor;
 mod drive;
+mod erase;
 mod error;
 mod events;
 mod exchange;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Export(args) => exchange::export(cli, args),
         Command::Import(args) => exchange::import(cli, args),
         Command::Prune(args) => prune::prune(cli, args),
+        Command::Erase(args) => erase::erase(cli, args),
         Command::Bench(args) => bench::bench(cli, args),
     }
 }

@@ -28,7 +28,7 @@ pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
     // Planned under the lock: what is planned is what happens.
     let owned = match args.dry_run {
         true => None,
-        false => Some(own(&*store)?),
+        false => Some(own(&*store, "prune")?),
     };
     let plan = plan(&*store, before)?;
     let swept = match &owned {
@@ -39,19 +39,23 @@ pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn own(store: &dyn Store) -> Result<Ownership, Error> {
+/// The shard, for a command that takes something away.
+///
+/// # Errors
+/// Another process owns it; the store fails.
+pub fn own(store: &dyn Store, command: &str) -> Result<Ownership, Error> {
     let taken = || {
         Error::input(
-            "another process owns the store, and may need what would be pruned",
-            "prune when it is done; --dry-run needs no ownership",
+            "another process owns the store, and may need what would be taken away",
+            format!("{command} when it is done; --dry-run needs no ownership"),
         )
     };
-    store.acquire(0, "prune")?.ok_or_else(taken)
+    store.acquire(0, command)?.ok_or_else(taken)
 }
 
 /// Each workflow is one transaction: what was pruned before an error stays pruned and signed off.
 fn carry_out(store: &dyn Store, owned: &Ownership, plan: &Plan, before: Micros) -> Result<Swept, Error> {
-    let at = i64::try_from(now()).unwrap_or(i64::MAX);
+    let at = now();
     for (row, _) in &plan.prunable {
         let workflow_id = row.workflow_id.clone();
         let actor = actor().to_string();
@@ -61,9 +65,10 @@ fn carry_out(store: &dyn Store, owned: &Ownership, plan: &Plan, before: Micros) 
     store.sweep(0, owned.epoch).map_err(|why| refused("the sweep", why))
 }
 
-fn now() -> u128 {
+/// The clock.
+pub fn now() -> Micros {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_micros()
+    i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
 }
 
 fn refused(what: &str, why: NotForgotten) -> Error {

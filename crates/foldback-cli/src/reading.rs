@@ -10,7 +10,7 @@ use foldback::core::report::nearest;
 use foldback::core::{Event, Hash, Slot, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::store::chain::verify_chain;
-use foldback::store::{Filter, Recorded, Store, WorkflowRow};
+use foldback::store::{Filter, Recorded, Store, Tombstone, WorkflowRow};
 use serde_json::Value;
 
 use crate::args::{Cli, quoted};
@@ -167,10 +167,18 @@ pub fn pages(
     }
 }
 
-/// Brings values that lie beside the log.
+/// What a person is shown where a value was erased.
+pub fn erased(tombstone: &Tombstone) -> String {
+    let at = crate::moment::with_seconds(tombstone.at);
+    let reason = &tombstone.reason;
+    if reason.is_empty() { format!("[erased {at}]") } else { format!("[erased {at}: {reason}]") }
+}
+
+/// Brings values that lie beside the log. What was erased reads as a marker, what is missing is none.
 pub struct Values<'a> {
     store: &'a dyn Store,
     shard: u32,
+    is_json: bool,
     kept: HashMap<Hash, Arc<Value>>,
     kept_bytes: u64,
     missing: BTreeSet<Hash>,
@@ -178,8 +186,9 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// For a workflow of this row.
-    pub fn of(store: &'a dyn Store, row: &WorkflowRow) -> Values<'a> {
-        Values { store, shard: row.shard, kept: HashMap::new(), kept_bytes: 0, missing: BTreeSet::new() }
+    pub fn of(cli: &Cli, store: &'a dyn Store, row: &WorkflowRow) -> Values<'a> {
+        let (shard, is_json) = (row.shard, cli.json);
+        Values { store, shard, is_json, kept: HashMap::new(), kept_bytes: 0, missing: BTreeSet::new() }
     }
 
     /// Fills every slot of these events.
@@ -226,12 +235,7 @@ impl<'a> Values<'a> {
             stored.value = Some(value.clone());
             return Ok(());
         }
-        let payload = self.store.payload(self.shard, &stored.hash)?;
-        let value = payload.filter(|p| Hash::of_bytes(&p.bytes) == stored.hash).map(|p| {
-            serde_json::from_slice(&p.bytes)
-                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&p.bytes).into()))
-        });
-        let Some(value) = value.map(Arc::new) else {
+        let Some(value) = self.bring(&stored.hash)?.map(Arc::new) else {
             self.missing.insert(stored.hash);
             return Ok(());
         };
@@ -243,6 +247,21 @@ impl<'a> Values<'a> {
         self.kept.insert(stored.hash, value.clone());
         stored.value = Some(value);
         Ok(())
+    }
+
+    fn bring(&self, hash: &Hash) -> Result<Option<Value>, Error> {
+        let Some(payload) = self.store.payload(self.shard, hash)? else {
+            let tombstone = self.store.tombstone(self.shard, hash)?;
+            return Ok(tombstone.map(|tombstone| match self.is_json {
+                true => load::marker(&tombstone),
+                false => Value::String(erased(&tombstone)),
+            }));
+        };
+        let read = || {
+            serde_json::from_slice(&payload.bytes)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&payload.bytes).into()))
+        };
+        Ok((Hash::of_bytes(&payload.bytes) == *hash).then(read))
     }
 
     /// Says on stderr which values were missing.

@@ -30,7 +30,7 @@ pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let shown = log.up_to(cli, args.at.as_deref())?;
     let trouble = log.trouble(cli, shown);
     let end = shown.len();
-    let mut values = Values::of(&*store, &log.row);
+    let mut values = Values::of(cli, &*store, &log.row);
     for event in &mut log.events[..end] {
         // A tree shows why something was decided; what steps got and gave is another question.
         if matches!(event.fact, Fact::DecisionMade(_)) {

@@ -28,7 +28,7 @@ pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let log = reading::read(cli, &*store, &args.id)?;
     let shown = log.up_to(cli, args.at.as_deref())?;
-    let mut values = Values::of(&*store, &log.row);
+    let mut values = Values::of(cli, &*store, &log.row);
     let mut view = view_of(&log, shown, &mut values)?;
     let trouble = log.trouble(cli, shown);
     if trouble.is_some() {
@@ -177,7 +177,7 @@ pub fn steps(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let shown = log.up_to(cli, args.at.as_deref())?;
     let trouble = log.trouble(cli, shown);
     let end = shown.len();
-    let mut values = Values::of(&*store, &log.row);
+    let mut values = Values::of(cli, &*store, &log.row);
     values.fill_all(&mut log.events[..end])?;
     values.told(cli);
     let reports = steps_of(&log.events[..end]);
@@ -242,7 +242,7 @@ pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let mut log = reading::read(cli, &*store, &args.id)?;
     let trouble = log.trouble(cli, &log.events);
-    let mut values = Values::of(&*store, &log.row);
+    let mut values = Values::of(cli, &*store, &log.row);
     for event in &mut log.events {
         if matches!(event.fact, foldback::core::Fact::DecisionMade(_)) {
             values.fill_event(event)?;

@@ -128,6 +128,7 @@ pub fn advance(
         if holds_too_deep(&fact) {
             return Err(refused(format!("a value nests deeper than {} levels", limits::VALUE_DEPTH_MAX)));
         }
+        let fact = erasable(run, fact);
         write(state, &mut batch, fact, None, now, &timing.actor, ids);
     }
     if !state.is_started() {
@@ -154,6 +155,7 @@ pub fn advance(
                 Ok(()) => fact,
                 Err(reason) => broke_the_law(&fact, &reason),
             };
+            let fact = erasable(run, fact);
             write(state, &mut batch, fact, state.stimulus, now, &engine, ids);
             if state.end.is_some() {
                 break;
@@ -174,6 +176,14 @@ fn turn_of(run: &mut dyn Run, state: &WorkflowState) -> Turn {
             asked: format!("it panicked: {text}"),
         })
     })
+}
+
+/// What its definition lets a person erase is kept where it can be erased.
+fn erasable(run: &dyn Run, mut fact: Fact) -> Fact {
+    if run.is_erasable(fact.key().unwrap_or(&Key::root())) {
+        fact.set_apart();
+    }
+    fact
 }
 
 fn broke_the_law(fact: &Fact, reason: &str) -> Fact {

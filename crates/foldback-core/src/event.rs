@@ -449,6 +449,17 @@ impl Fact {
         }
     }
 
+    /// Puts every value beside the log, where it can be erased.
+    pub fn set_apart(&mut self) {
+        if let Fact::StepAsked(asked) = self {
+            asked.request = Request::whole(asked.request.to_json());
+            return;
+        }
+        for slot in self.slots_mut() {
+            *slot = Slot::apart(slot.get());
+        }
+    }
+
     /// The version of the fact's shape as it is written today.
     pub fn schema_version(&self) -> u32 {
         1

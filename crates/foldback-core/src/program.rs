@@ -22,6 +22,12 @@ pub trait Run {
     /// What the program wants next, given this state. Called again after its asks were recorded,
     /// until it waits, ends or diverges; so it may ask for one thing at a time or for many.
     fn turn(&mut self, state: &WorkflowState) -> Turn;
+
+    /// Whether the values of facts at this key may be erased one day, so that they are kept beside
+    /// the log however short they are. The same at every version.
+    fn is_erasable(&self, _key: &Key) -> bool {
+        false
+    }
 }
 
 /// The answer of a turn.

@@ -76,6 +76,26 @@ impl Slot {
         })
     }
 
+    /// The slot of a value that may be erased: beside the log however short it is, since only what lies
+    /// there can be taken out again. What holds nothing (`null`, nothing in a text, a list or an
+    /// object) stays inline.
+    pub fn apart(value: Arc<Value>) -> Slot {
+        let holds_nothing = match &*value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            Value::Bool(_) | Value::Number(_) => false,
+        };
+        if holds_nothing { Slot::Inline(value) } else { Slot::beside(value) }
+    }
+
+    fn beside(value: Arc<Value>) -> Slot {
+        let bytes = serde_json::to_vec(&*value).expect("a JSON value has a text");
+        let (hash, bytes) = (Hash::of_bytes(&bytes), bytes.len() as u64);
+        Slot::Stored(StoredRef { hash, bytes, media_type: None, value: Some(value) })
+    }
+
     /// The slot of `null`.
     pub fn null() -> Slot {
         Slot::Inline(Arc::new(Value::Null))
@@ -175,6 +195,10 @@ impl Request {
         let Value::Object(map) = value else {
             return Request { parts: BTreeMap::from([("value".into(), Part::One(Slot::of(value)))]) };
         };
+        if map.len() == 1 && map.contains_key("") {
+            // In parts it would read as a whole one.
+            return Request::whole(Value::Object(map));
+        }
         let part = |(name, value): (String, Value)| match value {
             Value::Array(items) if lists.contains(&name.as_str()) => {
                 (name, Part::Many(items.into_iter().map(|v| Slot::bounded(Arc::new(v), 64)).collect()))
@@ -184,8 +208,25 @@ impl Request {
         Request { parts: map.into_iter().map(part).collect() }
     }
 
+    /// A request that may be erased: one value beside the log, under the empty name. In parts, its
+    /// small ones (`"GET"`) would be shared with every other such request, and erased with them.
+    pub fn whole(value: Value) -> Request {
+        Request { parts: BTreeMap::from([(String::new(), Part::One(Slot::apart(Arc::new(value))))]) }
+    }
+
+    /// The slot of a [`Request::whole`].
+    fn whole_slot(&self) -> Option<&Slot> {
+        match self.parts.first_key_value() {
+            Some((name, Part::One(slot))) if name.is_empty() && self.parts.len() == 1 => Some(slot),
+            _ => None,
+        }
+    }
+
     /// The request as one JSON object. Parts that are not at hand read `null`.
     pub fn to_json(&self) -> Value {
+        if let Some(slot) = self.whole_slot() {
+            return (*slot.get()).clone();
+        }
         let value = |part: &Part| match part {
             Part::One(slot) => (*slot.get()).clone(),
             Part::Many(slots) => Value::Array(slots.iter().map(|s| (*s.get()).clone()).collect()),
@@ -333,6 +374,36 @@ mod tests {
         assert_eq!(back, slot, "a slot without its value at hand is the same slot");
         assert_eq!(back.value(), None);
         assert_eq!(*slot.get(), value);
+    }
+
+    #[test]
+    fn a_request_that_may_be_erased_is_one_value_and_reads_the_same() {
+        let requests = [json!({"method": "GET", "a": [1]}), json!({"": 1}), json!({"": {"": []}}), json!(7)];
+        for request in requests {
+            let whole = Request::whole(request.clone());
+            assert_eq!(whole.slots().filter_map(Slot::payload).count(), 1, "{request}");
+            assert_eq!(whole.to_json(), request);
+        }
+        let odd = json!({"": [1, 2]});
+        assert_eq!(Request::from_json(odd.clone(), &[]).to_json(), odd);
+    }
+
+    #[test]
+    fn what_may_be_erased_lies_beside_the_log_unless_it_holds_nothing() {
+        for (value, lies_beside) in [
+            (json!(null), false),
+            (json!(""), false),
+            (json!([]), false),
+            (json!({}), false),
+            (json!(false), true),
+            (json!(0), true),
+            (json!("x"), true),
+            (json!([null]), true),
+        ] {
+            let slot = Slot::apart(Arc::new(value.clone()));
+            assert_eq!(matches!(slot, Slot::Stored(_)), lies_beside, "{value}");
+            assert_eq!(*slot.get(), value);
+        }
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub struct Refusal {
     pub message: String,
     /// What to do next.
     pub hint: String,
-    /// Whether the log of the workflow is what is wrong, not the command: it is quarantined.
+    /// Whether the log of the workflow is what is wrong, not the command: it is quarantined, or needs
+    /// a value that was erased.
     #[serde(default)]
     pub is_quarantined: bool,
 }

@@ -21,7 +21,7 @@ mod perform;
 
 pub use command::{Answer, Command, Refusal, Start};
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
-pub use load::{LoadError, events_of, hydrate, state_at};
+pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
 pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
 

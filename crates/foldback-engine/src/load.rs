@@ -5,12 +5,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
 use foldback_core::{Event, Fact, Hash, Version, WorkflowState};
 use foldback_store::chain::verify_chain;
-use foldback_store::{Recorded, Store, StoreError};
-use serde_json::Value;
+use foldback_store::{Recorded, Store, StoreError, Tombstone};
+use serde_json::{Value, json};
 
 /// Events fetched at a time.
 const PAGE: usize = 4_096;
@@ -27,6 +28,13 @@ pub enum LoadError {
         /// How.
         reason: String,
     },
+    /// A value without which the workflow cannot go on was erased.
+    Erased {
+        /// Where the state needs it, in words.
+        place: String,
+        /// What stands in its place.
+        tombstone: Box<Tombstone>,
+    },
 }
 
 impl fmt::Display for LoadError {
@@ -34,6 +42,10 @@ impl fmt::Display for LoadError {
         match self {
             LoadError::Store(error) => error.fmt(f),
             LoadError::Quarantined { version, reason } => write!(f, "version {version}: {reason}"),
+            LoadError::Erased { place, tombstone } => {
+                write!(f, "{place} was erased {} by {}", iso(tombstone.at), tombstone.actor)?;
+                if tombstone.reason.is_empty() { Ok(()) } else { write!(f, ": {}", tombstone.reason) }
+            }
         }
     }
 }
@@ -65,7 +77,14 @@ pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
     })
 }
 
-/// The events of a workflow above a version, their values at hand.
+/// What a reader is shown where a value was erased.
+pub fn marker(tombstone: &Tombstone) -> Value {
+    let Tombstone { at, actor, reason, bytes, .. } = tombstone;
+    json!({"erased": {"at": iso(*at), "by": actor, "reason": reason, "bytes": bytes}})
+}
+
+/// The events of a workflow above a version, their values at hand. Where one was erased, its
+/// [`marker`] stands: these events are for reading.
 ///
 /// # Errors
 /// As [`decode`], and when the store fails.
@@ -74,7 +93,9 @@ pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result
     let previous = hash_at(store, workflow_id, after)?;
     each(store, workflow_id, after, previous, &mut |mut event| {
         for slot in event.fact.slots_mut() {
-            fill(store, slot)?;
+            if let Some(tombstone) = fill(store, slot)? {
+                show_erased(slot, &tombstone);
+            }
         }
         events.push(event);
         Ok(true)
@@ -121,8 +142,43 @@ fn each(
 /// there are no events.
 ///
 /// # Errors
-/// When the log breaks the law, or the store fails.
+/// When the log breaks the law, a value was erased, or the store fails.
 pub fn state_at(
+    store: &dyn Store,
+    workflow_id: &str,
+    at: Option<Version>,
+) -> Result<Option<WorkflowState>, LoadError> {
+    let mut folded = fold(store, workflow_id, at)?;
+    if let Some(state) = &mut folded {
+        hydrate(store, state)?;
+    }
+    Ok(folded)
+}
+
+/// As [`state_at`], for reading alone: where a value was erased, its [`marker`] stands. No program
+/// may see this state.
+///
+/// # Errors
+/// When the log breaks the law, or the store fails.
+pub fn state_seen(
+    store: &dyn Store,
+    workflow_id: &str,
+    at: Option<Version>,
+) -> Result<Option<WorkflowState>, LoadError> {
+    let mut folded = fold(store, workflow_id, at)?;
+    if let Some(state) = &mut folded {
+        each_slot(state, &mut |slot| {
+            if let Some(tombstone) = fill(store, slot)? {
+                show_erased(slot, &tombstone);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(folded)
+}
+
+/// The state at a version, values not at hand.
+fn fold(
     store: &dyn Store,
     workflow_id: &str,
     at: Option<Version>,
@@ -142,11 +198,7 @@ pub fn state_at(
         state.apply(&event);
         Ok(true)
     })?;
-    if state.version == 0 {
-        return Ok(None);
-    }
-    hydrate(store, &mut state)?;
-    Ok(Some(state))
+    Ok(Some(state).filter(|state| state.version > 0))
 }
 
 /// A snapshot is used only when all of it matches: the state's shape, its fingerprint, and the
@@ -174,23 +226,68 @@ fn from_snapshot(
 /// Brings the values that a state refers to.
 ///
 /// # Errors
-/// When the store fails, or a payload is not what its hash says.
+/// When the store fails, a value was erased, or a payload is not what its hash says.
 pub fn hydrate(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadError> {
+    let mut erased = None;
+    each_slot(state, &mut |slot| {
+        if let (Some(tombstone), None) = (fill(store, slot)?, &erased) {
+            erased = Some(tombstone);
+        }
+        Ok(())
+    })?;
+    match erased {
+        None => Ok(()),
+        Some(tombstone) => {
+            let place = place_of(state, &tombstone.hash);
+            Err(LoadError::Erased { place, tombstone: Box::new(tombstone) })
+        }
+    }
+}
+
+fn each_slot(
+    state: &mut WorkflowState,
+    take: &mut dyn FnMut(&mut Slot) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
     let mut failed = None;
     state.visit_slots(&mut |slot| {
-        if let Err(error) = fill(store, slot) {
-            failed.get_or_insert(error);
+        if failed.is_none() {
+            failed = take(slot).err();
         }
     });
     failed.map_or(Ok(()), Err)
 }
 
-fn fill(store: &dyn Store, slot: &mut Slot) -> Result<(), LoadError> {
+/// Where a state refers to a value, in words.
+fn place_of(state: &WorkflowState, hash: &Hash) -> String {
+    let is_it = |slot: &Slot| matches!(slot, Slot::Stored(stored) if stored.hash == *hash);
+    if is_it(&state.input) {
+        return "its input".to_owned();
+    }
+    for (key, entry) in &state.entries {
+        // What an entry holds stands in its own JSON by its address.
+        if serde_json::to_string(entry).is_ok_and(|text| text.contains(&hash.to_hex())) {
+            return format!("a value of `{key}`");
+        }
+    }
+    match is_it(&state.context) {
+        true => "its `$context`".to_owned(),
+        false => "a value that goes on to the next task".to_owned(),
+    }
+}
+
+fn show_erased(slot: &mut Slot, tombstone: &Tombstone) {
+    if let Slot::Stored(stored) = slot {
+        stored.value = Some(Arc::new(marker(tombstone)));
+    }
+}
+
+/// Brings a slot's value; what stands in its place where it was erased.
+fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
     let Slot::Stored(stored) = slot else {
-        return Ok(());
+        return Ok(None);
     };
     if stored.value.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let broken = |what: &str| {
         LoadError::Store(StoreError {
@@ -199,11 +296,14 @@ fn fill(store: &dyn Store, slot: &mut Slot) -> Result<(), LoadError> {
             is_input: false,
         })
     };
-    let payload = store.payload(0, &stored.hash)?.ok_or_else(|| broken("is missing"))?;
+    let Some(payload) = store.payload(0, &stored.hash)? else {
+        let tombstone = store.tombstone(0, &stored.hash)?;
+        return tombstone.map(Some).ok_or_else(|| broken("is missing"));
+    };
     if Hash::of_bytes(&payload.bytes) != stored.hash {
         return Err(broken("is damaged: its bytes have another hash"));
     }
     let value: Value = serde_json::from_slice(&payload.bytes).map_err(|_| broken("is no JSON"))?;
     stored.value = Some(Arc::new(value));
-    Ok(())
+    Ok(None)
 }

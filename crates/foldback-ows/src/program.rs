@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Effect, Failure, Program, Recovery, RetryPolicy, Run, TaskKind, WorkflowState};
+use foldback_core::{Effect, Failure, Key, Program, Recovery, RetryPolicy, Run, TaskKind, WorkflowState};
 use serde_json::Value;
 
 use crate::jq::Filter;
@@ -35,6 +35,23 @@ pub(crate) struct Definition {
     pub output: Option<Template>,
     /// `{document: …}`, as `$workflow.definition` gives it.
     pub document: Value,
+    /// Whether every value of the workflow may be erased one day.
+    pub is_erasable: bool,
+}
+
+impl Definition {
+    /// Whether the values of facts at this key may be erased: the document, the task or one around
+    /// it says so.
+    pub fn is_erasable(&self, key: &Key) -> bool {
+        let mut list = Some(&self.tasks);
+        self.is_erasable
+            || key.as_str().split('/').any(|segment| {
+                let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
+                let task = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
+                list = task.and_then(|task| task.inside(segment.ends_with("!catch")));
+                task.is_some_and(|task| task.is_erasable)
+            })
+    }
 }
 
 /// Tasks that run one after the other.
@@ -58,6 +75,8 @@ pub(crate) struct Task {
     pub output: Option<Template>,
     pub export: Option<Template>,
     pub then: Flow,
+    /// Whether what it gets and gives may be erased one day; all inside it too.
+    pub is_erasable: bool,
     pub body: Body,
 }
 
@@ -65,6 +84,17 @@ impl Task {
     /// Whether its output or the context is computed after its work is done.
     pub fn shapes_output(&self) -> bool {
         self.output.is_some() || self.export.is_some()
+    }
+
+    /// The tasks inside it, or inside its handler.
+    fn inside(&self, is_handler: bool) -> Option<&TaskList> {
+        match &self.body {
+            Body::Do(list) | Body::Fork(list) => Some(list),
+            Body::For(task) => Some(&task.body),
+            Body::Try(block) if is_handler => block.handler.as_ref(),
+            Body::Try(block) => Some(&block.body),
+            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => None,
+        }
     }
 
     /// The kind under which its end is recorded.

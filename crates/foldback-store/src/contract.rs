@@ -16,7 +16,7 @@ use foldback_core::value::Payload;
 use foldback_core::{EventId, Hash, Micros, Version};
 use serde_json::Value;
 
-use crate::forgetting::Forget;
+use crate::forgetting::{Forget, Tombstone};
 
 /// What the caller expects of a workflow's log before an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +151,9 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Values that lie beside the log.
     pub payloads: Vec<Payload>,
+    /// What stands in the place of values that were erased elsewhere: for an import. Where the value
+    /// itself is there, it stays.
+    pub tombstones: Vec<Tombstone>,
     /// Definitions; ones that are known already are left as they are.
     pub definitions: Vec<Definition>,
     /// When each workflow is to be woken next; `None` takes the wake-up away.

@@ -159,6 +159,9 @@ impl Inner {
                 stream.row.status = status.into();
             }
         }
+        for tombstone in commit.tombstones {
+            self.tombstones.entry(tombstone.hash).or_insert(tombstone);
+        }
         for payload in commit.payloads {
             self.payloads.entry(payload.hash).or_insert(payload);
         }

@@ -77,6 +77,9 @@ impl From<LoadError> for ExchangeError {
     fn from(error: LoadError) -> ExchangeError {
         match error {
             LoadError::Store(error) => ExchangeError::Store(error),
+            erased @ LoadError::Erased { .. } => {
+                ExchangeError::refused(erased.to_string(), "what is erased is gone")
+            }
             LoadError::Quarantined { version, reason } => ExchangeError::refused(
                 format!("version {version}: {reason}"),
                 "`foldback audit` tells all that is wrong with a log",

@@ -5,6 +5,7 @@
 //! (does what is owed), [`connectors`] (http, models, processes).
 
 pub mod code;
+pub mod erasure;
 pub mod exchange;
 pub mod programs;
 

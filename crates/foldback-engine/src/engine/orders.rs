@@ -24,7 +24,7 @@ impl Engine {
         let id = command.workflow_id().clone();
         let outcome = match command {
             Command::Start(start) => self.start(start, actor, &from),
-            Command::Resume { .. } => self.take_up(&id).map(|()| false),
+            Command::Resume { .. } => self.attach(&id).map(|()| false),
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
             Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
         };
@@ -61,7 +61,7 @@ impl Engine {
             if definition != Some(start.definition) || input_hash != Some(Hash::of_json(&start.input)) {
                 return Err(another_start(&id, definition != Some(start.definition)));
             }
-            return self.take_up(&id).map(|()| false);
+            return self.attach(&id).map(|()| false);
         }
         if let Some(pruned) = self.pruned(&id)? {
             return Err(Refusal::new(
@@ -200,6 +200,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a workflow up, unless it has ended and some of its values were erased: then there is
+    /// nothing to go on with, and who asks is told where it stands.
+    fn attach(&mut self, id: &Arc<str>) -> Result<(), Refusal> {
+        let refusal = match self.take_up(id) {
+            Err(refusal) if refusal.is_quarantined => refusal,
+            other => return other,
+        };
+        let status = self.stored_status(id).filter(|status| status.is_ended());
+        match status.filter(|status| *status != Status::Quarantined) {
+            Some(status) => {
+                self.tell_watchers(id, status, None);
+                Ok(())
+            }
+            None => Err(refusal),
+        }
+    }
+
     /// Says in the row that the log is broken, so that lists show it. The log itself is left alone.
     fn quarantine(&mut self, id: &Arc<str>) {
         let append = Append {
@@ -237,6 +254,14 @@ fn unusable(reason: String) -> Refusal {
 fn unreadable(id: &str, error: &LoadError) -> Refusal {
     match error {
         LoadError::Store(error) => Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default()),
+        LoadError::Erased { tombstone, .. } => Refusal {
+            message: format!("`{id}` cannot go on: {error}"),
+            hint: format!(
+                "payload {}: what is erased is gone; start anew with another --id, or import an export from before",
+                tombstone.hash
+            ),
+            is_quarantined: true,
+        },
         LoadError::Quarantined { .. } => Refusal {
             message: format!("`{id}` is quarantined: {error}"),
             hint: format!("`foldback audit {id}` shows what is broken; others go on"),

@@ -47,7 +47,8 @@ impl<'a> Reader<'a> {
         let output = root.get("output").and_then(|output| self.output_as(output));
         let definition = tasks.map(|tasks| {
             let document = root.get("document").map_or(Value::Null, Node::to_value);
-            Definition { tasks, input, output, document: json!({ "document": document }) }
+            let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
+            Definition { tasks, input, output, document: json!({ "document": document }), is_erasable }
         });
         (definition, name)
     }
@@ -108,7 +109,7 @@ impl<'a> Reader<'a> {
         if self.map(ours, "`metadata.foldback`").is_none() {
             return;
         }
-        self.only(ours, "`document.metadata.foldback`", &["recovery"]);
+        self.only(ours, "`document.metadata.foldback`", &["recovery", "erasable"]);
         if let Some(recovery) = ours.get("recovery") {
             self.recovery = self.recovery_word(recovery);
         }

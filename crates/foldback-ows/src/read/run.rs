@@ -11,7 +11,7 @@ use crate::template::Template;
 use crate::tree::Node;
 
 /// What `metadata.foldback` may say of a step.
-const STEP_METADATA: [&str; 4] = ["effect", "recovery", "timeout_ms", "attempts"];
+const STEP_METADATA: [&str; 5] = ["effect", "recovery", "timeout_ms", "attempts", "erasable"];
 
 impl Reader<'_> {
     pub(super) fn run(&mut self, node: &Node, own: &Node) -> Option<StepTask> {

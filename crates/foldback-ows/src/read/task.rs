@@ -128,6 +128,7 @@ impl Reader<'_> {
         let output = node.get("output").and_then(|node| self.output_as(node));
         let export = node.get("export").and_then(|node| self.output_as(node));
         let then = self.flow(node.get("then"), siblings);
+        let is_erasable = self.erasable(node);
         if !matches!(*kind, "call" | "run") {
             self.refuse(
                 node,
@@ -141,7 +142,8 @@ impl Reader<'_> {
             return None;
         }
         let pointer: Arc<str> = node.pointer.clone();
-        Some(Task { name: name.to_owned(), pointer, condition, input, output, export, then, body: body? })
+        let name = name.to_owned();
+        Some(Task { name, pointer, condition, input, output, export, then, is_erasable, body: body? })
     }
 
     fn body(&mut self, kind: &str, node: &Node, siblings: &[String]) -> Option<Body> {
@@ -343,19 +345,40 @@ impl Reader<'_> {
         }
     }
 
-    /// `metadata` of a task that is no step: ours has nothing to say there.
+    /// `metadata.foldback.erasable` of any task, or of the document.
+    pub(super) fn erasable(&mut self, node: &Node) -> bool {
+        let ours = node.get("metadata").and_then(|metadata| metadata.get("foldback"));
+        let Some(erasable) = ours.and_then(|ours| ours.get("erasable")) else {
+            return false;
+        };
+        match erasable.as_scalar() {
+            Some(serde_json::Value::Bool(is_erasable)) => *is_erasable,
+            _ => {
+                let what = format!("`erasable` is true or false, not {}", erasable.kind());
+                self.report.hinted(
+                    erasable,
+                    what,
+                    "true keeps the values where `foldback erase` can take them",
+                );
+                false
+            }
+        }
+    }
+
+    /// `metadata` of a task that is no step: of ours, it may say `erasable` alone.
     fn other_metadata(&mut self, node: &Node) {
         let Some(metadata) = node.get("metadata") else {
             return;
         };
         if self.map(metadata, "`metadata`").is_some()
             && let Some(ours) = metadata.member("foldback")
+            && ours.value.as_map().is_none_or(|members| members.iter().any(|m| m.name != "erasable"))
         {
             let at = ours.value.at(ours.key);
             self.report.hinted(
                 &at,
                 "`metadata.foldback` belongs to call and run tasks",
-                "move it to the task that does the work",
+                "move it to the task that does the work; only `erasable` may stand on any task",
             );
         }
     }

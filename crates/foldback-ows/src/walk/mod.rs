@@ -67,6 +67,10 @@ impl Run for WalkingRun {
         };
         Turn::Ends(end)
     }
+
+    fn is_erasable(&self, key: &Key) -> bool {
+        self.definition.is_erasable(key)
+    }
 }
 
 /// Where a walk through a list or a task came to.

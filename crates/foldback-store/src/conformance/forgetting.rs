@@ -10,6 +10,7 @@ use crate::forgetting::*;
 pub(super) const CASES: &[Case] = &[
     ("an erased payload leaves a tombstone, and the chain holds", erased),
     ("an erased payload takes its snapshots along", snapshots),
+    ("a tombstone can come with a commit, and gives way to the value", imported),
     ("a value that comes anew after it was erased is there", anew),
     ("a pruned workflow leaves one signed-off row", pruned),
     ("a pruned id never begins again", never_again),
@@ -114,6 +115,34 @@ fn snapshots(desk: &Desk) {
     desk.commit(Commit { snapshots, ..Commit::default() }).unwrap();
     erase(desk, &gone).unwrap();
     assert_eq!(desk.store.snapshot("a", 9).unwrap(), Some(snapshot(2, &kept)));
+}
+
+fn imported(desk: &Desk) {
+    let (gone, there) = (payload("a name"), payload("another"));
+    write(desk, "a", std::slice::from_ref(&there), "running");
+    let tombstone = |of: &Payload, actor: &str| Tombstone {
+        hash: of.hash,
+        media_type: of.media_type.clone(),
+        bytes: of.bytes.len() as u64,
+        at: 7,
+        actor: actor.into(),
+        reason: "asked to".into(),
+    };
+    let import = |id: &str, tombstones| {
+        let appends = vec![append(id, Expected::NoStream, vec![mention(&gone)])];
+        desk.commit(Commit { appends, tombstones, ..Commit::default() }).unwrap();
+    };
+    import("b", vec![tombstone(&gone, "ann"), tombstone(&there, "ann")]);
+    assert_eq!(desk.store.tombstone(0, &gone.hash).unwrap(), Some(tombstone(&gone, "ann")));
+    assert_eq!(desk.store.tombstone(0, &there.hash).unwrap(), None, "the value is there");
+    assert_eq!(desk.store.payload(0, &there.hash).unwrap(), Some(there.clone()));
+    import("c", vec![tombstone(&gone, "bob")]);
+    assert_eq!(
+        desk.store.tombstone(0, &gone.hash).unwrap(),
+        Some(tombstone(&gone, "ann")),
+        "the first stays"
+    );
+    desk.is_sound();
 }
 
 fn anew(desk: &Desk) {

@@ -17,6 +17,7 @@ use super::{now, rows};
 use crate::contract::{
     Append, Appended, Commit, CommitError, Definition, NewEvent, Snapshot, StoreError, StoreResult,
 };
+use crate::forgetting::Tombstone;
 use crate::judge::{self, Counters, Hashed, Placed, Ruling};
 
 /// What became of one commit.
@@ -162,6 +163,9 @@ impl Pen<'_> {
         for payload in &commit.payloads {
             self.payload(payload)?;
         }
+        for tombstone in &commit.tombstones {
+            self.tombstone(tombstone)?;
+        }
         for definition in &commit.definitions {
             self.definition(definition)?;
         }
@@ -289,6 +293,25 @@ impl Pen<'_> {
                 append.events.first().map_or(0, |event| event.timestamp),
             ],
             "a workflow",
+        )
+    }
+
+    /// What was erased here too keeps its own tombstone.
+    fn tombstone(&self, tombstone: &Tombstone) -> StoreResult<()> {
+        let Tombstone { hash, media_type, bytes, at, actor, reason } = tombstone;
+        let changed = self.execute(
+            "INSERT INTO tombstones (shard, hash, media_type, bytes, erased_at, actor, reason)
+             VALUES (0, ?, ?, ?, ?, ?, ?) ON CONFLICT (shard, hash) DO NOTHING",
+            params![hash.0, media_type, *bytes as i64, at, actor, reason],
+        )?;
+        if changed == 1 {
+            return Ok(());
+        }
+        self.is_there(
+            "SELECT bytes FROM tombstones WHERE shard = 0 AND hash = ?",
+            hash,
+            usize::try_from(*bytes).unwrap_or(usize::MAX),
+            "tombstone",
         )
     }
 

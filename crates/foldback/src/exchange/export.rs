@@ -82,13 +82,17 @@ impl Writing<'_> {
             if !self.told.insert(stored.hash) {
                 continue;
             }
-            let payload = store.payload(shard, &stored.hash)?.ok_or_else(|| {
+            if let Some(payload) = store.payload(shard, &stored.hash)? {
+                self.line(&PayloadLine::from(payload))?;
+                continue;
+            }
+            let tombstone = store.tombstone(shard, &stored.hash)?.ok_or_else(|| {
                 ExchangeError::refused(
                     format!("version {}: payload {} is missing", recorded.version, stored.hash),
                     "`foldback audit` tells what is missing",
                 )
             })?;
-            self.line(&PayloadLine::from(payload))?;
+            self.line(&PayloadLine::from(tombstone))?;
         }
         self.line(&EventLine::from(recorded))
     }

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::sync::mpsc::channel;
 
-use foldback_core::value::Payload;
 use foldback_core::{Fact, Hash, Micros, Slot, Status, Version, WorkflowState, limits, state::Owed};
 use foldback_engine::load::decode;
 use foldback_engine::{LoadError, Start};
@@ -19,7 +18,7 @@ use foldback_store::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::lines::{DefinitionLine, End, EventLine, FORMAT, Header, PayloadLine, Seal};
+use super::lines::{self, DefinitionLine, End, EventLine, FORMAT, Header, PayloadLine, Seal};
 use super::{Counts, ExchangeError};
 
 /// What became of an import.
@@ -118,8 +117,8 @@ impl Lines<'_> {
 struct Reading {
     header: Header,
     definition: Definition,
-    payloads: Vec<Payload>,
-    /// Place in `payloads`, and whether an event needs it.
+    values: Vec<lines::Value>,
+    /// Place in `values`, and whether an event needs it.
     places: HashMap<Hash, (usize, bool)>,
     events: Vec<NewEvent>,
     state: WorkflowState,
@@ -148,7 +147,7 @@ impl Reading {
         let mut reading = Reading {
             header,
             definition,
-            payloads: Vec::new(),
+            values: Vec::new(),
             places: HashMap::new(),
             events: Vec::new(),
             state,
@@ -176,11 +175,11 @@ impl Reading {
 
     fn payload(&mut self, line: PayloadLine) -> Result<(), Trouble> {
         let hash = line.payload;
-        let payload = line.into_payload().map_err(|why| format!("payload {hash}: {why}"))?;
-        if self.places.insert(hash, (self.payloads.len(), false)).is_some() {
+        let value = line.into_value().map_err(|why| format!("payload {hash}: {why}"))?;
+        if self.places.insert(hash, (self.values.len(), false)).is_some() {
             return Err(format!("payload {hash} is there twice").into());
         }
-        self.payloads.push(payload);
+        self.values.push(value);
         Ok(())
     }
 
@@ -194,6 +193,7 @@ impl Reading {
         let event = decode(&recorded).map_err(|error| match error {
             LoadError::Quarantined { reason, .. } => reason,
             LoadError::Store(error) => error.message,
+            erased @ LoadError::Erased { .. } => erased.to_string(),
         })?;
         for slot in event.fact.slots() {
             self.needs(slot)?;
@@ -214,7 +214,11 @@ impl Reading {
         let Some((place, is_needed)) = self.places.get_mut(&stored.hash) else {
             return Err(format!("payload {} does not stand before the event", stored.hash).into());
         };
-        if self.payloads[*place].bytes.len() as u64 != stored.bytes {
+        let bytes = match &self.values[*place] {
+            lines::Value::There(payload) => payload.bytes.len() as u64,
+            lines::Value::Erased(tombstone) => tombstone.bytes,
+        };
+        if bytes != stored.bytes {
             return Err(format!("payload {} has another length than its event says", stored.hash).into());
         }
         *is_needed = true;
@@ -229,7 +233,13 @@ impl Reading {
             Slot::Inline(value) => (**value).clone(),
             Slot::Stored(stored) => {
                 let (place, _) = self.places[&stored.hash];
-                serde_json::from_slice(&self.payloads[place].bytes).map_err(|error| error.to_string())?
+                match &self.values[place] {
+                    lines::Value::There(payload) => {
+                        serde_json::from_slice(&payload.bytes).map_err(|error| error.to_string())?
+                    }
+                    // Whether it is the input that the header names, nobody can tell any more.
+                    lines::Value::Erased(_) => return Ok(()),
+                }
             }
         };
         match self.header.input_hash {
@@ -244,7 +254,7 @@ impl Reading {
         if self.events.is_empty() {
             return Err("there is no event".into());
         }
-        let payloads = self.payloads.len() as u64;
+        let payloads = self.values.len() as u64;
         if (end.end, end.payloads, end.chain) != (self.state.version, payloads, self.chain) {
             return Err("the end does not match the lines before it: some are missing or added".into());
         }
@@ -261,7 +271,7 @@ impl Reading {
         let imported = Imported {
             workflow_id: self.header.workflow_id.clone(),
             status: self.state.status(),
-            counts: Counts { events: self.state.version, payloads: self.payloads.len() as u64 },
+            counts: Counts { events: self.state.version, payloads: self.values.len() as u64 },
             is_known: false,
         };
         if is_known(store, &imported.workflow_id, self.state.version, self.chain)? {
@@ -289,6 +299,13 @@ impl Reading {
 
     fn into_commit(self, epoch: u64) -> Commit {
         let workflow_id = self.state.workflow_id.clone();
+        let (mut payloads, mut tombstones) = (Vec::new(), Vec::new());
+        for value in self.values {
+            match value {
+                lines::Value::There(payload) => payloads.push(payload),
+                lines::Value::Erased(tombstone) => tombstones.push(tombstone),
+            }
+        }
         let append = Append {
             workflow_id: workflow_id.clone(),
             expected: Expected::NoStream,
@@ -306,7 +323,8 @@ impl Reading {
             shard: 0,
             epoch,
             appends: vec![append],
-            payloads: self.payloads,
+            payloads,
+            tombstones,
             definitions: vec![self.definition],
             wakeups: vec![(workflow_id, wake_at(&self.state))],
             ..Commit::default()

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback_core::value::Payload;
 use foldback_core::{EventId, Hash, Micros, Version};
-use foldback_store::{Definition, NewEvent, Recorded, WorkflowRow};
+use foldback_store::{Definition, NewEvent, Recorded, Tombstone, WorkflowRow};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written and read.
@@ -81,9 +81,25 @@ pub struct PayloadLine {
     pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
-    /// The place of a tombstone: an erased value has this in place of its bytes.
+    /// An erased value has this in place of its bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub erased: Option<serde_json::Value>,
+    pub erased: Option<Erased>,
+}
+
+/// What is known of a value that was erased.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erased {
+    pub bytes: u64,
+    pub at: Micros,
+    pub actor: String,
+    pub reason: String,
+}
+
+/// A value, or what stands in its place.
+pub enum Value {
+    There(Payload),
+    Erased(Tombstone),
 }
 
 impl From<Payload> for PayloadLine {
@@ -102,10 +118,27 @@ impl From<Payload> for PayloadLine {
     }
 }
 
+impl From<Tombstone> for PayloadLine {
+    fn from(tombstone: Tombstone) -> PayloadLine {
+        let Tombstone { hash, media_type, bytes, at, actor, reason } = tombstone;
+        PayloadLine {
+            payload: hash,
+            media_type: Some(media_type),
+            text: None,
+            base64: None,
+            erased: Some(Erased { bytes, at, actor, reason }),
+        }
+    }
+}
+
 impl PayloadLine {
-    pub fn into_payload(self) -> Result<Payload, String> {
-        if self.erased.is_some() {
-            return Err("it was erased, and this build cannot keep an erased value".into());
+    pub fn into_value(self) -> Result<Value, String> {
+        let media_type = self.media_type.ok_or("its `media_type` is missing")?;
+        if let Some(Erased { bytes, at, actor, reason }) = self.erased {
+            if self.text.is_some() || self.base64.is_some() {
+                return Err("it was erased, and yet its bytes stand there".into());
+            }
+            return Ok(Value::Erased(Tombstone { hash: self.payload, media_type, bytes, at, actor, reason }));
         }
         let bytes = match (self.text, self.base64) {
             (Some(text), None) => text.into_bytes(),
@@ -121,8 +154,7 @@ impl PayloadLine {
         if Hash::of_bytes(&bytes) != self.payload {
             return Err("its bytes do not match its hash".into());
         }
-        let media_type = self.media_type.ok_or("its `media_type` is missing")?;
-        Ok(Payload { hash: self.payload, media_type, bytes })
+        Ok(Value::There(Payload { hash: self.payload, media_type, bytes }))
     }
 }
 
