@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 
 use crate::Version;
-use crate::event::{Event, Fact};
+use crate::event::{ENGINE_TYPES, Event, Fact};
 use crate::key::Key;
 use crate::limits;
 use crate::state::{Entry, EntryBody, Step, StepStatus, WorkflowState};
@@ -59,6 +59,11 @@ impl WorkflowState {
             Fact::WorkflowStarted(_) if self.version > 0 => {
                 Err("a workflow starts once, as its first event".into())
             }
+            // It would be read back as something else than a domain event.
+            Fact::Recorded { event_type, .. } if ENGINE_TYPES.contains(&&**event_type) => {
+                Err(format!("`{event_type}` is a type of the engine's own"))
+            }
+            Fact::Recorded { event_type, .. } if event_type.is_empty() => Err("an event has a type".into()),
             // Domain events stand anywhere: in a running workflow, after its end, in a stream
             // that is no workflow at all.
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),

@@ -114,10 +114,12 @@ impl WorkflowState {
                 }
             }
             Fact::UndoArmed { .. } => self.newest_undo = Some(event.version),
-            // A domain event is a fact for its readers; the state keeps only that it was recorded.
+            // A domain event is a fact for its readers; the state keeps only that it was recorded. But
+            // one under a mark (`K!event`) belongs to the task `K`, whose output is made of it.
             Fact::Recorded { key: None, .. } => {}
-            Fact::Recorded { key: Some(key), .. } => {
-                self.task_finished(key, TaskKind::Record, &Slot::null(), event.version);
+            Fact::Recorded { key: Some(key), data, .. } => {
+                let kept = if key.unmarked() == *key { Slot::null() } else { data.clone() };
+                self.task_finished(key, TaskKind::Record, &kept, event.version);
             }
             Fact::WorkflowCompleted { output } => {
                 self.entries.clear();

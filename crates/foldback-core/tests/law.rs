@@ -269,6 +269,12 @@ fn what_breaks_the_law_is_refused_and_leaves_no_trace() {
         ("finishing over an open step", Stimulus::Continue, ask(finish("a")), "Running"),
         ("ending over an open step", Stimulus::Continue, vec![Turn::Ends(Ok(json!(1)))], "still open"),
         ("a choice that is no option", Stimulus::Continue, ask(decide), "not among the options"),
+        (
+            "a domain event under a name of the engine's",
+            Stimulus::Continue,
+            ask(Ask::Record { key: "r".into(), event_type: "TimerFired".into(), data: json!(1) }),
+            "the engine's own",
+        ),
         ("a timer that nobody set", Stimulus::TimerDue { key: "t".into() }, vec![], "no timer"),
         ("a word to an unknown step", Stimulus::Resolve { key: "b".into(), landed: None }, vec![], "no step"),
     ];

@@ -93,7 +93,12 @@ impl Task {
             Body::For(task) => Some(&task.body),
             Body::Try(block) if is_handler => block.handler.as_ref(),
             Body::Try(block) => Some(&block.body),
-            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => None,
+            Body::Set(_)
+            | Body::Switch(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Emit(_)
+            | Body::Step(_) => None,
         }
     }
 
@@ -105,7 +110,9 @@ impl Task {
             Body::Fork(_) => TaskKind::Fork,
             Body::Try(_) => TaskKind::Try,
             Body::Set(_) => TaskKind::Set,
-            Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => TaskKind::Shape,
+            Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Emit(_) | Body::Step(_) => {
+                TaskKind::Shape
+            }
         }
     }
 }
@@ -132,6 +139,8 @@ pub(crate) enum Body {
     Switch(Vec<Case>),
     Raise(ErrorTemplate),
     Wait(Delay),
+    /// The members of the event, as they are given.
+    Emit(Template),
     Step(Box<StepTask>),
 }
 

@@ -8,12 +8,14 @@ mod call;
 mod catch;
 mod document;
 mod duration;
+mod emit;
 mod llm;
 mod run;
 mod task;
 mod value;
 
 pub(crate) use duration::to_ms as duration_ms;
+pub(crate) use emit::TEXTS as EVENT_TEXTS;
 
 use std::collections::BTreeMap;
 

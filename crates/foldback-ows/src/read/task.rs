@@ -164,10 +164,7 @@ impl Reader<'_> {
             "set" => self.set(own).map(Body::Set),
             "switch" => self.switch(own, siblings).map(Body::Switch),
             "wait" => self.delay(own, "`wait`").map(Body::Wait),
-            "emit" => {
-                self.refuse(node, "emit", "`emit`", "send the event with `call: http`");
-                None
-            }
+            "emit" => self.emit(own).map(Body::Emit),
             "listen" => {
                 self.refuse(
                     node,
@@ -263,6 +260,7 @@ impl Reader<'_> {
                 | Body::Set(_)
                 | Body::Raise(_)
                 | Body::Wait(_)
+                | Body::Emit(_)
                 | Body::Step(_) => false,
             };
             if task.then != Flow::Continue || leads_on {

@@ -32,9 +32,12 @@ impl<'a> Walker<'a> {
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => {
                 self.enter_scope(task, key, data, scope)
             }
-            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => {
-                self.leaf(task, key, data, scope)
-            }
+            Body::Set(_)
+            | Body::Switch(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Emit(_)
+            | Body::Step(_) => self.leaf(task, key, data, scope),
         }
     }
 
@@ -105,6 +108,7 @@ impl<'a> Walker<'a> {
             Body::Switch(cases) => self.switch(task, key, cases, input, scope),
             Body::Raise(error) => self.raise(task, key, error, input, scope),
             Body::Wait(delay) => self.wait(task, key, delay, input, scope),
+            Body::Emit(with) => self.emit(task, key, with, input, scope),
             Body::Step(step) => self.step(task, key, step, input, scope),
             // These have tasks inside and never come here.
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => Walked::Busy,

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `K` | the task: its start, its step, its wait, its decision (`switch`), its end |
 //! | `K!if` | the decision whether it runs |
+//! | `K!event` | the event that an `emit` recorded; `K`'s end has the output made of it |
 //! | `K!switch` | the decision of a switch whose data is shaped, so that it outlives `K`'s end |
 //! | `K/name` | a task inside `K` (`do`, the first try of `try`, a branch of `fork`) |
 //! | `K[i]`, `K[i]/name` | an iteration of a `for`, a task inside it |
@@ -28,6 +29,7 @@
 //! input. Retries that are used up lead to the handler; without one, the error goes outward. The
 //! handler's input is the block's. `end` in a branch waits for the steps of the other branches.
 
+mod emit;
 mod leaf;
 mod scopes;
 mod scribe;
@@ -256,6 +258,7 @@ impl<'a> Walker<'a> {
             | Body::Set(_)
             | Body::Raise(_)
             | Body::Wait(_)
+            | Body::Emit(_)
             | Body::Step(_) => task.then,
         };
         Ok((index, flow))

@@ -29,7 +29,12 @@ impl<'a> Walker<'a> {
             Body::Fork(branches) => self.fork(task, key, branches, recorded_input(entry), scope),
             Body::Try(block) => self.try_block(task, key, block, recorded_input(entry), scope),
             // These have no tasks inside and never come here.
-            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Step(_) => Walked::Busy,
+            Body::Set(_)
+            | Body::Switch(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Emit(_)
+            | Body::Step(_) => Walked::Busy,
         }
     }
 
