@@ -20,7 +20,7 @@ use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict};
 use crate::definition;
 use crate::error::{Error, Exit};
 use crate::out::{Out, say, say_error};
-use crate::progress::Progress;
+use crate::progress::{Progress, split_hint};
 
 /// `run FILE`: starts a workflow, or attaches to the one that was started alike.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
@@ -294,7 +294,7 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
             }
         }
         Some(End::Failed { error }) => {
-            let detail = error.detail.as_deref().unwrap_or_default();
+            let (detail, hint) = split_hint(error.detail.as_deref().unwrap_or_default());
             let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
             say(format!("error: {} {}{key}", error.status, error.title));
             for line in detail.lines().take(10) {
@@ -302,6 +302,9 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
             }
             if let Some(instance) = &error.instance {
                 say(format!("  in the definition: {instance}"));
+            }
+            if let Some(hint) = hint {
+                say(format!("hint: {hint}"));
             }
             say(format!("hint: `{again} state {id} --at failure` shows what the failing step got"));
         }

@@ -2,12 +2,12 @@
 //! come where somebody watches on a terminal. It shows only what is durable, but for the last
 //! line, which is overwritten.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use foldback::core::report::{cut, why};
-use foldback::core::{Effect, Event, Fact, Key, Usage};
+use foldback::core::{Effect, Event, Fact, Failure, Key, Usage};
 use foldback::engine::Observer;
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct Progress {
 #[derive(Default)]
 struct Shown {
     steps: HashMap<(String, Key), Asked>,
+    /// Hints that were given: each is worth a line once.
+    hinted: HashSet<String>,
     /// The end of what the step under way has said, for the last line.
     live: Option<(Key, String)>,
 }
@@ -98,13 +100,23 @@ impl Progress {
             Fact::StepCompleted(done) => {
                 let (micros, kind) = took(shown, &done.key).unwrap_or((0, "step".into()));
                 let used = done.usage.as_ref().map(used).unwrap_or_default();
-                format!("{} {:<28} {kind:<7} {:>8}{used}", self.paint("32", "✓"), done.key, seconds(micros))
+                let is_cut =
+                    done.usage.as_ref().is_some_and(|usage| usage.finish_reason.as_deref() == Some("length"));
+                let cut = if is_cut { self.paint("33", "  cut at max_tokens") } else { String::new() };
+                format!(
+                    "{} {:<28} {kind:<7} {:>8}{used}{cut}",
+                    self.paint("32", "✓"),
+                    done.key,
+                    seconds(micros)
+                )
             }
             Fact::AttemptFailed(e) => {
                 let wait = seconds(i64::try_from(e.delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
-                let what =
-                    format!("attempt {} failed: {} {}", e.attempt, e.error.status, clean(&e.error.title));
-                format!("{} {:<28} {what}; again in {wait}", self.paint("33", "↻"), e.key)
+                let (why, hint) = told(&e.error);
+                let hint = hint.filter(|hint| shown.hinted.insert(hint.clone()));
+                let hint = hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+                let what = format!("attempt {} failed: {why}", e.attempt);
+                format!("{} {:<28} {what}; again in {wait}{hint}", self.paint("33", "↻"), e.key)
             }
             Fact::AttemptStarted { key, attempt, lost } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));
@@ -118,10 +130,7 @@ impl Progress {
                 format!("{} {key:<28} attempt {attempt} begins{cost}", self.paint("33", "↻"))
             }
             Fact::StepFailed(e) => {
-                let detail =
-                    e.error.detail.as_deref().map(|d| format!(": {}", first_line(d))).unwrap_or_default();
-                let what = format!("{} {}{detail}", e.error.status, clean(&e.error.title));
-                format!("{} {:<28} {what}", self.paint("31", "✗"), e.key)
+                format!("{} {:<28} {}", self.paint("31", "✗"), e.key, told(&e.error).0)
             }
             Fact::DecisionMade(e) => {
                 format!(
@@ -215,6 +224,21 @@ fn because(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         value => format!("because {}", clean(&cut(&why(value), 90))),
+    }
+}
+
+/// A failure in one line, and what to do about it where it says so.
+fn told(error: &Failure) -> (String, Option<String>) {
+    let (detail, hint) = split_hint(error.detail.as_deref().unwrap_or_default());
+    let detail = if detail.is_empty() { String::new() } else { format!(": {}", first_line(detail)) };
+    (format!("{} {}{detail}", error.status, clean(&error.title)), hint.map(first_line))
+}
+
+/// What happened, and what to do about it, of a failure's detail.
+pub fn split_hint(detail: &str) -> (&str, Option<&str>) {
+    match detail.rsplit_once("; hint: ") {
+        Some((detail, hint)) => (detail, Some(hint)),
+        None => (detail, None),
     }
 }
 

@@ -315,12 +315,20 @@ fn rest(node: &TreeNode) -> Line {
                 None => figures,
             }
         }
-        What::Step { kind, attempts, lost_attempts, model, error, due, .. } => {
+        What::Step {
+            kind, attempts, lost_attempts, model, finish_reason, is_unpriced, error, due, ..
+        } => {
             let mut line = Line::new().dim(&**kind);
             if let Some(model) = model {
                 line = line.dim(format!(" {model}"));
             }
             line = line.and(figures(node));
+            if *is_unpriced && kind.as_ref() == "llm" {
+                line = line.dim(if node.micro_usd > 0 { " or more" } else { "  no price known" });
+            }
+            if finish_reason.as_deref() == Some("length") {
+                line = line.ink(Ink::Yellow, "  cut at max_tokens");
+            }
             if *attempts > 1 {
                 let lost = match lost_attempts {
                     0 => String::new(),

@@ -87,6 +87,7 @@ impl Config {
     /// base_url = "http://127.0.0.1:8080/v1"
     /// api_key_env = "LOCAL_KEY"                # the variable's name; "" where no key is needed
     /// stream = true                            # false for a server that cannot stream
+    /// prices = "openai"                        # a gateway: whose price list its calls are charged by
     /// ```
     ///
     /// # Errors
@@ -113,7 +114,7 @@ impl Config {
         };
         let file: File = toml::from_str(text).map_err(|why| {
             let at = why.span().map_or(0, |span| span.start);
-            let hint = "members are kind, base_url, api_key_env, stream and file, under [providers.NAME]; \
+            let hint = "members are kind, base_url, api_key_env, stream, prices and file, under [providers.NAME]; \
                         a key itself never stands in the file, only its variable's name (api_key_env)";
             error(at, without_values(why.message()), hint)
         })?;

@@ -179,8 +179,14 @@ async fn errors_of_a_provider_as_a_table() {
 async fn a_broken_connection_is_told_for_what_it_is() {
     let (registry, _directory) =
         configured("[providers.fake]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\n");
-    let (kind, status, detail) = failed(ask(&registry, hello()).await);
-    assert_eq!((kind.as_str(), status), ("communication", 503), "{detail}");
+    // Nobody listens on this machine: told with what to do, worth one more attempt and no third.
+    for (attempt, expected) in [(1, 503), (2, 502)] {
+        let (mut call, _) = call(hello(), Read);
+        call.attempt = attempt;
+        let (kind, status, detail) = failed(perform(&registry, "llm", call).await);
+        assert_eq!((kind.as_str(), status), ("communication", expected), "{detail}");
+        assert!(detail.contains("hint: start the server"), "{detail}");
+    }
 
     // Closed without an answer; cut by force; ended politely, but before the answer was complete.
     let cut = |end: Vec<Act>| {

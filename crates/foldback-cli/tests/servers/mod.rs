@@ -1,5 +1,7 @@
 //! Servers that misbehave, each on a loopback port of its own.
 
+#![allow(dead_code)] // each test file uses its own part of it
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub enum Answers {
     Error,
     /// A list in a list in a list, so deep.
     Nested(usize),
+    /// It streams these events, as a model does.
+    Streams(&'static str),
     /// It closes the first connection, and answers well from then on.
     ClosesOnce,
 }
@@ -83,6 +87,10 @@ impl Answers {
             Answers::BadJson => json(6, "{\"id\":"),
             Answers::Error => b"HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\nno luck".to_vec(),
             Answers::Nested(depth) => json(2 * depth, &nested(*depth)),
+            Answers::Streams(events) => {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length:";
+                format!("{head} {}\r\n\r\n{events}", events.len()).into_bytes()
+            }
             Answers::ClosesOnce if nth == 1 => Vec::new(),
             Answers::ClosesOnce => json(8, "{\"id\":2}"),
         })

@@ -26,6 +26,8 @@ pub(crate) struct Provider {
     pub(crate) is_official: bool,
     /// Whether it is asked to stream.
     pub(crate) streams: bool,
+    /// By whose prices it is charged, in the words of the price list, where its address does not say.
+    pub(crate) prices: Option<String>,
     /// The variable that should say where it is, where that is no address.
     bad_address: Option<&'static str>,
 }
@@ -112,6 +114,7 @@ impl Provider {
             is_loopback,
             is_official,
             streams: true,
+            prices: None,
             bad_address,
             kind,
         }
@@ -205,6 +208,7 @@ pub(super) struct Entry {
     api_key_env: Option<String>,
     file: Option<PathBuf>,
     stream: Option<bool>,
+    prices: Option<String>,
 }
 
 /// One provider of a file, or what is wrong with it and what to do.
@@ -226,6 +230,7 @@ pub(super) fn provider(name: &str, entry: Entry, path: &Path) -> Result<Provider
     }
     let mut provider =
         Provider { name: name.to_owned(), streams: entry.stream.unwrap_or(true), ..Provider::built_in(kind) };
+    provider.prices = entry.prices;
     if let Some(text) = &entry.base_url {
         let Some((base_url, is_loopback)) = address(&provider.kind, text) else {
             return wrong(
@@ -261,8 +266,9 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
     let Some(file) = entry.file else {
         return Err(("`file` is missing".to_owned(), hint()));
     };
-    if entry.base_url.is_some() || entry.api_key_env.is_some() || entry.stream.is_some() {
-        return Err(("a scripted provider has no address and no key".to_owned(), hint()));
+    let has_more = entry.stream.is_some() || entry.prices.is_some();
+    if entry.base_url.is_some() || entry.api_key_env.is_some() || has_more {
+        return Err(("a scripted provider has no address, no key and no prices".to_owned(), hint()));
     }
     let file = path.parent().unwrap_or(Path::new("")).join(file);
     let rules = Rules::load(&file)
@@ -276,6 +282,7 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
         is_loopback: true,
         is_official: false,
         streams: true,
+        prices: None,
         bad_address: None,
     })
 }

@@ -16,6 +16,14 @@ pub(super) struct Seen {
     pub(super) usage: Option<Map<String, Value>>,
     /// Why the model stopped.
     pub(super) finish_reason: Option<String>,
+    /// What the model said instead of an answer, where it refused in words of their own.
+    pub(super) refusal: String,
+    /// Why the prompt was not even shown to the model.
+    pub(super) blocked: Option<String>,
+    /// A tool that the model called in place of an answer.
+    pub(super) called: Option<String>,
+    /// Whether the last frame carries a part of a content block that is no text.
+    pub(super) is_foreign: bool,
     /// An error that came in place of a frame.
     pub(super) error: Option<Value>,
     /// Frames with data.
@@ -50,6 +58,25 @@ impl Seen {
                 known.extend(usage.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())));
             }
         }
+        if let Some(said) = text(&["/choices/0/delta/refusal", "/choices/0/message/refusal"]) {
+            self.refusal.push_str(&said);
+        }
+        if let Some(said) = text(&["/delta/stop_details/explanation", "/stop_details/explanation"]) {
+            self.refusal = said;
+        }
+        if let Some(why) = text(&["/promptFeedback/blockReason"]) {
+            self.blocked = Some(why);
+        }
+        if let Some(name) = text(&[
+            "/choices/0/delta/tool_calls/0/function/name",
+            "/choices/0/message/tool_calls/0/function/name",
+            "/content_block/name",
+            "/candidates/0/content/parts/0/functionCall/name",
+        ]) {
+            self.called = Some(name);
+        }
+        let part = data.pointer("/delta/type").and_then(Value::as_str);
+        self.is_foreign = part.is_some_and(|part| part != "text_delta");
         if let Some(error) = at(&["/error"]) {
             self.error = Some(error.clone());
         }

@@ -1,7 +1,7 @@
 //! Judging an answer: whether it is what was asked for.
 
 use foldback_core::step::error_type;
-use foldback_core::{Failure, Outcome};
+use foldback_core::{Failure, Outcome, Usage};
 use jsonschema::Validator;
 use serde_json::Value;
 
@@ -12,29 +12,32 @@ use crate::request::wrong;
 const MISSES_MAX: usize = 5;
 
 /// What an answer is measured by.
-pub(super) struct Judge(Option<Validator>);
+pub(super) struct Judge {
+    schema: Option<Validator>,
+    /// The bound on tokens that the author set.
+    bound: Option<u32>,
+}
 
 impl Judge {
     /// A judge by a JSON Schema; without one every answer is accepted as text.
     ///
     /// # Errors
     /// A schema that is none. References to other documents are not fetched, and are errors.
-    pub(super) fn of(schema: Option<&Value>) -> Result<Judge, Failure> {
-        let Some(schema) = schema else {
-            return Ok(Judge(None));
+    pub(super) fn of(schema: Option<&Value>, bound: Option<u32>) -> Result<Judge, Failure> {
+        let refused = |why: jsonschema::ValidationError<'_>| {
+            wrong("llm", &format!("`schema` at `{}`: {why}", why.instance_path()))
         };
-        let validator = jsonschema::validator_for(schema)
-            .map_err(|why| wrong("llm", &format!("`schema` at `{}`: {why}", why.instance_path())))?;
-        Ok(Judge(Some(validator)))
+        let schema = schema.map(|schema| jsonschema::validator_for(schema).map_err(refused)).transpose()?;
+        Ok(Judge { schema, bound })
     }
 
     /// The outcome of an answer.
     pub(super) fn judge(&self, answer: Answer) -> Outcome {
-        let Answer { text, usage, is_cut } = answer;
-        let usage = Some(usage);
-        let Some(validator) = &self.0 else {
-            return Outcome::Completed { output: Value::String(text), usage };
+        let Some(validator) = &self.schema else {
+            return self.judge_text(answer);
         };
+        let Answer { text, usage, is_cut, .. } = answer;
+        let usage = Some(usage);
         let (output, why) = match serde_json::from_str::<Value>(unfenced(&text)) {
             Ok(value) => match misses(validator, &value) {
                 None => {
@@ -47,9 +50,54 @@ impl Judge {
             }
             Err(why) => (Value::String(text), format!("the answer is no JSON: {why}")),
         };
-        let why = if is_cut { format!("the answer was cut at its bound of tokens; {why}") } else { why };
+        let why = if is_cut {
+            format!("the answer was cut at its bound of tokens; {why}; hint: {}", self.more_room())
+        } else {
+            why
+        };
         let error = Failure::new(error_type::VALIDATION, 400, "The answer misses its schema", why);
         Outcome::Rejected { output, error, usage }
+    }
+}
+
+impl Judge {
+    /// Text is right as it is, so long as there is some and nobody cut it unasked.
+    fn judge_text(&self, answer: Answer) -> Outcome {
+        let Answer { text, usage, is_cut, called } = answer;
+        let failed = |kind: &str, status: u16, title: &str, detail: String, usage: Usage| Outcome::Failed {
+            error: Failure::new(kind, status, title, detail),
+            retry_after_ms: None,
+            usage: Some(usage),
+        };
+        let is_empty = text.trim().is_empty();
+        if is_cut && (is_empty || self.bound.is_none()) {
+            let detail = format!(
+                "the model was cut short after {} tokens and {} characters; hint: {}",
+                usage.output_tokens,
+                text.chars().count(),
+                self.more_room()
+            );
+            return failed(error_type::RUNTIME, 422, "The answer was cut short", detail, usage);
+        }
+        if is_empty {
+            let detail = match called {
+                Some(tool) => format!(
+                    "the model called the tool `{}` and said nothing; hint: say in the prompt that it is to answer in words",
+                    crate::web::first_chars(&tool, 60)
+                ),
+                None => "the model ended its answer without a word; hint: a retry in `catch` asks it again"
+                    .to_owned(),
+            };
+            return failed(error_type::COMMUNICATION, 502, "Empty answer", detail, usage);
+        }
+        Outcome::Completed { output: Value::String(text), usage: Some(usage) }
+    }
+
+    fn more_room(&self) -> String {
+        match self.bound {
+            Some(bound) => format!("raise `max_tokens`, now {bound}"),
+            None => "set `max_tokens` above the provider's own bound, or ask for less".to_owned(),
+        }
     }
 }
 
@@ -86,13 +134,12 @@ pub(super) fn repair(why: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foldback_core::Usage;
     use serde_json::json;
 
     #[test]
     fn answers_as_a_table() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-        let judge = Judge::of(Some(&schema)).expect("a schema");
+        let judge = Judge::of(Some(&schema), Some(9)).expect("a schema");
         for (text, is_cut, expected) in [
             (r#"{"n": 1}"#, false, Ok(json!({"n": 1}))),
             ("```json\n{\"n\": 2}\n```", false, Ok(json!({"n": 2}))),
@@ -101,7 +148,7 @@ mod tests {
             ("", false, Err("the answer is empty")),
             (r#"{"n": "#, true, Err("the answer was cut at its bound of tokens; the answer is no JSON")),
         ] {
-            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut };
+            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut, called: None };
             match (judge.judge(answer), expected) {
                 (Outcome::Completed { output, .. }, Ok(expected)) => assert_eq!(output, expected),
                 (Outcome::Rejected { error, .. }, Err(part)) => {
@@ -115,9 +162,32 @@ mod tests {
     }
 
     #[test]
+    fn text_that_nobody_asked_to_cut_is_a_failure() {
+        for (text, is_cut, bound, expected) in [
+            ("Once upon", true, None, Err(422)),
+            ("Once upon", true, Some(2), Ok("Once upon")),
+            // A bound that leaves no word is not what anybody asked for.
+            ("", true, Some(2), Err(422)),
+            (" \n", false, None, Err(502)),
+            ("Once", false, None, Ok("Once")),
+        ] {
+            let judge = Judge::of(None, bound).expect("no schema");
+            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut, called: None };
+            match (judge.judge(answer), expected) {
+                (Outcome::Completed { output, .. }, Ok(expected)) => assert_eq!(output, expected),
+                (Outcome::Failed { error, usage: Some(_), .. }, Err(status)) => {
+                    assert_eq!(error.status, status, "{text}");
+                    assert!(error.detail.is_some_and(|detail| detail.contains("hint: ")));
+                }
+                (outcome, _) => panic!("{text}: {outcome:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_schema_that_is_none_is_refused() {
-        let error = Judge::of(Some(&json!({"type": "objekt"}))).err().expect("a failure");
+        let error = Judge::of(Some(&json!({"type": "objekt"})), None).err().expect("a failure");
         assert_eq!(error.error_type, error_type::CONFIGURATION);
-        assert!(Judge::of(Some(&json!({"$ref": "https://example.com/schema.json"}))).is_err());
+        assert!(Judge::of(Some(&json!({"$ref": "https://example.com/schema.json"})), None).is_err());
     }
 }

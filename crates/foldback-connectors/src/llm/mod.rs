@@ -8,6 +8,7 @@
 //! misses is rejected, and a repair round shows the model its answer and the reason. Tokens are
 //! passed on as they come. Never: a retry (the engine's, by policy), or a key in an error.
 
+mod ending;
 mod frames;
 mod judge;
 mod model;
@@ -71,9 +72,16 @@ impl Work for Llm {
             Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                 Outcome::Failed { error: *error, retry_after_ms, usage: usage.map(|usage| *usage) }
             }
+            Err(ModelError::NobodyThere { error }) => failed(nobody_there(*error, call.attempt)),
             Err(ModelError::Unknown { reason }) => Outcome::Unknown { reason },
         }
     }
+}
+
+/// Nobody listens on this machine. The server may just be starting, so a second attempt is worth its
+/// half second (503 is tried again); a third would only keep a person waiting for the hint.
+fn nobody_there(error: Failure, attempt: u32) -> Failure {
+    Failure { status: if attempt <= 1 { 503 } else { 502 }, ..error }
 }
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
@@ -100,7 +108,7 @@ fn read(config: &Config, request: &Value) -> Result<(String, ChatRequest, Judge)
         None => None,
         Some(n) => Some(u32::try_from(n).map_err(|_| wrong("llm", "`max_tokens` is too large"))?),
     };
-    let judge = Judge::of(members.value("schema"))?;
+    let judge = Judge::of(members.value("schema"), max_tokens)?;
     let chat = ChatRequest {
         model: model.to_owned(),
         system: members.text("system")?.map(str::to_owned),

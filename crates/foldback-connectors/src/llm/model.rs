@@ -57,6 +57,8 @@ pub struct Answer {
     pub usage: Usage,
     /// Whether it was cut short by a bound on its tokens.
     pub is_cut: bool,
+    /// A tool that the model called, though none was given to it.
+    pub called: Option<String>,
 }
 
 /// Why there is no answer.
@@ -70,6 +72,11 @@ pub enum ModelError {
         retry_after_ms: Option<u64>,
         /// What the call used all the same.
         usage: Option<Box<Usage>>,
+    },
+    /// Nobody listens at an address on this machine: nothing was sent, and waiting rarely helps.
+    NobodyThere {
+        /// Why, and what to do.
+        error: Box<Failure>,
     },
     /// The connection broke: the model may have answered, and the call may have cost.
     Unknown {

@@ -18,7 +18,7 @@ pub(super) fn warm() {
 
 /// The cost of one call, from the usage as the provider gave it.
 pub(super) fn micro_usd(provider: &Provider, models: &[&str], usage: &Map<String, Value>) -> Option<u64> {
-    if provider.is_loopback {
+    if provider.is_loopback && provider.prices.is_none() {
         return None;
     }
     models.iter().find_map(|model| {
@@ -28,6 +28,9 @@ pub(super) fn micro_usd(provider: &Provider, models: &[&str], usage: &Map<String
         };
         let request = ExtractRequest::from_value(&body);
         let request = match provider.kind {
+            Kind::Openai if let Some(whose) = &provider.prices => {
+                request.with_provider_id(whose).with_api_flavor("chat")
+            }
             Kind::Openai if provider.is_official => {
                 request.with_provider_id("openai").with_api_flavor("chat")
             }

@@ -14,12 +14,13 @@ use foldback_core::{Failure, Usage, limits};
 use foldback_engine::kind::Progress;
 use futures_util::StreamExt;
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatStreamEvent, JsonSpec, ReasoningEffort, StopReason};
+use genai::chat::{ChatMessage, ChatOptions, ChatStreamEvent, JsonSpec, ReasoningEffort};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, Headers, ModelIden, ServiceTarget};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::ending::settle;
 use super::frames::{Frames, Seen};
 use super::model::{Answer, Asking, ChatRequest, Model, ModelError, Role};
 use super::prices;
@@ -50,6 +51,9 @@ impl Model for Remote {
                 Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                     let error = Box::new(veil.failure(*error));
                     Err(ModelError::Failed { error, retry_after_ms, usage })
+                }
+                Err(ModelError::NobodyThere { error }) => {
+                    Err(ModelError::NobodyThere { error: Box::new(veil.failure(*error)) })
                 }
             }
         })
@@ -111,7 +115,7 @@ impl Remote {
         let frames = Arc::new(Frames::default());
         let options = options.with_raw_frame_sink_arc(frames.clone());
         let asked = client()?.exec_chat_stream(target, chat, Some(&options)).await;
-        let mut stream = asked.map_err(|error| self.explain(&error))?.stream;
+        let mut stream = asked.map_err(|error| self.explain(&error, name))?.stream;
         let (mut text, mut end) = (String::new(), None);
         while let Some(event) = stream.next().await {
             match event {
@@ -125,12 +129,17 @@ impl Remote {
                     break;
                 }
                 Ok(_) => {}
-                Err(error) => return Err(self.explain(&error)),
+                // A part of a block that is no text (a tool's arguments, a citation): the library
+                // stumbles over it and can go on.
+                Err(genai::Error::JsonValueExt(_)) if frames.seen().is_foreign => {}
+                // The library knows no blocked prompt; the frame said it.
+                Err(genai::Error::ChatResponse { .. }) if frames.seen().blocked.is_some() => break,
+                Err(error) => return Err(self.explain(&error, name)),
             }
         }
         let mut seen = std::mem::take(&mut *frames.seen());
         if let Some(error) = &seen.error {
-            return Err(self.refusal(status_of(error), &HeaderMap::new(), &error.to_string()));
+            return Err(self.refusal(status_of(error), &HeaderMap::new(), &error.to_string(), name));
         }
         if seen.frames == 0 && seen.blanks > 0 && text.is_empty() {
             return Ok(None);
@@ -142,15 +151,16 @@ impl Remote {
         seen.finish_reason = seen.finish_reason.or(reason);
         // Gemini's adapter makes up an end where the stream is cut; OpenAI's ends with `[DONE]`,
         // which not every server sends.
-        let is_complete =
-            seen.finish_reason.is_some() || (end.is_some() && !matches!(self.provider.kind, Kind::Gemini));
+        let is_complete = seen.finish_reason.is_some()
+            || seen.blocked.is_some()
+            || (end.is_some() && !matches!(self.provider.kind, Kind::Gemini));
         if !is_complete {
             let reason =
                 format!("{}: the answer broke off after {} characters", self.place(), text.chars().count());
             return Err(ModelError::Unknown { reason });
         }
         let used = end.and_then(|end| end.captured_usage);
-        Ok(Some(self.answer(text, &seen, used.as_ref(), name)))
+        self.answer(text, &seen, used.as_ref(), name).map(Some)
     }
 
     /// Asks without streaming.
@@ -164,18 +174,31 @@ impl Remote {
     ) -> Result<Answer, ModelError> {
         let options = options.with_capture_raw_body(true);
         let asked = client()?.exec_chat(target, chat, Some(&options)).await;
-        let answered = asked.map_err(|error| self.explain(&error))?;
+        let mut seen = Seen::default();
+        if let Err(genai::Error::ChatResponseGeneration { response_body, .. }) = &asked {
+            // The library knows no blocked prompt; the body says it.
+            seen.take(response_body);
+            if seen.blocked.is_some() {
+                return self.answer(String::new(), &seen, None, name);
+            }
+        }
+        let answered = asked.map_err(|error| self.explain(&error, name))?;
         let text = answered.content.joined_texts().unwrap_or_default();
         bounded(&text)?;
         tokens(&text);
-        let mut seen = Seen::default();
         if let Some(body) = &answered.captured_raw_body {
             seen.take(body);
         }
-        Ok(self.answer(text, &seen, Some(&answered.usage), name))
+        self.answer(text, &seen, Some(&answered.usage), name)
     }
 
-    fn answer(&self, text: String, seen: &Seen, used: Option<&genai::chat::Usage>, name: &str) -> Answer {
+    fn answer(
+        &self,
+        text: String,
+        seen: &Seen,
+        used: Option<&genai::chat::Usage>,
+        name: &str,
+    ) -> Result<Answer, ModelError> {
         let count = |n: Option<i32>| n.and_then(|n| u64::try_from(n).ok());
         let input = used.and_then(|used| count(used.prompt_tokens));
         let output = used.and_then(|used| count(used.completion_tokens));
@@ -185,7 +208,6 @@ impl Remote {
         let model = seen.model.clone().unwrap_or_else(|| name.to_owned());
         let micro_usd =
             seen.usage.as_ref().and_then(|usage| prices::micro_usd(&self.provider, &[&model, name], usage));
-        let stop = seen.finish_reason.clone().map(StopReason::from);
         let usage = Usage {
             model,
             input_tokens: input.unwrap_or_default(),
@@ -195,7 +217,7 @@ impl Remote {
             finish_reason: seen.finish_reason.clone(),
             raw: seen.usage.clone().map(Value::Object),
         };
-        Answer { text, usage, is_cut: matches!(stop, Some(StopReason::MaxTokens(_))) }
+        settle(text, seen, usage, &self.place())
     }
 
     fn target(&self, model: &str, key: Option<String>) -> ServiceTarget {

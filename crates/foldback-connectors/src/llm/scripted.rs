@@ -14,7 +14,9 @@ use foldback_engine::kind::Progress;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::model::{Answer, Asking, ChatRequest, Model, ModelError};
+use super::ending::settle;
+use super::frames::Seen;
+use super::model::{Asking, ChatRequest, Model, ModelError};
 use crate::request::text_of;
 
 /// The rules of a file.
@@ -125,7 +127,8 @@ impl Model for Scripted {
                 finish_reason: Some(finish_reason.clone()),
                 ..Usage::default()
             };
-            Ok(Answer { text, usage, is_cut: finish_reason == "length" })
+            let seen = Seen { finish_reason: Some(finish_reason), ..Seen::default() };
+            settle(text, &seen, usage, "the scripted provider")
         })
     }
 }

@@ -101,6 +101,8 @@ pub struct StepReport {
     pub tokens: Tokens,
     /// The cost of all attempts; `None` where something was used and no price is known.
     pub micro_usd: Option<u64>,
+    /// Whether an attempt used something whose price is not known: the cost is at least this.
+    pub is_unpriced: bool,
     /// When it was asked.
     pub asked_at: Moment,
     /// How long the last attempt took, in ms, as its performer saw it.
@@ -162,8 +164,6 @@ pub fn steps<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<StepReport>
 struct Row {
     report: StepReport,
     started_at: Option<Micros>,
-    /// Whether something was used whose price is not known.
-    is_unpriced: bool,
 }
 
 #[derive(Default)]
@@ -273,6 +273,7 @@ impl Rows {
             duration_ms: None,
             tokens: Tokens::default(),
             micro_usd: Some(0),
+            is_unpriced: false,
             asked_at: Moment(at),
             latency_ms: None,
             model: None,
@@ -281,7 +282,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: asked.starts.then_some(at), is_unpriced: false });
+        self.push(Row { report, started_at: asked.starts.then_some(at) });
     }
 
     /// A value that the program computed: asked, begun and done in one fact.
@@ -306,6 +307,7 @@ impl Rows {
             duration_ms: Some(millis_between(asked_at, at)),
             tokens: Tokens::default(),
             micro_usd: Some(0),
+            is_unpriced: false,
             asked_at: Moment(asked_at),
             latency_ms: None,
             model: None,
@@ -314,7 +316,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: Some(asked_at), is_unpriced: false });
+        self.push(Row { report, started_at: Some(asked_at) });
     }
 
     fn push(&mut self, row: Row) {
@@ -349,10 +351,10 @@ impl Row {
         let Some(usage) = usage else { return };
         let report = &mut self.report;
         report.tokens.add(Tokens { input: usage.input_tokens, output: usage.output_tokens });
-        self.is_unpriced |= usage.micro_usd.is_none();
+        report.is_unpriced |= usage.micro_usd.is_none();
         let known = report.micro_usd.unwrap_or(0).saturating_add(usage.micro_usd.unwrap_or(0));
         // What is known is worth saying; nothing known is not the same as free.
-        report.micro_usd = (known > 0 || !self.is_unpriced).then_some(known);
+        report.micro_usd = (known > 0 || !report.is_unpriced).then_some(known);
         report.model = Some(usage.model.clone());
         report.finish_reason = usage.finish_reason.clone();
     }

@@ -63,6 +63,12 @@ pub enum What {
         /// The model that answered.
         #[serde(skip_serializing_if = "Option::is_none")]
         model: Option<String>,
+        /// Why the model stopped.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        finish_reason: Option<String>,
+        /// Whether something was used whose price is not known, so that the cost is at least this.
+        #[serde(skip_serializing_if = "is_false")]
+        is_unpriced: bool,
         /// Why it failed, or why its last attempt did.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<Failure>,
@@ -89,6 +95,10 @@ pub enum What {
         /// Its type.
         event_type: Arc<str>,
     },
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The tree of a log: what stands at the top, in order.
@@ -204,6 +214,8 @@ impl Growing {
             attempts: report.attempts,
             lost_attempts: report.lost_attempts,
             model: report.model.clone(),
+            finish_reason: report.finish_reason.clone(),
+            is_unpriced: report.is_unpriced,
             error: report.error.clone(),
             due: report.due,
         };
