@@ -79,7 +79,10 @@ impl WorkflowState {
             Fact::OutcomeUnknown { key, .. } => self.with_step(key, |step| step.status = StepStatus::Unknown),
             Fact::OutcomeResolved { key, landed } => match landed {
                 Some(output) => self.step_completed(key, output),
-                None => self.with_step(key, |step| step.status = StepStatus::Pending),
+                None => self.with_step(key, |step| {
+                    step.status = StepStatus::Pending;
+                    step.unknowns += 1;
+                }),
             },
             Fact::TimerSet { key, due, finishes } => {
                 self.enter(

@@ -152,7 +152,8 @@ pub struct Step {
     pub interruptions: u32,
     /// Repair rounds used.
     pub repairs: u32,
-    /// Attempts whose outcome was unknown and which were sent again.
+    /// Attempts whose outcome was unknown and which were sent again, by their recovery or by a person
+    /// who found that they did not happen. None of them counts for the retry policy.
     pub unknowns: u32,
     /// When the newest attempt began.
     pub began: Option<Micros>,

@@ -203,6 +203,20 @@ fn interruptions_are_no_attempts_of_a_policy() {
 }
 
 #[test]
+fn an_attempt_that_a_person_found_not_to_have_happened_is_none_of_a_policy() {
+    let policy = RetryPolicy { attempts: 2, delay_ms: 1, max_delay_ms: 1, ..Default::default() };
+    let mut story = Story::asked(Effect::Write, Recovery::Operator, Some(policy));
+    let key = || Key::from("a");
+    story.when(Stimulus::Lost { key: key(), attempt: 1 }, vec![]).unwrap();
+    story.when(Stimulus::Resolve { key: key(), landed: None }, vec![]).unwrap();
+    story.when(Stimulus::Begin { key: key() }, vec![]).unwrap();
+    assert!(story.report(2, failed(503, None)).starts_with("AttemptFailed"), "the first that failed");
+    story.now += 1_000_000;
+    story.when(Stimulus::Begin { key: key() }, vec![]).unwrap();
+    assert!(story.report(3, failed(503, None)).starts_with("StepFailed"), "the second, and the last");
+}
+
+#[test]
 fn a_late_report_of_an_earlier_attempt_means_nothing() {
     let done = || Outcome::Completed { output: json!("stale"), usage: None };
     let mut story = Story::asked(Effect::Read, Recovery::Operator, None);

@@ -1,0 +1,245 @@
+//! Callers: they start workflows, record domain events and settle unknown outcomes, say it again when
+//! a process died before it answered, and remember what they were promised.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use foldback::core::step::idempotency_key;
+use foldback::core::{EntryBody, Key, Status, StepStatus};
+use foldback::engine::engine::{Message, ReplyTo};
+use foldback::engine::{Answer, Command, Rest, state_at};
+use foldback::store::{Filter, InboxCommand};
+use serde_json::{Value, json};
+
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::process::Process;
+use crate::story::Story;
+use crate::world::World;
+
+/// The type of the domain events that callers record.
+pub const NOTED: &str = "NOTED";
+
+pub struct Callers {
+    dice: Dice,
+    wishes: Vec<Wish>,
+    serial: u64,
+}
+
+/// Something a caller wants to be done, once.
+struct Wish {
+    command: Command,
+    state: State,
+}
+
+enum State {
+    /// Not said yet, or to be said again.
+    Idle,
+    /// Said to a process, which owes the answer.
+    Said(u64, Receiver<Answer>),
+    /// In the inbox under this id.
+    Posted(String),
+    Done,
+}
+
+impl Wish {
+    /// Nobody knows whether it was done. It is said again; but a person looks again first.
+    fn again(&mut self) {
+        self.state = match self.command {
+            Command::Resolve { .. } => State::Done,
+            Command::Start(_) | Command::Record { .. } | Command::Resume { .. } => State::Idle,
+        };
+    }
+}
+
+impl Callers {
+    pub fn new(story: &Story, dice: Dice) -> Callers {
+        let mut wishes = Vec::new();
+        for (start, notes) in story.starts.iter().zip(&story.notes) {
+            wishes.push(Wish { command: Command::Start(start.clone()), state: State::Idle });
+            for n in 0..*notes {
+                let (workflow_id, event_type) = (start.workflow_id.clone(), Arc::from(NOTED));
+                let command = Command::Record { workflow_id, event_type, data: json!(n) };
+                wishes.push(Wish { command, state: State::Idle });
+            }
+        }
+        Callers { dice, wishes, serial: 0 }
+    }
+
+    pub fn are_quiet(&self) -> bool {
+        self.wishes.iter().all(|wish| matches!(wish.state, State::Done))
+    }
+
+    fn is_started(&self, id: &str) -> bool {
+        let is_its = |wish: &&Wish| matches!(&wish.command, Command::Start(s) if *s.workflow_id == *id);
+        self.wishes.iter().find(is_its).is_some_and(|wish| matches!(wish.state, State::Done))
+    }
+
+    /// Somebody says what he wants, to a process or through the inbox; or looks for his answer. All
+    /// of them do when `all`.
+    pub fn speak(&mut self, to: &mut Process, disk: &Disk, all: bool) -> Result<(), String> {
+        let chosen = self.dice.below(self.wishes.len());
+        for i in 0..self.wishes.len() {
+            if !all && i != chosen {
+                continue;
+            }
+            let may_be_said =
+                matches!(self.wishes[i].command, Command::Start(_)) || self.is_started(self.workflow(i));
+            match &self.wishes[i].state {
+                State::Idle if may_be_said => self.say(i, to, disk)?,
+                State::Posted(id) => {
+                    if let Some(answer) = disk.store.answer(id).map_err(|e| e.to_string())? {
+                        let answer = serde_json::from_value(answer).map_err(|e| e.to_string())?;
+                        self.hear(i, answer, disk)?;
+                    }
+                }
+                State::Idle | State::Said(..) | State::Done => {}
+            }
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    fn workflow(&self, i: usize) -> &str {
+        self.wishes[i].command.workflow_id()
+    }
+
+    fn say(&mut self, i: usize, to: &mut Process, disk: &Disk) -> Result<(), String> {
+        let command = self.wishes[i].command.clone();
+        // To record twice is to record two facts: only the inbox knows a command by its id.
+        let is_posted = matches!(command, Command::Record { .. }) || self.dice.one_in(2);
+        if is_posted {
+            self.serial += 1;
+            let id = format!("command-{}", self.serial);
+            let body = serde_json::to_value(&command).map_err(|e| e.to_string())?;
+            let row = InboxCommand { id: id.clone(), shard: 0, actor: "caller".into(), body };
+            disk.store.send(row).map_err(|e| e.to_string())?;
+            self.wishes[i].state = State::Posted(id);
+            return Ok(());
+        }
+        let (reply, answer) = channel();
+        let (watch, rest) = channel();
+        let (actor, from) = (Arc::from("caller"), ReplyTo::Caller(reply));
+        let _gone = to.to.send(Message::Command { command, actor, from, watch: Some(watch) });
+        to.watching.push(rest);
+        self.wishes[i].state = State::Said(to.serial, answer);
+        Ok(())
+    }
+
+    /// Hears what a process answered, and what it says of workflows at rest.
+    pub fn listen(&mut self, process: &mut Process, disk: &Disk) -> Result<(), String> {
+        for i in 0..self.wishes.len() {
+            let State::Said(serial, answer) = &self.wishes[i].state else { continue };
+            if *serial != process.serial {
+                continue;
+            }
+            match answer.try_recv() {
+                Ok(answer) => self.hear(i, answer, disk)?,
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.wishes[i].again(),
+            }
+        }
+        self.tidy();
+        let is_owner = process.is_owner();
+        for rest in process.watching.iter().filter_map(|watch| watch.try_recv().ok()) {
+            is_durable(&rest, disk, is_owner)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, i: usize, answer: Answer, disk: &Disk) -> Result<(), String> {
+        let wish = &mut self.wishes[i];
+        match (&answer, &wish.command) {
+            (Ok(_), Command::Start(start)) => {
+                if !disk.durable().heads.contains_key(&start.workflow_id) {
+                    return Err(format!(
+                        "{}: its start was answered before it was durable",
+                        start.workflow_id
+                    ));
+                }
+                wish.state = State::Done;
+            }
+            (Ok(_), Command::Resolve { workflow_id, key, .. }) => {
+                let state = state_at(&*disk.store, workflow_id, None).map_err(|e| e.to_string())?;
+                // An answer in the inbox may be read long after, when the next attempt is unknown too.
+                let is_fresh = matches!(wish.state, State::Said(..));
+                if is_fresh && status_of(state.as_ref(), key) == Some(StepStatus::Unknown) {
+                    return Err(format!("{workflow_id} `{key}`: resolved, but not durably"));
+                }
+                wish.state = State::Done;
+            }
+            (Ok(_), Command::Record { .. } | Command::Resume { .. }) => wish.state = State::Done,
+            // What was asked is no longer the question.
+            (Err(refusal), Command::Resolve { .. }) if refusal.message.contains("is not unknown") => {
+                wish.state = State::Done;
+            }
+            (Err(refusal), _)
+                if refusal.message.contains("simulated") || refusal.message.contains("did not take") =>
+            {
+                wish.again();
+            }
+            (Err(refusal), command) => return Err(format!("refused: {command:?}: {refusal:?}")),
+        }
+        Ok(())
+    }
+
+    /// What was resolved may have to be resolved again, after another attempt.
+    fn tidy(&mut self) {
+        self.wishes.retain(|w| !matches!((&w.command, &w.state), (Command::Resolve { .. }, State::Done)));
+    }
+
+    /// A process died: what it was told and has not answered is said again.
+    pub fn lost(&mut self, process: u64) {
+        for wish in &mut self.wishes {
+            if matches!(wish.state, State::Said(serial, _) if serial == process) {
+                wish.again();
+            }
+        }
+        self.tidy();
+    }
+
+    /// A person looks for outcomes that are unknown, finds out what became of them, and wants it to be
+    /// written down. Says whether there was one.
+    pub fn resolve(&mut self, disk: &Disk, world: &mut World) -> Result<bool, String> {
+        let filter = Filter { status: Some("unknown".into()), ..Filter::default() };
+        let mut any = false;
+        for row in disk.store.workflows(&filter).map_err(|e| e.to_string())? {
+            let id = row.workflow_id;
+            let is_under_way = |wish: &Wish| matches!(&wish.command, Command::Resolve { workflow_id, .. } if *workflow_id == id);
+            if self.wishes.iter().any(is_under_way) {
+                continue;
+            }
+            let state = state_at(&*disk.store, &id, None).map_err(|e| e.to_string())?;
+            let state = state.ok_or("a row without a log")?;
+            for (key, entry) in &state.entries {
+                let EntryBody::Step(step) = &entry.body else { continue };
+                if step.status != StepStatus::Unknown {
+                    continue;
+                }
+                world.settle(&(id.clone(), key.to_string()));
+                let landed: Option<Value> = world.truth(&idempotency_key(&id, key, &step.request_hash));
+                let command = Command::Resolve { workflow_id: id.clone(), key: key.clone(), landed };
+                self.wishes.push(Wish { command, state: State::Idle });
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+}
+
+fn status_of(state: Option<&foldback::core::WorkflowState>, key: &Key) -> Option<StepStatus> {
+    Some(state?.step(key)?.status)
+}
+
+/// What is said of a workflow at rest stands in the log.
+fn is_durable(rest: &Rest, disk: &Disk, is_owner: bool) -> Result<(), String> {
+    if rest.reason.is_some() || !is_owner {
+        return Ok(());
+    }
+    let row = disk.store.workflow(&rest.workflow_id).map_err(|e| e.to_string())?;
+    let told = row.map(|row| row.status).unwrap_or_default();
+    if told != rest.status.as_str() && rest.status != Status::Quarantined {
+        return Err(format!("{} rests as {:?}, on disk it is {told}", rest.workflow_id, rest.status));
+    }
+    Ok(())
+}

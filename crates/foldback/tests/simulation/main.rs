@@ -1,0 +1,174 @@
+//! The simulation: the real engine through crashes, takeovers, failing disks and a world that
+//! answers late, twice or never; each run is a seed, and a seed repeats to the byte.
+//!
+//! `FOLDBACK_SEED=7 cargo test -p foldback --test simulation` runs one seed and tells what happens
+//! in it; `FOLDBACK_SEEDS=100000 … --release … -- --ignored torture` runs many (`make torture`).
+//!
+//! The rooms: `recipe` and `fronts` (what workflows do), `story` (what a seed stands for), `sim` (what
+//! happens next), `process`, `disk`, `world` and `callers` (what is around the engine), `judge`
+//! (what must hold).
+
+mod callers;
+mod dice;
+mod disk;
+mod fronts;
+mod judge;
+mod process;
+mod recipe;
+mod sim;
+mod story;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use foldback::store::Store;
+
+use disk::Disk;
+use judge::{Came, judge};
+use sim::Sim;
+use story::Story;
+
+/// Failing seeds that one run tells of.
+const FAILURES_SHOWN: usize = 5;
+
+/// Where a seed is run.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    Memory,
+    Sqlite,
+}
+
+/// Runs a seed, and compares it with the same workflows in a world without faults.
+fn run(seed: u64, on: On, trace: bool) -> Result<Came, String> {
+    let story = Story::of(seed);
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let url = match on {
+        On::Memory => "memory:".to_owned(),
+        On::Sqlite => format!("sqlite:{}", folder.path().join("simulation.db").display()),
+    };
+    let came = played(&story, seed, open(&url)?, true, trace)?;
+    if !story.is_volatile {
+        let calm = played(&story, seed, open("memory:")?, false, false)
+            .map_err(|problem| format!("without any fault: {problem}"))?;
+        if came.ends != calm.ends {
+            return Err(format!("ended as {:?}\nwithout faults as {:?}", came.ends, calm.ends));
+        }
+    }
+    Ok(came)
+}
+
+fn open(url: &str) -> Result<Arc<dyn Store>, String> {
+    foldback::store::open(url).map_err(|e| e.to_string())
+}
+
+fn played(
+    story: &Story,
+    seed: u64,
+    store: Arc<dyn Store>,
+    is_rough: bool,
+    trace: bool,
+) -> Result<Came, String> {
+    let disk = Disk::new(store);
+    let mut sim = Sim::new(story, seed, disk.clone(), trace);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        if is_rough {
+            sim.suffer()?;
+        }
+        sim.heal()?;
+        judge(story, &disk, &sim.world)
+    }));
+    played.unwrap_or_else(|_| Err("something panicked".into()))
+}
+
+/// Runs a seed; a failure names it, and how to run it again.
+fn hold(seed: u64, on: On) -> Result<Came, String> {
+    run(seed, on, false).map_err(|problem| {
+        format!(
+            "seed {seed} on {on:?} fails: {problem}\nagain, with what happens: \
+             FOLDBACK_SEED={seed} cargo test -p foldback --test simulation -- --nocapture one_seed"
+        )
+    })
+}
+
+/// Runs seeds on all cores, until some have failed. Says how many events they came to.
+fn hold_all(first: u64, seeds: u64, on: impl Fn(u64) -> On + Sync) -> u64 {
+    let (next, events, begun) = (AtomicU64::new(0), AtomicU64::new(0), Instant::now());
+    let failures: Mutex<Vec<String>> = Mutex::default();
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from);
+    let lane = || {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= seeds || failures.lock().expect("a lane panicked").len() >= FAILURES_SHOWN {
+                return;
+            }
+            match hold(first + n, on(n)) {
+                Ok(came) => drop(events.fetch_add(came.events, Ordering::Relaxed)),
+                Err(failure) => failures.lock().expect("a lane panicked").push(failure),
+            }
+            if (n + 1) % 10_000 == 0 {
+                eprintln!("{} seeds, {:.0} a second", n + 1, (n + 1) as f64 / begun.elapsed().as_secs_f64());
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(lane))));
+    let failures = failures.into_inner().expect("a lane panicked");
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n\n"));
+    events.into_inner()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn seeds_on_memory() {
+    hold_all(1, 300, |_| On::Memory);
+}
+
+#[test]
+fn seeds_on_sqlite() {
+    hold_all(1, 30, |_| On::Sqlite);
+}
+
+#[test]
+fn a_seed_repeats_to_the_byte() {
+    for seed in 1..=20 {
+        let first = hold(seed, On::Memory).unwrap();
+        assert_eq!(first, hold(seed, On::Memory).unwrap(), "seed {seed}");
+        if seed <= 5 {
+            assert_eq!(
+                first.digest,
+                hold(seed, On::Sqlite).unwrap().digest,
+                "seed {seed}: both stores hold the same log"
+            );
+        }
+    }
+}
+
+/// Does nothing unless `FOLDBACK_SEED` names one.
+#[test]
+fn one_seed() {
+    let Some(seed) = number("FOLDBACK_SEED") else { return };
+    for on in [On::Memory, On::Sqlite] {
+        eprintln!("seed {seed} on {on:?}");
+        match run(seed, on, true) {
+            Ok(came) => eprintln!("well: {} events, {:?}", came.events, came.ends),
+            Err(problem) => panic!("seed {seed} on {on:?}: {problem}"),
+        }
+    }
+}
+
+/// As many seeds as `FOLDBACK_SEEDS` says, on all cores.
+#[test]
+#[ignore = "takes minutes: make torture"]
+fn torture() {
+    let seeds = number("FOLDBACK_SEEDS").unwrap_or(10_000);
+    let first = number("FOLDBACK_FIRST_SEED").unwrap_or(1_000);
+    let begun = Instant::now();
+    let events = hold_all(first, seeds, |n| if n % 100 == 0 { On::Sqlite } else { On::Memory });
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("{seeds} seeds, {events} events, {seconds:.0} s, {:.0} seeds a second", seeds as f64 / seconds);
+}

@@ -1,0 +1,292 @@
+//! The simulator: one thread that decides what happens next. It drives the real engine by its rounds,
+//! and everything around the engine (time, the disk, the world, callers, other processes) by the dice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use foldback::engine::Command;
+use foldback::engine::engine::{Message, ReplyTo, from_inbox};
+use foldback::store::Filter;
+
+use crate::callers::Callers;
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::process::{Birth, Process};
+use crate::story::Story;
+use crate::world::World;
+
+/// When simulated time begins, in microseconds since 1970.
+const BEGINNING: i64 = 1_700_000_000_000_000;
+
+/// Rounds of the healing after which a workflow that does not end is a failure.
+const PATIENCE: u32 = 20_000;
+
+pub struct Sim<'a> {
+    pub story: &'a Story,
+    pub disk: Arc<Disk>,
+    pub world: World,
+    pub callers: Callers,
+    dice: Dice,
+    clock: Arc<AtomicI64>,
+    /// The owner last; those before it lost the shard and do not know.
+    processes: Vec<Process>,
+    serial: u64,
+    is_healing: bool,
+    trace: bool,
+    /// How often each kind of move was made, for people who look.
+    pub faults: u64,
+}
+
+type Checked = Result<(), String>;
+
+impl<'a> Sim<'a> {
+    pub fn new(story: &'a Story, seed: u64, disk: Arc<Disk>, trace: bool) -> Sim<'a> {
+        let mut dice = Dice::new(seed ^ 0x0005_EED0_F570_A170);
+        Sim {
+            story,
+            disk,
+            world: World::new(dice.fork(), story.is_volatile),
+            callers: Callers::new(story, dice.fork()),
+            dice,
+            clock: Arc::new(AtomicI64::new(BEGINNING)),
+            processes: Vec::new(),
+            serial: 0,
+            is_healing: false,
+            trace,
+            faults: 0,
+        }
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{:>12} {}", self.clock.load(Ordering::Relaxed) - BEGINNING, what());
+        }
+    }
+
+    /// The rough part: whatever happens, nothing may be wrong.
+    pub fn suffer(&mut self) -> Checked {
+        for _ in 0..self.story.moves {
+            self.make_sure_of_an_owner()?;
+            self.move_once()?;
+            self.is_well()?;
+        }
+        Ok(())
+    }
+
+    /// The faults are off: everything comes to its end.
+    pub fn heal(&mut self) -> Checked {
+        self.is_healing = true;
+        while self.processes.len() > 1 {
+            self.die(0, "for the healing");
+        }
+        for _ in 0..PATIENCE {
+            self.make_sure_of_an_owner()?;
+            self.is_well()?;
+            self.round(0)?;
+            let Some(owner) = self.processes.first() else { continue };
+            owner.shelf.bad_reads.store(0, Ordering::Relaxed);
+            let waiting = owner.shelf.waiting();
+            let flights = self.world.awaited_by(owner.serial);
+            if waiting != (0, 0) {
+                owner.shelf.write(usize::MAX);
+                owner.shelf.tell(usize::MAX);
+            } else if let Some(flight) = flights.first() {
+                self.world.answer(*flight);
+            } else if !self.callers.are_quiet() {
+                self.callers.speak(&mut self.processes[0], &self.disk, true)?;
+                self.poll_inbox(0);
+            } else if self.callers.resolve(&self.disk, &mut self.world)? {
+                self.say(|| "a person resolves".into());
+            } else if self.is_over()? {
+                return Ok(());
+            } else if let Some(due) = owner.engine.next_alarm() {
+                self.clock.fetch_max(due - owner.machine.offset, Ordering::Relaxed);
+            } else if !self.resume_all(0)? {
+                return Err(format!("nothing moves any more: {}", self.standing()));
+            }
+        }
+        Err(format!("comes to no rest: {}", self.standing()))
+    }
+
+    fn standing(&self) -> String {
+        let rows = self.disk.store.workflows(&Filter::default()).unwrap_or_default();
+        rows.iter().map(|row| format!("{} {} at {}, ", row.workflow_id, row.status, row.version)).collect()
+    }
+
+    fn is_over(&self) -> Result<bool, String> {
+        let filter = Filter { only_unfinished: true, ..Filter::default() };
+        let unfinished = self.disk.store.workflows(&filter).map_err(|e| e.to_string())?;
+        Ok(unfinished.is_empty())
+    }
+
+    /// Nothing went wrong so far.
+    fn is_well(&mut self) -> Checked {
+        let mut wrong = std::mem::take(&mut self.world.wrong);
+        wrong.append(&mut self.disk.durable().wrong);
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    fn make_sure_of_an_owner(&mut self) -> Checked {
+        if self.processes.last().is_some_and(Process::is_owner) {
+            return Ok(());
+        }
+        self.serial += 1;
+        let birth = Birth {
+            serial: self.serial,
+            clock: self.clock.clone(),
+            offset: if self.is_healing { 0 } else { self.dice.below(4_000_000) as i64 - 2_000_000 },
+            seed: self.dice.roll(),
+            is_observed: self.story.is_observed,
+            programs: self.story.programs.clone(),
+        };
+        let Some(process) = Process::start(&self.disk, birth)? else {
+            return Err("the shard is taken though its owner is dead".into());
+        };
+        self.say(|| format!("process {} takes the shard", process.serial));
+        self.processes.push(process);
+        self.resume_all(self.processes.len() - 1).map(drop)
+    }
+
+    /// Tells a process to go on with what is unfinished, as `serve` does. Says whether there is any.
+    fn resume_all(&mut self, at: usize) -> Result<bool, String> {
+        let filter = Filter { only_unfinished: true, ..Filter::default() };
+        let rows = self.disk.store.workflows(&filter).map_err(|e| e.to_string())?;
+        let mut any = false;
+        for row in rows {
+            if !self.is_healing && self.dice.one_in(5) {
+                continue;
+            }
+            any = true;
+            let command = Command::Resume { workflow_id: row.workflow_id };
+            let (actor, from) = (Arc::from("simulation"), ReplyTo::Nobody);
+            let _gone = self.processes[at].to.send(Message::Command { command, actor, from, watch: None });
+        }
+        Ok(any)
+    }
+
+    fn move_once(&mut self) -> Checked {
+        if self.dice.one_in(self.story.fault_every) {
+            self.faults += 1;
+            return self.fault();
+        }
+        // Those who lost the shard go on as they like.
+        let at = if self.dice.one_in(3) {
+            self.dice.below(self.processes.len())
+        } else {
+            self.processes.len() - 1
+        };
+        let process = &self.processes[at];
+        let serial = process.serial;
+        match self.dice.below(20) {
+            0..=5 => return self.round(at),
+            6..=8 => {
+                let most = self.dice.within(1, 4) as usize;
+                let before = self.disk.durable().position;
+                let (queued, _) = process.shelf.waiting();
+                let stale = process.shelf.write(most);
+                let all_refused = process.is_doomed || stale == most.min(queued);
+                if !process.is_owner() && (!all_refused || self.disk.durable().position != before) {
+                    return Err(format!("process {serial} lost the shard and still wrote"));
+                }
+            }
+            9..=11 => process.shelf.tell(self.dice.within(1, 4) as usize),
+            12..=14 if !self.world.flights.is_empty() => {
+                let i = self.dice.below(self.world.flights.len());
+                self.say(|| flight(&self.world, i));
+                self.world.disturb(i);
+            }
+            15 => drop(self.clock.fetch_add(self.dice.within(1, 400_000) as i64, Ordering::Relaxed)),
+            16 => {
+                if let Some(due) = process.engine.next_alarm() {
+                    self.clock.fetch_max(due - process.machine.offset, Ordering::Relaxed);
+                }
+            }
+            17 | 18 if process.is_owner() => {
+                self.callers.speak(&mut self.processes[at], &self.disk, false)?;
+                if self.dice.one_in(6) && self.processes.len() == 1 {
+                    self.callers.resolve(&self.disk, &mut self.world)?;
+                }
+            }
+            _ if process.is_owner() => self.poll_inbox(at),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self) -> Checked {
+        let at = self.dice.below(self.processes.len());
+        match self.dice.below(10) {
+            0..=2 => self.die(at, "killed"),
+            3 | 4 => {
+                let owner = self.processes.len() - 1;
+                self.say(|| format!("process {} loses the lock", self.processes[owner].serial));
+                self.processes[owner].guard = None;
+            }
+            5 => {
+                self.say(|| format!("a commit of process {} is refused", self.processes[at].serial));
+                self.processes[at].shelf.refuse();
+            }
+            6 => {
+                let landed = self.dice.one_in(2);
+                self.say(|| format!("the disk fails under process {}", self.processes[at].serial));
+                self.processes[at].shelf.break_down(landed);
+                self.processes[at].is_doomed = true;
+            }
+            7 => {
+                let reads = self.dice.within(1, 3) as u32;
+                self.processes[at].shelf.bad_reads.store(reads, Ordering::Relaxed);
+            }
+            8 => {
+                // The clock of everything jumps: nothing may depend on how long it took.
+                self.clock.fetch_add(self.dice.within(1, 600) as i64 * 1_000_000, Ordering::Relaxed);
+            }
+            _ => {
+                self.say(|| format!("process {} winds down", self.processes[at].serial));
+                self.processes[at].is_winding_down = true;
+                let _gone = self.processes[at].to.send(Message::WindDown);
+            }
+        }
+        Ok(())
+    }
+
+    /// A process ends; what it had not written is gone.
+    fn die(&mut self, at: usize, how: &str) {
+        let process = self.processes.remove(at);
+        self.say(|| format!("process {} ends: {how}", process.serial));
+        self.world.orphan(process.serial);
+        self.callers.lost(process.serial);
+    }
+
+    /// One round of a process's engine, and what came of it.
+    fn round(&mut self, at: usize) -> Checked {
+        let process = &mut self.processes[at];
+        let ended = process.engine.round();
+        let (serial, is_owner) = (process.serial, process.is_owner());
+        for (attempt, to) in process.machine.begun() {
+            let call = &attempt.call;
+            if self.trace {
+                eprintln!("{serial:>12} begins {} {} attempt {}", call.workflow_id, call.key, call.attempt);
+            }
+            self.world.begin(serial, is_owner, attempt, to, &self.disk.durable());
+        }
+        self.callers.listen(process, &self.disk)?;
+        match ended {
+            None => {}
+            Some(Ok(())) if process.is_winding_down => self.die(at, "wound down"),
+            Some(Err(_)) if process.is_doomed || !is_owner => self.die(at, "as it should"),
+            Some(other) => return Err(format!("process {serial} ended without a cause: {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn poll_inbox(&mut self, at: usize) {
+        let rows = self.disk.store.commands(0).unwrap_or_default();
+        let to = &self.processes[at].to;
+        from_inbox(rows, to, &mut |row, reason| panic!("a command that cannot be read: {row:?} {reason}"));
+    }
+}
+
+fn flight(world: &World, i: usize) -> String {
+    let call = &world.flights[i].attempt.call;
+    format!("something becomes of {} {} attempt {}", call.workflow_id, call.key, call.attempt)
+}
