@@ -13,8 +13,8 @@ use foldback_store::chain::verify_chain;
 use foldback_store::{Recorded, Store, StoreError, Tombstone};
 use serde_json::{Value, json};
 
-/// Events fetched at a time.
-const PAGE: usize = 4_096;
+/// Events fetched at a time: few enough to be folded while they are in the cache.
+const PAGE: usize = 256;
 
 /// Why a workflow could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use foldback::code::Code;
 use foldback::core::rehearse::rehearse;
-use foldback::core::{Event, Fact, Hash, Outcome, WorkflowState};
-use foldback::engine::load::decode;
-use foldback::store::chain::verify_chain;
+use foldback::core::{Event, Fact, Outcome, WorkflowState};
+use foldback::engine::load::state_at;
 use foldback::store::{Append, Commit, Expected, NewEvent, Store};
 use serde_json::{Value, json};
 
@@ -100,19 +99,5 @@ fn filed(path: &Path, log: &[Event]) -> Result<std::sync::Arc<dyn Store>, Error>
 }
 
 fn from_file(store: &dyn Store) -> Result<WorkflowState, String> {
-    let mut state = WorkflowState::empty("w");
-    let mut previous = Hash::ZERO;
-    loop {
-        let page = store.read("w", state.version, 4_096).map_err(|e| e.to_string())?;
-        if page.is_empty() {
-            return Ok(state);
-        }
-        for recorded in &page {
-            verify_chain(previous, recorded)?;
-            previous = recorded.hash;
-            let event = decode(recorded).map_err(|e| e.to_string())?;
-            state.admits(&event).map_err(|e| e.to_string())?;
-            state.apply(&event);
-        }
-    }
+    state_at(store, "w", None).map_err(|e| e.to_string())?.ok_or_else(|| "it is not there".to_owned())
 }
