@@ -26,9 +26,10 @@ const IN_FLIGHT: usize = 1_000;
 type Measure = fn(&Path) -> Result<Vec<Row>, Error>;
 
 /// Every row by name, in the order in which they are printed.
-const GROUPS: [(&[&str], Measure); 6] = [
+const GROUPS: [(&[&str], Measure); 7] = [
     (&["append"], log::appends),
     (&["steps"], engine::many),
+    (&["projected"], engine::projected),
     (&["alone"], engine::alone),
     (&["fold", "fold-json", "fold-file"], fold::folds),
     (&["long", "back"], engine::long),

@@ -460,6 +460,30 @@ impl Fact {
         }
     }
 
+    /// What a model call used, where the fact is the end of one.
+    pub fn usage(&self) -> Option<&Usage> {
+        match self {
+            Fact::AttemptFailed(e) => e.usage.as_ref(),
+            Fact::StepCompleted(e) => e.usage.as_ref(),
+            Fact::StepFailed(e) => e.usage.as_ref(),
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => None,
+        }
+    }
+
     /// The version of the fact's shape as it is written today.
     pub fn schema_version(&self) -> u32 {
         1

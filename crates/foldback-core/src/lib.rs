@@ -17,6 +17,7 @@ pub mod hash;
 pub mod key;
 pub mod limits;
 pub mod program;
+pub mod projection;
 pub mod rehearse;
 pub mod report;
 pub mod state;

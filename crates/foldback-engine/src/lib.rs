@@ -13,6 +13,7 @@ pub mod engine;
 pub mod kind;
 pub mod load;
 pub mod machine;
+pub mod projector;
 pub mod session;
 
 mod ids;

@@ -22,6 +22,7 @@ use crate::ids;
 use crate::kind::Registry;
 use crate::load;
 use crate::machine::ThisMachine;
+use crate::projector::Projecting;
 
 /// How often a client looks at the log and the lock, and an owner at its inbox.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -160,7 +161,9 @@ impl Session {
             })
             .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
         let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
+        let views = Projecting::begin(self.store.clone(), 0, epoch);
         let steered = self.steer(&to_loop, epoch, own);
+        views.finish();
         let _gone = to_loop.send(Message::WindDown);
         let ended = thread
             .join()

@@ -338,6 +338,9 @@ pub trait Store: Forget {
     /// Rows of a projection: key and value, in the order of keys.
     fn projection(&self, projection: &str) -> StoreResult<Vec<(String, Value)>>;
 
+    /// One row of a projection.
+    fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>>;
+
     /// How far a projection has read a shard's feed.
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64>;
 

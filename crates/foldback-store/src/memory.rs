@@ -305,6 +305,12 @@ impl Store for Memory {
         Ok(rows.map(|((_, key), value)| (key.clone(), value.clone())).collect())
     }
 
+    fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>> {
+        let inner = self.inner();
+        let row = inner.rows.get(&(projection.to_owned(), key.to_owned()));
+        Ok(row.filter(|_| shard == 0).cloned())
+    }
+
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         if shard == 0 { self.inner().checkpoint(projection) } else { Ok(0) }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::{Effect, Fact, Outcome, Program};
 use foldback::engine::engine::{Engine, Message, ReplyTo, Surroundings};
+use foldback::engine::projector::{Projecting, Projector};
 use foldback::engine::{Call, Command, Performing, Registry, StepKind, ThisMachine};
 use foldback::programs::{Definitions, start_code};
 use foldback::store::{Store, raw};
@@ -28,10 +29,29 @@ pub fn many(folder: &Path) -> Result<Vec<Row>, Error> {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
         bare.push(raw::raw_append_loop(&folder.join(format!("raws{turn}.db")), 2 * IN_FLIGHT, SECONDS)?);
-        ours.push(steps(&folder.join(format!("steps{turn}.db")), IN_FLIGHT, STEPS)?);
+        ours.push(steps(&folder.join(format!("steps{turn}.db")), IN_FLIGHT, STEPS, Views::Off)?);
     }
     let note = format!("{IN_FLIGHT} workflows in flight, 2 events a step; raw is rows/s over 2");
     Ok(vec![Row::new("steps", mean(&ours), "steps/s", note).against(mean(&bare) / 2.0)])
+}
+
+/// `projected`: the same with the built-in projections folded beside it, until they are up to date.
+pub fn projected(folder: &Path) -> Result<Vec<Row>, Error> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        let path = |name: &str| folder.join(format!("{name}{turn}.db"));
+        without.push(steps(&path("unseen"), IN_FLIGHT, STEPS, Views::Off)?);
+        with.push(steps(&path("seen"), IN_FLIGHT, STEPS, Views::On)?);
+    }
+    let note = "as `steps`, with the built-in projections up to date at the end; raw is without them";
+    Ok(vec![Row::new("projected", mean(&with), "steps/s", note).against(mean(&without))])
+}
+
+/// Whether the built-in projections are folded.
+#[derive(Clone, Copy, PartialEq)]
+enum Views {
+    On,
+    Off,
 }
 
 /// `alone`: one workflow.
@@ -39,7 +59,7 @@ pub fn alone(folder: &Path) -> Result<Vec<Row>, Error> {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for turn in 0..TURNS {
         bare.push(raw::raw_append_loop(&folder.join(format!("one{turn}.db")), 2, SECONDS)? / 2.0);
-        ours.push(steps(&folder.join(format!("alone{turn}.db")), 1, STEPS)?);
+        ours.push(steps(&folder.join(format!("alone{turn}.db")), 1, STEPS, Views::Off)?);
     }
     let note = "one workflow, whose steps run ahead of the disk; raw is commits/s of 2 rows";
     Ok(vec![Row::new("alone", mean(&ours), "steps/s", note).against(mean(&bare))])
@@ -101,10 +121,12 @@ struct Running {
     runtime: tokio::runtime::Runtime,
     to_loop: std::sync::mpsc::Sender<Message>,
     thread: std::thread::JoinHandle<Result<(), foldback::store::StoreError>>,
+    epoch: u64,
 }
 
 fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
     let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
+    let epoch = ownership.epoch;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Error::machine(e.to_string()))?;
     let around = Surroundings {
@@ -121,7 +143,7 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
         engine.run()
     });
     let to_loop = take.recv().map_err(|_| Error::machine("the loop ended at once"))?;
-    Ok(Running { runtime, to_loop, thread })
+    Ok(Running { runtime, to_loop, thread, epoch })
 }
 
 impl Running {
@@ -145,9 +167,10 @@ impl Running {
 }
 
 /// Steps a second with so many workflows in flight, each of `length` steps, a new one when one ends.
-fn steps(path: &Path, in_flight: usize, length: u64) -> Result<f64, Error> {
+fn steps(path: &Path, in_flight: usize, length: u64, views: Views) -> Result<f64, Error> {
     let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
-    let running = engine(store)?;
+    let running = engine(store.clone())?;
+    let projecting = (views == Views::On).then(|| Projecting::begin(store.clone(), 0, running.epoch));
     let (rest, rested) = channel();
     let begun = Instant::now();
     let mut serial = 0;
@@ -163,6 +186,11 @@ fn steps(path: &Path, in_flight: usize, length: u64) -> Result<f64, Error> {
             .map_err(|_| Error::machine("a workflow did not end within 60 s"))?;
         ended += length;
         if begun.elapsed().as_secs_f64() < SECONDS { next() } else { left -= 1 }
+    }
+    if let Some(projecting) = projecting {
+        projecting.finish();
+        let mut rest = Projector::new(store, 0, running.epoch)?;
+        while rest.step()? > 0 {}
     }
     let rate = ended as f64 / begun.elapsed().as_secs_f64();
     running.end()?;

@@ -250,6 +250,10 @@ fn projections(desk: &Desk) {
     desk.commit(rows(&[("p", "b", Some(json!(2))), ("p", "none", None)])).unwrap();
     let read = |p: &str| desk.store.projection(p).unwrap();
     assert_eq!(read("p"), [("a".to_owned(), json!({"x": null})), ("b".to_owned(), json!(2))]);
+    let one = |shard, p: &str, key: &str| desk.store.projection_row(shard, p, key).unwrap();
+    assert_eq!(one(0, "p", "b"), Some(json!(2)));
+    assert_eq!(one(0, "q", "a"), Some(json!("other")));
+    assert_eq!([one(0, "q", "b"), one(0, "p", "none"), one(1, "p", "b")], [None, None, None]);
     desk.commit(rows(&[("p", "a", None)])).unwrap();
     assert_eq!(read("p"), [("b".to_owned(), json!(2))]);
     assert_eq!(read("q").len(), 1);

@@ -151,6 +151,10 @@ impl Store for Sqlite {
         self.reading(|conn| reader::projection(conn, projection))
     }
 
+    fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>> {
+        self.reading(|conn| reader::projection_row(conn, shard, projection, key))
+    }
+
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         self.reading(|conn| reader::checkpoint(conn, shard, projection))
     }

@@ -231,6 +231,19 @@ pub(crate) fn projection(conn: &Connection, projection: &str) -> rusqlite::Resul
     find.query_map([projection], |row| Ok((row.get(0)?, rows::json(row, 1)?)))?.collect()
 }
 
+/// One row of a projection.
+pub(crate) fn projection_row(
+    conn: &Connection,
+    shard: u32,
+    projection: &str,
+    key: &str,
+) -> rusqlite::Result<Option<Value>> {
+    let mut find = conn.prepare_cached(
+        "SELECT value FROM workflow_projections WHERE projection = ? AND shard = ? AND key = ?",
+    )?;
+    find.query_row(params![projection, shard, key], |row| rows::json(row, 0)).optional()
+}
+
 /// How far a projection has read a shard's feed.
 pub(crate) fn checkpoint(conn: &Connection, shard: u32, projection: &str) -> rusqlite::Result<u64> {
     let mut find =
