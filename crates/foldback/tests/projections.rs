@@ -63,7 +63,7 @@ impl Rows for Table {
 }
 
 /// What each projection holds, and what one pass over the whole feed makes of it.
-fn held_and_folded(store: &dyn Store) -> Vec<(Vec<(String, Value)>, Vec<(String, Value)>)> {
+fn held_and_folded(store: &dyn Store) -> Vec<[Vec<(String, Value)>; 2]> {
     let feed = store.feed(0, 0, usize::MAX).unwrap();
     built_in()
         .into_iter()
@@ -72,13 +72,13 @@ fn held_and_folded(store: &dyn Store) -> Vec<(Vec<(String, Value)>, Vec<(String,
             for recorded in &feed {
                 projection.see(&recorded.workflow_id, &decode(recorded).unwrap(), &mut table);
             }
-            (store.projection(projection.name()).unwrap(), table.0.into_iter().collect())
+            [store.projection(projection.name()).unwrap(), table.0.into_iter().collect()]
         })
         .collect()
 }
 
 fn assert_up_to_date(store: &dyn Store) {
-    for (held, folded) in held_and_folded(store) {
+    for [held, folded] in held_and_folded(store) {
         assert!(!folded.is_empty());
         assert_eq!(held, folded);
     }

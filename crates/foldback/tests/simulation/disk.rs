@@ -242,6 +242,9 @@ impl Store for Shelf {
     fn projection(&self, projection: &str) -> StoreResult<Vec<(String, Value)>> {
         self.reading()?.projection(projection)
     }
+    fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>> {
+        self.reading()?.projection_row(shard, projection, key)
+    }
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         self.reading()?.checkpoint(shard, projection)
     }
