@@ -14,9 +14,10 @@ demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a smal
 test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 	@scripts/test.sh
 
-torture: ## the kill test with 10,000 kills, on the release binary
+torture: ## the kill test with 10,000 kills, on the release binary; ten minutes of fuzzing for each of five inputs
 	cargo build --locked --release -p foldback-cli
 	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
+	for target in definition jq event import config; do scripts/fuzz.sh $$target 600 || exit 1; done
 
 mutants: ## plants every bug of mutants/; the test that each names must fail
 	@scripts/mutants.py

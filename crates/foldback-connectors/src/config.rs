@@ -7,9 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use foldback_core::limits;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -72,7 +75,7 @@ impl Default for Config {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct Members {
     #[serde(default)]
     providers: BTreeMap<String, Spanned<Entry>>,
 }
@@ -99,20 +102,25 @@ impl Config {
             None if Path::new(FILE).exists() => Path::new(FILE),
             None => return Ok(Config::default()),
         };
-        let text = std::fs::read_to_string(path).map_err(|why| ConfigError {
+        let text = read_bounded(path).map_err(|why| ConfigError {
             message: format!("{}: {why}", path.display()),
             hint: "name an existing file with --config, or leave it out".to_owned(),
         })?;
         Config::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    /// The built-in providers and those of a text; errors name `path`, and the file of a scripted
+    /// provider lies beside it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
         let error = |at: usize, what: String, hint: &str| ConfigError {
             message: format!("{}:{}: {what}", path.display(), line(at)),
             hint: hint.to_owned(),
         };
-        let file: File = toml::from_str(text).map_err(|why| {
+        let file: Members = toml::from_str(text).map_err(|why| {
             let at = why.span().map_or(0, |span| span.start);
             let hint = "members are kind, base_url, api_key_env, stream, prices and file, under [providers.NAME]; \
                         a key itself never stands in the file, only its variable's name (api_key_env)";
@@ -127,6 +135,18 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// A file's text. Also `/dev/zero` has an end here.
+pub(crate) fn read_bounded(path: &Path) -> Result<String, String> {
+    let most = limits::CONFIG_MAX_BYTES;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|why| why.to_string())?;
+    if bytes.len() > most {
+        return Err(format!("is larger than {most} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
 
 /// A parser's message without the value that it complains about.

@@ -28,6 +28,13 @@ pub use probe::{ProviderStatus, probe, providers};
 
 use veil::Veiled;
 
+/// Reads a file of scripted answers from its text, and tells how many rules it holds. For tests
+/// that try any text.
+#[doc(hidden)]
+pub fn try_rules(text: &str, is_json: bool) -> Result<usize, String> {
+    llm::Rules::parse(text, is_json).map(|rules| rules.count())
+}
+
 /// The kinds of this crate by their names: `http`, `llm`, `shell`, `script`, `noop`.
 pub fn registry(config: &Config) -> Registry {
     web::install_cryptography();

@@ -60,6 +60,9 @@ pub const STEP_OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of a definition file.
 pub const DEFINITION_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes of a configuration file, and of a file of scripted answers.
+pub const CONFIG_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// Nesting of a definition, a JSON value from outside, or a key.
 pub const DEPTH_MAX: usize = 128;
 

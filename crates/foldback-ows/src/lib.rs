@@ -106,3 +106,14 @@ pub fn from_canonical(canonical: &str) -> Result<Arc<OwsProgram>, Vec<Problem>> 
         None => Err(report.problems),
     }
 }
+
+/// The most work that one expression may do, in the unit of [`try_expression`].
+#[doc(hidden)]
+pub const EXPRESSION_WORK_MAX: u64 = jq::WORK_MAX;
+
+/// Compiles an expression and evaluates it: its value or what is wrong with it, and the work that
+/// was counted. For tests that try any text; definitions are the way to say an expression.
+#[doc(hidden)]
+pub fn try_expression(text: &str, input: &serde_json::Value) -> (Result<serde_json::Value, String>, u64) {
+    jq::attempt(text, input)
+}

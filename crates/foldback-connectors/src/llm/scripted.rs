@@ -59,15 +59,26 @@ struct RuleFile {
 impl Rules {
     /// Reads a file of rules: JSON by its ending, else TOML.
     pub(crate) fn load(path: &Path) -> Result<Rules, String> {
-        let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
-        let rules = if path.extension().is_some_and(|ending| ending == "json") {
-            let list: Result<Vec<Rule>, _> = serde_json::from_str(&text);
-            list.or_else(|_| serde_json::from_str(&text).map(|file: RuleFile| file.rules))
+        let is_json = path.extension().is_some_and(|ending| ending == "json");
+        let rules = crate::config::read_bounded(path).and_then(|text| Rules::parse(&text, is_json));
+        rules.map_err(|why| format!("{}: {why}", path.display()))
+    }
+
+    /// Reads rules from their text, JSON or TOML.
+    pub(crate) fn parse(text: &str, is_json: bool) -> Result<Rules, String> {
+        let rules = if is_json {
+            let list: Result<Vec<Rule>, _> = serde_json::from_str(text);
+            list.or_else(|_| serde_json::from_str(text).map(|file: RuleFile| file.rules))
                 .map_err(|why| why.to_string())
         } else {
-            toml::from_str(&text).map(|file: RuleFile| file.rules).map_err(|why| why.message().to_owned())
+            toml::from_str(text).map(|file: RuleFile| file.rules).map_err(|why| why.message().to_owned())
         };
-        rules.map(|rules| Rules(Arc::new(rules))).map_err(|why| format!("{}: {why}", path.display()))
+        rules.map(|rules| Rules(Arc::new(rules)))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -61,6 +61,11 @@ impl Meter {
         Meter { weight: depth, ..Meter::default() }
     }
 
+    /// What was paid for so far.
+    pub fn work(&self) -> u64 {
+        self.work.get()
+    }
+
     /// Which bound was passed, if one was.
     pub fn over(&self) -> Option<&'static str> {
         self.over.get()

@@ -24,7 +24,7 @@ use jaq_core::{Compiler, Ctx, Vars};
 use serde_json::Value;
 
 use bounds::Meter;
-pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX};
+pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX, WORK_MAX};
 use foldback_core::report::nearest;
 use natives::{Metered, Tools};
 pub(crate) use paths::StaticPath;
@@ -152,10 +152,13 @@ impl Filter {
         if let Some(path) = &self.plain {
             return self.walk(path, input, variables);
         }
-        let meter = Meter::for_depth(self.depth);
+        self.eval_metered(input, variables, &Meter::for_depth(self.depth))
+    }
+
+    fn eval_metered(&self, input: &Value, variables: Lookup<'_>, meter: &Meter) -> Result<Value, String> {
         let values =
             self.variables.iter().map(|(name, wanted)| value::to_jq_pruned(&variables(name), wanted));
-        let tools = Tools { lut: &self.compiled.lut, meter: &meter };
+        let tools = Tools { lut: &self.compiled.lut, meter };
         let context = Ctx::<Metered>::new(tools, Vars::new(values));
         let mut outputs = self.compiled.id.run((context, value::to_jq_pruned(input, &self.input)));
         let Some(first) = outputs.next() else {
@@ -164,9 +167,9 @@ impl Filter {
                 None => Ok(Value::Null),
             };
         };
-        let first = bounds::settle(&meter, first)?;
+        let first = bounds::settle(meter, first)?;
         if let Some(second) = outputs.next() {
-            bounds::settle(&meter, second)?;
+            bounds::settle(meter, second)?;
             return Err(
                 "the expression gives more than one value; write [ … ] around it to get a list".into()
             );
@@ -199,6 +202,21 @@ impl Filter {
             Wanted::Members(needs) => Some(needs.iter().map(|need| need.name.clone()).collect()),
         })
     }
+}
+
+/// Compiles an expression and evaluates it, input and variable `$context` alike: its value or what
+/// is wrong with it, and the work that was counted. Every text and every value may be tried.
+pub(crate) fn attempt(text: &str, input: &Value) -> (Result<Value, String>, u64) {
+    let filter = match Filter::new(text, &["$context"]) {
+        Ok(filter) => filter,
+        Err(fault) => return (Err(fault.message), 0),
+    };
+    let context = Arc::new(input.clone());
+    let meter = Meter::for_depth(filter.depth);
+    let value = filter.eval_metered(input, &|_| context.clone(), &meter);
+    // What decisions record about it is looked at too.
+    filter.reasons(input, &|_| context.clone());
+    (value, meter.work())
 }
 
 /// Whether a text names a variable, `$` included, as a token of its own.
