@@ -72,3 +72,10 @@ pub const VALUE_DEPTH_MAX: usize = 100;
 
 /// Bytes of a file that is imported: it is judged whole before it is written in one commit.
 pub const IMPORT_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the first line of a file that is imported.
+pub const IMPORT_HEADER_MAX_BYTES: usize = 1024 * 1024;
+
+/// Bytes of an event's own JSON in a file that is imported. Values of any length lie beside the
+/// event; a chat of 100,000 messages is a list of references of this length.
+pub const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;

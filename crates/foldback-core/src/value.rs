@@ -42,6 +42,13 @@ pub struct StoredRef {
     pub value: Option<Arc<Value>>,
 }
 
+impl StoredRef {
+    /// Whether what lies there is JSON, as it is unless it says otherwise.
+    pub fn is_json(&self) -> bool {
+        self.media_type.as_deref().is_none_or(|media_type| media_type == JSON)
+    }
+}
+
 /// A payload to be stored beside the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {

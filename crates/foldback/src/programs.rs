@@ -23,6 +23,17 @@ pub fn code_hash(name: &str, version: &str) -> Hash {
     Hash::of_parts(&[b"rust", name.as_bytes(), version.as_bytes()])
 }
 
+/// The hash under which a definition is stored: of its canonical form; for Rust code of the name
+/// and version that stand there.
+pub fn definition_hash(definition: &Definition) -> Hash {
+    let named = |canonical: &str| {
+        let code: Value = serde_json::from_str(canonical).ok()?;
+        Some(code_hash(code["rust"]["name"].as_str()?, code["rust"]["version"].as_str()?))
+    };
+    let code = if definition.kind == "rust" { named(&definition.canonical) } else { None };
+    code.unwrap_or_else(|| Hash::of_bytes(definition.canonical.as_bytes()))
+}
+
 impl Definitions {
     /// Adds Rust code under a name and a version.
     pub fn with_code(mut self, name: &str, version: &str, program: impl Program + 'static) -> Definitions {

@@ -21,10 +21,10 @@ const PAGE: usize = 256;
 /// It is no workflow or a fork, something of it is missing, or the store or `out` fails.
 pub fn export(store: &dyn Store, row: &WorkflowRow, out: &mut dyn Write) -> Result<Counts, ExchangeError> {
     let id = &row.workflow_id;
-    if row.parent.is_some() {
+    if let Some((parent, ..)) = &row.parent {
         return Err(ExchangeError::refused(
             format!("`{id}` is a fork, and forks cannot be exported yet"),
-            "export the workflow that it was forked from",
+            format!("`foldback export {parent}` writes the workflow that it was forked from"),
         ));
     }
     let definition = row.definition.map(|hash| store.definition(&hash)).transpose()?.flatten();

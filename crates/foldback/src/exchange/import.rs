@@ -16,10 +16,11 @@ use foldback_store::{
     Append, Commit, CommitError, Definition, Expected, NewEvent, NewWorkflow, Store, StoreError,
 };
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 
 use super::lines::{self, DefinitionLine, End, EventLine, FORMAT, Header, PayloadLine, Seal};
 use super::{Counts, ExchangeError};
+use crate::programs::definition_hash;
 
 /// What became of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +42,26 @@ pub struct Imported {
 /// workflow of that id, another process owns the store, or the store or `file` fails.
 pub fn import(store: &dyn Store, file: &mut dyn BufRead) -> Result<Imported, ExchangeError> {
     let mut lines = Lines { file, number: 0, bytes: 0, seal: Seal::new() };
-    let read = Reading::of(&mut lines).map_err(|trouble| match trouble {
-        Trouble::Line(what) => ExchangeError::refused(
-            format!("line {}: {what}", lines.number),
-            "nothing was imported; export the workflow anew where it comes from",
-        ),
-        Trouble::Io(error) => ExchangeError::Io(error),
+    let read = Reading::of(&mut lines).map_err(|trouble| {
+        let refused = |what: String, hint| ExchangeError::refused(format!("line {}: {what}", lines.number), hint);
+        match trouble {
+            Trouble::Line(what) => {
+                refused(what, "nothing was imported; export the workflow anew where it comes from")
+            }
+            Trouble::TooLong(what) => refused(
+                what,
+                "nothing was imported; what is larger moves with its store: copy the database while nobody uses it",
+            ),
+            Trouble::Io(error) => ExchangeError::Io(error),
+        }
     })?;
     read.write(store)
 }
 
 enum Trouble {
     Line(String),
+    /// Past a bound.
+    TooLong(String),
     Io(std::io::Error),
 }
 
@@ -76,15 +85,24 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
+    /// The first line. It is short, so that a file of another kind is known as one at once.
+    fn first(&mut self) -> Result<String, Trouble> {
+        self.next_within(limits::IMPORT_HEADER_MAX_BYTES, "this is no export of Foldback: its first line")?
+            .ok_or_else(|| "the file ends where the header is expected".into())
+    }
+
     /// The next line without its end; `None` behind the last.
     fn next(&mut self) -> Result<Option<String>, Trouble> {
+        self.next_within(limits::IMPORT_MAX_BYTES - self.bytes, "the file")
+    }
+
+    fn next_within(&mut self, room: usize, what: &str) -> Result<Option<String>, Trouble> {
         self.number += 1;
         let mut line = Vec::new();
-        let room = limits::IMPORT_MAX_BYTES - self.bytes;
         (&mut *self.file).take(room as u64 + 1).read_until(b'\n', &mut line).map_err(Trouble::Io)?;
         if line.len() > room {
-            let max = limits::IMPORT_MAX_BYTES;
-            return Err(format!("the file is longer than {max} bytes, more than can be imported").into());
+            let most = self.bytes + room;
+            return Err(Trouble::TooLong(format!("{what} is longer than {most} bytes")));
         }
         if line.is_empty() {
             return Ok(None);
@@ -118,16 +136,25 @@ struct Reading {
     header: Header,
     definition: Definition,
     values: Vec<lines::Value>,
-    /// Place in `values`, and whether an event needs it.
-    places: HashMap<Hash, (usize, bool)>,
+    places: HashMap<Hash, Place>,
     events: Vec<NewEvent>,
     state: WorkflowState,
     chain: Hash,
 }
 
+/// Where a value stands.
+struct Place {
+    /// Its place among the values.
+    at: usize,
+    /// Whether an event needs it.
+    is_needed: bool,
+    /// Whether it was found to be JSON.
+    is_json: bool,
+}
+
 impl Reading {
     fn of(lines: &mut Lines<'_>) -> Result<Reading, Trouble> {
-        let line = lines.must("the header")?;
+        let line = lines.first()?;
         let format = serde_json::from_str::<Format>(&line).map_err(|_| "this is no export of Foldback")?;
         if format.foldback_export != FORMAT {
             let version = format.foldback_export;
@@ -140,7 +167,7 @@ impl Reading {
         if definition.hash != header.definition {
             return Err("this is not the definition that the header names".into());
         }
-        if Hash::of_bytes(definition.canonical.as_bytes()) != definition.hash {
+        if definition_hash(&definition) != definition.hash {
             return Err("the definition does not match its hash".into());
         }
         let state = WorkflowState::empty(&header.workflow_id);
@@ -176,7 +203,12 @@ impl Reading {
     fn payload(&mut self, line: PayloadLine) -> Result<(), Trouble> {
         let hash = line.payload;
         let value = line.into_value().map_err(|why| format!("payload {hash}: {why}"))?;
-        if self.places.insert(hash, (self.values.len(), false)).is_some() {
+        let most = limits::VALUE_MAX_BYTES;
+        if matches!(&value, lines::Value::There(payload) if payload.bytes.len() > most) {
+            return Err(Trouble::TooLong(format!("payload {hash} has more than {most} bytes")));
+        }
+        let place = Place { at: self.values.len(), is_needed: false, is_json: false };
+        if self.places.insert(hash, place).is_some() {
             return Err(format!("payload {hash} is there twice").into());
         }
         self.values.push(value);
@@ -184,13 +216,17 @@ impl Reading {
     }
 
     fn event(&mut self, line: EventLine) -> Result<(), Trouble> {
+        let most = limits::EVENT_MAX_BYTES;
+        if line.payload.len() > most {
+            return Err(Trouble::TooLong(format!("the event has more than {most} bytes")));
+        }
         let recorded = line.into_recorded(&self.header.workflow_id, &self.header.tenant)?;
         if recorded.version != self.state.version + 1 {
             let (found, wanted) = (recorded.version, self.state.version + 1);
             return Err(format!("version {found} stands where version {wanted} is expected").into());
         }
         verify_chain(self.chain, &recorded)?;
-        let event = decode(&recorded).map_err(|error| match error {
+        let mut event = decode(&recorded).map_err(|error| match error {
             LoadError::Quarantined { reason, .. } => reason,
             LoadError::Store(error) => error.message,
             erased @ LoadError::Erased { .. } => erased.to_string(),
@@ -200,8 +236,18 @@ impl Reading {
         }
         self.state.admits(&event).map_err(|illegal| illegal.to_string())?;
         if let Fact::WorkflowStarted(started) = &event.fact {
+            if let Some(lineage) = &started.lineage {
+                let parent = &lineage.parent;
+                return Err(format!(
+                    "it is the log of a fork of `{parent}`, and forks cannot be imported yet"
+                )
+                .into());
+            }
             self.begins(started.definition, &started.input)?;
         }
+        // Status and wake-up depend on no value. Without values the state stays small, also where a
+        // file was made to be large in memory.
+        event.fact.slots_mut().into_iter().for_each(|slot| *slot = Slot::null());
         self.state.apply(&event);
         self.chain = recorded.hash;
         self.events.push(recorded.event);
@@ -211,17 +257,25 @@ impl Reading {
     /// What an event refers to must stand before it.
     fn needs(&mut self, slot: &Slot) -> Result<(), Trouble> {
         let Slot::Stored(stored) = slot else { return Ok(()) };
-        let Some((place, is_needed)) = self.places.get_mut(&stored.hash) else {
+        let Some(place) = self.places.get_mut(&stored.hash) else {
             return Err(format!("payload {} does not stand before the event", stored.hash).into());
         };
-        let bytes = match &self.values[*place] {
+        let value = &self.values[place.at];
+        let bytes = match value {
             lines::Value::There(payload) => payload.bytes.len() as u64,
             lines::Value::Erased(tombstone) => tombstone.bytes,
         };
         if bytes != stored.bytes {
             return Err(format!("payload {} has another length than its event says", stored.hash).into());
         }
-        *is_needed = true;
+        if let lines::Value::There(payload) = value
+            && stored.is_json()
+            && !place.is_json
+        {
+            whole_json(&payload.bytes).map_err(|why| format!("payload {} is no JSON: {why}", stored.hash))?;
+            place.is_json = true;
+        }
+        place.is_needed = true;
         Ok(())
     }
 
@@ -232,8 +286,7 @@ impl Reading {
         let value = match input {
             Slot::Inline(value) => (**value).clone(),
             Slot::Stored(stored) => {
-                let (place, _) = self.places[&stored.hash];
-                match &self.values[place] {
+                match &self.values[self.places[&stored.hash].at] {
                     lines::Value::There(payload) => {
                         serde_json::from_slice(&payload.bytes).map_err(|error| error.to_string())?
                     }
@@ -261,7 +314,7 @@ impl Reading {
         if end.lines != seal {
             return Err("a line was changed: the hash over all lines does not match".into());
         }
-        match self.places.iter().find(|(_, (_, is_needed))| !is_needed) {
+        match self.places.iter().find(|(_, place)| !place.is_needed) {
             Some((hash, _)) => Err(format!("no event needs payload {hash}").into()),
             None => Ok(()),
         }
@@ -329,6 +382,64 @@ impl Reading {
             wakeups: vec![(workflow_id, wake_at(&self.state))],
             ..Commit::default()
         }
+    }
+}
+
+/// Whether these bytes are JSON that a reader of the log can read, without making the value: small
+/// bytes may be large in memory.
+fn whole_json(bytes: &[u8]) -> Result<(), String> {
+    serde_json::from_slice::<Looked>(bytes).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Any JSON value, looked at and let go. Unlike serde's own `IgnoredAny` it is as strict as a reader:
+/// about nesting, numbers and texts.
+struct Looked;
+
+impl<'de> serde::Deserialize<'de> for Looked {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Looked, D::Error> {
+        from.deserialize_any(Looked)
+    }
+}
+
+impl<'de> Visitor<'de> for Looked {
+    type Value = Looked;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Looked, E> {
+        Ok(Looked)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Looked, A::Error> {
+        while items.next_element::<Looked>()?.is_some() {}
+        Ok(Looked)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Looked, A::Error> {
+        while members.next_entry::<Looked, Looked>()?.is_some() {}
+        Ok(Looked)
     }
 }
 
