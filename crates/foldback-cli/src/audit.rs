@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foldback::core::value::StoredRef;
 use foldback::core::{Hash, Slot, Version, WorkflowState};
 use foldback::engine::load;
+use foldback::programs::definition_hash;
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, WorkflowRow};
 use serde::Serialize;
@@ -154,10 +155,14 @@ impl<'a> Audit<'a> {
             let (row, log) = (self.row.version, self.last);
             self.problem(None, format!("its row says version {row}, its log ends at {log}"));
         }
-        if let Some(hash) = &self.row.definition
-            && store.definition(hash)?.is_none()
-        {
-            self.problem(None, format!("its definition {hash} is missing"));
+        if let Some(hash) = &self.row.definition {
+            match store.definition(hash)? {
+                None => self.problem(None, format!("its definition {hash} is missing")),
+                Some(definition) if definition_hash(&definition) != *hash => {
+                    self.problem(None, format!("its definition does not match its hash {hash}"));
+                }
+                Some(_) => {}
+            }
         }
         for snapshot in std::mem::take(&mut self.snapshots) {
             self.problem(Some(snapshot.version), "a snapshot of a version that the log does not have".into());

@@ -213,6 +213,7 @@ async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
             stop.store(true, Ordering::Relaxed);
         }
     }
+    let _ended = foldback::connectors::end_processes();
     std::process::exit(130);
 }
 

@@ -162,3 +162,34 @@ fn a_command_that_nobody_can_read_is_answered_and_stops_nobody() {
     let open = "SELECT count(*) FROM inbox WHERE answer IS NULL";
     assert_eq!(store.query_row(open, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
+
+/// The second Ctrl-C ends at once, and takes along what a step started; nobody takes its death for an
+/// answer.
+#[test]
+fn the_second_interrupt_leaves_no_process_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sleeps.yaml");
+    let text = "document: { dsl: '1.0.3', namespace: test, name: sleeps, version: '1.0.0' }\ndo:\n  \
+                - sleep: { run: { shell: { command: 'sleep 600 & echo $! > child; wait' } } }\n";
+    std::fs::write(&file, text).unwrap();
+    let mut run = start(folder.path(), &file, "s");
+    let child = folder.path().join("child");
+    let read = || std::fs::read_to_string(&child).unwrap_or_default().trim().to_owned();
+    wait_until("the step", || !read().is_empty());
+    let interrupt = |id: u32| {
+        assert!(Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
+    };
+    interrupt(run.id());
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(run.try_wait().unwrap().is_none(), "the first lets the step report");
+    interrupt(run.id());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    // A process that has ended is gone, or a zombie that nobody has collected yet.
+    let lives = |id: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    };
+    wait_until("its end", || !lives(&read()));
+    let state = document(&foldback(folder.path(), &["--json", "state", "s"]).output().unwrap());
+    assert_eq!(state["status"], "running", "no failure is recorded: {state}");
+}

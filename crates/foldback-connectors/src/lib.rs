@@ -25,6 +25,7 @@ use foldback_engine::Registry;
 pub use config::{Config, ConfigError, ModelProblem, check_model};
 pub use llm::{Answer, Asking, ChatRequest, Message, Model, ModelError, Role};
 pub use probe::{ProviderStatus, probe, providers};
+pub use process::end_all as end_processes;
 
 use veil::Veiled;
 

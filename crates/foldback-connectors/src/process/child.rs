@@ -2,12 +2,13 @@
 
 use std::io;
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldback_core::limits;
 use foldback_engine::kind::Progress;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStdin, Command};
+use tokio::process::{Child as Process, ChildStdin, Command};
 
 /// Bytes of stderr that are kept: the newest.
 const STDERR_MAX_BYTES: usize = 1024 * 1024;
@@ -53,13 +54,44 @@ pub(super) enum Trouble {
 /// any process of the group lives. Where none does, the signal finds nobody.
 struct Group(Option<Pid>);
 
+/// Every group that lives: a process that ends at once drops nothing.
+static LIVING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn living() -> MutexGuard<'static, Vec<Pid>> {
+    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Group {
+    /// Starts a child that leads a group. None starts while all are being ended.
+    fn start(command: &mut Command) -> io::Result<(Process, Group)> {
+        let mut living = living();
+        let child = command.spawn()?;
+        let leader = child.id().and_then(|id| Pid::from_raw(id as i32));
+        living.extend(leader);
+        Ok((child, Group(leader)))
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
             // An error says that the group has ended already.
             let _ = kill_process_group(leader, Signal::KILL);
+            living().retain(|other| *other != leader);
         }
     }
+}
+
+/// Ends every child and all that they started, for a process that is about to end without waiting.
+/// While the answer is held no step reports how its child ended, and none starts: what we ended
+/// ourselves is not what happened in the world.
+#[must_use = "hold it until the process ends"]
+pub fn end_all() -> impl Sized {
+    let living = living();
+    for leader in &*living {
+        let _ = kill_process_group(*leader, Signal::KILL);
+    }
+    living
 }
 
 impl Child<'_> {
@@ -80,11 +112,10 @@ impl Child<'_> {
             .process_group(0)
             // The group is ended by `Group`; this has the runtime collect the child itself.
             .kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| match error.kind() {
+        let (mut child, group) = Group::start(&mut command).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Trouble::NotFound,
             _ => Trouble::NotStarted(error),
         })?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(id as i32)));
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let waiting = async {
             let status = child.wait().await;

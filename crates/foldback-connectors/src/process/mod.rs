@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use crate::request::{Members, text_of, wrong};
 use crate::veil::failed;
 pub(crate) use child::Ended;
+pub use child::end_all;
 use child::{Child, Trouble};
 pub(crate) use script::Script;
 pub(crate) use shell::Shell;

@@ -24,7 +24,9 @@ pub(crate) fn of_work(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             Some("make the file and its directory writable")
         }
-        Some(ErrorCode::SystemIoFailure) => Some("the disk or its file system failed; see the system log"),
+        Some(ErrorCode::SystemIoFailure) => {
+            Some("the disk or its file system failed, or is full; see the system log")
+        }
         _ => None,
     };
     StoreError {
@@ -48,6 +50,14 @@ pub(crate) fn of_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
             is_input: true,
         },
         Some(ErrorCode::ReadOnly) => read_only(path),
+        // Not even `audit` gets in.
+        Some(ErrorCode::DatabaseCorrupt) => StoreError {
+            message: format!("{} is damaged or cut off: {error}", path.display()),
+            hint: Some(
+                "put back a copy; without one, keep the file: `sqlite3 FILE .recover` saves rows".into(),
+            ),
+            is_input: false,
+        },
         _ => of_work(path, error),
     }
 }
@@ -57,6 +67,18 @@ pub(crate) fn read_only(path: &Path) -> StoreError {
     StoreError {
         message: format!("{} is read-only", path.display()),
         hint: Some("make the file and its directory writable, or name another with --store".into()),
+        is_input: true,
+    }
+}
+
+/// A file that was not closed by its last owner, where what it left cannot be taken up.
+pub(crate) fn not_closed(path: &Path) -> StoreError {
+    StoreError {
+        message: format!("{} was not closed when it was last used, and is read-only", path.display()),
+        hint: Some(
+            "make its directory writable, or copy the file and the one ending in -wal to where you may write"
+                .into(),
+        ),
         is_input: true,
     }
 }

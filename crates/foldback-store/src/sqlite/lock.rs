@@ -4,9 +4,10 @@
 //! believes to be. The lock file is never removed: a lock on a removed file excludes nobody.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use super::error;
 use crate::contract::{StoreError, StoreResult};
 
 /// The lock file of a store: `foldback.db-lock`.
@@ -19,10 +20,13 @@ pub(crate) fn place(path: &Path) -> PathBuf {
 /// Takes the lock, or says that another has it.
 pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
     let place = place(path);
-    let failed = |e: std::io::Error| StoreError {
-        message: format!("cannot lock {}: {e}", place.display()),
-        hint: Some("make its directory writable; the file system must know locks".into()),
-        is_input: false,
+    let failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => error::read_only(path),
+        _ => StoreError {
+            message: format!("cannot lock {}: {e}", place.display()),
+            hint: Some("the file system must know locks".into()),
+            is_input: false,
+        },
     };
     let mut file = OpenOptions::new()
         .read(true)

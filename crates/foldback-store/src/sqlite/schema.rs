@@ -242,11 +242,17 @@ pub(crate) enum Missing {
 /// connection, and the lock, goes by.
 pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
     look_at(path, missing)?;
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    flags.set(OpenFlags::SQLITE_OPEN_CREATE, missing == Missing::Create);
-    let conn = Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?;
     let at = |e: rusqlite::Error| error::of_opening(path, &e);
-    conn.busy_timeout(BUSY).map_err(at)?;
+    let conn = match missing {
+        Missing::Create => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let conn =
+                Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE).map_err(at)?;
+            conn.busy_timeout(BUSY).map_err(at)?;
+            conn
+        }
+        Missing::Refuse => to_be_read(path)?,
+    };
     match kind_of(&conn).map_err(at)? {
         Kind::Ours(SCHEMA_VERSION) => {}
         Kind::Ours(1) => {
@@ -406,10 +412,51 @@ pub(crate) enum Use {
     Read,
 }
 
+/// Opens a file to read in it, also where neither it nor its directory can be written: readers of a
+/// write-ahead log keep an index beside the file, and where they cannot make one, it is read
+/// as a file that nobody writes to. That is true while there is nothing to be taken up from the log.
+fn to_be_read(path: &Path) -> StoreResult<Connection> {
+    let look = |path: &Path, flags: OpenFlags| -> rusqlite::Result<Connection> {
+        let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        conn.busy_timeout(BUSY)?;
+        conn.query_row("PRAGMA application_id", [], |_| Ok(()))?;
+        Ok(conn)
+    };
+    let refusal = match look(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        Ok(conn) => return Ok(conn),
+        Err(refusal) => refusal,
+    };
+    let is_shut = matches!(refusal.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    match (is_shut && std::fs::File::open(path).is_ok(), as_uri(path)) {
+        (true, Some(_)) if has_log(path) => Err(error::not_closed(path)),
+        (true, Some(uri)) => look(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+            .map_err(|e| error::of_opening(path, &e)),
+        _ => Err(error::of_opening(path, &refusal)),
+    }
+}
+
+/// Whether commits wait in the write-ahead log.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// The path of a file that does not change, as SQLite takes it. `None` where it is not UTF-8.
+fn as_uri(path: &Path) -> Option<PathBuf> {
+    let path = path.to_str()?.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    Some(format!("file:{path}?immutable=1").into())
+}
+
 /// Opens a connection to a store that [`prepare`] found.
 pub(crate) fn connect(path: &Path, r#use: Use) -> StoreResult<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?;
+    let conn = match r#use {
+        Use::Read => to_be_read(path)?,
+        Use::Write | Use::Tell | Use::Forget => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags(path, flags).map_err(|e| error::of_opening(path, &e))?
+        }
+    };
     let pragmas = match r#use {
         Use::Write => WRITE_PRAGMAS,
         Use::Tell | Use::Forget => "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;",

@@ -4,13 +4,14 @@
 //! gathers. `done` is called in the order of the queue, after the data is on disk. After an error
 //! of the store every later commit is refused; nothing is tried again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::fault;
 use super::ledger::Ledger;
-use crate::contract::{Commit, CommitError, Done, StoreError};
+use crate::contract::{Appended, Commit, CommitError, Done, StoreError};
 use crate::judge::Hashed;
 
 /// Commits in one transaction.
@@ -87,7 +88,7 @@ fn serve(path: &Path, jobs: &Receiver<Job>) {
         match written {
             Ok(outcomes) => {
                 for (done, outcome) in waiting.drain(..).zip(outcomes) {
-                    done(outcome);
+                    tell(done, outcome);
                     fault::point("told");
                 }
             }
@@ -95,10 +96,16 @@ fn serve(path: &Path, jobs: &Receiver<Job>) {
                 // The connection is closed here, and the error stays.
                 ledger = Err(error.clone());
                 commits.clear();
-                waiting.drain(..).for_each(|done| done(Err(CommitError::Failed(error.clone()))));
+                waiting.drain(..).for_each(|done| tell(done, Err(CommitError::Failed(error.clone()))));
             }
         }
     }
+}
+
+/// Calls back. One that panics has told who reads stderr; its commit is on disk or refused whatever
+/// becomes of the caller, and the others of the group are told.
+fn tell(done: Done, outcome: Result<Vec<Appended>, CommitError>) {
+    let _told = catch_unwind(AssertUnwindSafe(|| done(outcome)));
 }
 
 /// About how many bytes a commit adds to a transaction.
