@@ -24,8 +24,9 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing"
 host=$(rustc -vV | sed -n 's/^host: //p')
-# With a target named, the flags leave build scripts and macros alone.
-${CARGO:-cargo} build --locked --release --quiet --manifest-path fuzz/Cargo.toml --target "$host" --target-dir target/fuzz
+# Not --locked: what the engine needs is pinned by its own lock file, and the one here follows it. With
+# a target named, the flags leave build scripts and macros alone.
+${CARGO:-cargo} build --release --quiet --manifest-path fuzz/Cargo.toml --target "$host" --target-dir target/fuzz
 unset RUSTFLAGS
 [[ $target == --build ]] && exit 0
 
