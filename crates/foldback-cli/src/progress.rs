@@ -116,7 +116,11 @@ impl Progress {
                 let hint = hint.filter(|hint| shown.hinted.insert(hint.clone()));
                 let hint = hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
                 let what = format!("attempt {} failed: {why}", e.attempt);
-                format!("{} {:<28} {what}; again in {wait}{hint}", self.paint("33", "↻"), e.key)
+                let next = match e.variant {
+                    Some(n) => format!("fallback {n} is asked"),
+                    None => format!("again in {wait}"),
+                };
+                format!("{} {:<28} {what}; {next}{hint}", self.paint("33", "↻"), e.key)
             }
             Fact::AttemptStarted { key, attempt, lost } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));

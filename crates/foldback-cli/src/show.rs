@@ -316,11 +316,23 @@ fn rest(node: &TreeNode) -> Line {
             }
         }
         What::Step {
-            kind, attempts, lost_attempts, model, finish_reason, is_unpriced, error, due, ..
+            kind,
+            attempts,
+            lost_attempts,
+            model,
+            variant,
+            finish_reason,
+            is_unpriced,
+            error,
+            due,
+            ..
         } => {
             let mut line = Line::new().dim(&**kind);
             if let Some(model) = model {
                 line = line.dim(format!(" {model}"));
+            }
+            if *variant > 0 {
+                line = line.ink(Ink::Yellow, format!(" fallback {variant}"));
             }
             line = line.and(figures(node));
             if *is_unpriced && kind.as_ref() == "llm" {

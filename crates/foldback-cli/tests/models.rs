@@ -41,6 +41,38 @@ fn a_server_that_is_down_is_told_with_its_hint_at_once_and_asked_twice() {
     assert_eq!((&steps["attempts"], &steps["error"]["status"]), (&json!(2), &json!(502)), "{steps}");
 }
 
+#[test]
+fn a_fallback_answers_and_is_named_and_an_unknown_one_is_refused_before_the_first_event() {
+    let server = Server::that(Answers::Streams(WHOLE));
+    let world = asking(&Server::refusing(), ", fallback: [second/small]");
+    let config = world.dir.path().join("foldback.toml");
+    let first = std::fs::read_to_string(&config).expect("read");
+    let ran = world.run(&["run", "a.yaml", "--id", "w"]);
+    assert!(ran.code == 2 && ran.err.contains("a.yaml:") && ran.err.contains("`second`"), "{ran:?}");
+    assert_eq!(world.run(&["list", "--json"]).out, "", "nothing began");
+
+    let second = format!(
+        "[providers.second]\nkind = \"openai\"\nbase_url = \"{}/v1\"\nprices = \"openai\"\n",
+        server.url
+    );
+    std::fs::write(&config, first + &second).expect("written");
+    let ran = world.run(&["run", "a.yaml", "--id", "w"]);
+    assert!(ran.code == 0 && ran.err.contains("fallback 1 is asked"), "{ran:?}");
+    let steps = world.run(&["steps", "w", "--json"]).document(0);
+    assert_eq!(
+        (&steps["variant"], &steps["model"]),
+        (&json!(1), &json!("gpt-4o-mini-2024-07-18")),
+        "{steps}"
+    );
+    assert_eq!(steps["micro_usd"], 150, "by the prices of the one that answered: {steps}");
+    let shown = world.run(&["show", "w"]).out;
+    assert!(shown.contains("llm gpt-4o-mini-2024-07-18 fallback 1"), "{shown}");
+}
+
+const WHOLE: &str = "data: {\"model\":\"gpt-4o-mini-2024-07-18\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Once upon a time\"},\"finish_reason\":\"stop\"}]}\n\n\
+data: {\"model\":\"gpt-4o-mini-2024-07-18\",\"choices\":[],\"usage\":{\"prompt_tokens\":1000,\"completion_tokens\":0,\"total_tokens\":1000}}\n\n\
+data: [DONE]\n\n";
+
 const CUT: &str = "data: {\"model\":\"tiny-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Once upon\"},\"finish_reason\":null}]}\n\n\
 data: {\"model\":\"tiny-1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n\
 data: {\"model\":\"tiny-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n\

@@ -93,7 +93,16 @@ impl WorkflowState {
                     }
                 }
             }
-            Fact::AttemptFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
+            Fact::AttemptFailed(e) => {
+                let step = self.is_running(&e.key, e.attempt)?;
+                let variants = step.retry.as_ref().map_or(0, |policy| policy.variants);
+                match e.variant {
+                    Some(variant) if variant != step.variant + 1 || variant > variants => {
+                        Err(format!("variant {variant} of `{}` does not follow {}", e.key, step.variant))
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
             Fact::StepCompleted(e) => self.is_running(&e.key, e.attempt).map(drop),
             Fact::StepFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
             Fact::OutcomeUnknown { key, attempt, .. } => match self.is_running(key, *attempt)?.effect {

@@ -61,6 +61,11 @@ impl WorkflowState {
                     step.rejected = failed.rejected.clone();
                     step.repairs += u32::from(failed.rejected.is_some());
                     step.unknowns += u32::from(failed.unknown);
+                    if let Some(variant) = failed.variant {
+                        step.variant = variant;
+                        step.attempts_before = step.attempts.saturating_sub(step.interruptions);
+                        (step.repairs, step.unknowns) = (0, 0);
+                    }
                 });
             }
             Fact::StepCompleted(done) => {
@@ -155,6 +160,8 @@ impl WorkflowState {
             interruptions: 0,
             repairs: 0,
             unknowns: 0,
+            variant: 0,
+            attempts_before: 0,
             began: asked.starts.then_some(event.timestamp),
             due: None,
             output: None,

@@ -332,27 +332,32 @@ impl Verdict<'_> {
     }
 
     fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
-        let again = self.step.retry.as_ref().filter(|policy| {
-            let own_attempts = self
-                .step
-                .attempts
-                .saturating_sub(self.step.interruptions + self.step.repairs + self.step.unknowns);
-            own_attempts < policy.attempts
-                && (policy.statuses.is_empty() || policy.statuses.contains(&error.status))
-                && self.state.end.is_none()
-        });
-        let Some(policy) = again else {
+        let Some(policy) = self.step.retry.as_ref().filter(|_| self.state.end.is_none()) else {
             return self.step_failed(error, None, usage);
         };
-        let delay = policy.delay_after(self.step.attempts, self.chance());
-        let delay_ms = delay.max(retry_after_ms.unwrap_or(0)).min(limits::RETRY_DELAY_MAX_MS);
-        self.again(error, delay_ms, None, usage, false)
+        let asked_ms = retry_after_ms.unwrap_or(0);
+        let own_attempts = self.step.own_attempts();
+        let may_repeat = own_attempts < policy.attempts
+            && (policy.statuses.is_empty() || policy.statuses.contains(&error.status));
+        let has_next = self.step.variant < policy.variants && policy.variant_statuses.contains(&error.status);
+        // Who asks for more patience than the policy has is passed by, where there is another.
+        if may_repeat && !(has_next && asked_ms > policy.max_delay_ms) {
+            let delay = policy.delay_after(own_attempts.max(1), self.chance());
+            let delay_ms = delay.max(asked_ms).min(limits::RETRY_DELAY_MAX_MS);
+            return self.again(Again { delay_ms, ..Again::after(error, usage) });
+        }
+        if has_next {
+            let variant = Some(self.step.variant + 1);
+            return self.again(Again { variant, ..Again::after(error, usage) });
+        }
+        self.step_failed(error, None, usage)
     }
 
     fn rejected(self, output: Value, error: Failure, usage: Option<Usage>) -> Fact {
         let repairs = self.step.retry.as_ref().map_or(0, |policy| policy.repairs);
         if self.step.repairs < repairs && self.state.end.is_none() {
-            return self.again(error, 0, Some(Slot::of(output)), usage, false);
+            let rejected = Some(Slot::of(output));
+            return self.again(Again { rejected, ..Again::after(error, usage) });
         }
         self.step_failed(error, Some(Slot::of(output)), usage)
     }
@@ -367,7 +372,7 @@ impl Verdict<'_> {
         let (base_ms, max_ms) = limits::UNKNOWN_BACKOFF_MS;
         let delay_ms = backoff_ms(base_ms, max_ms, self.step.unknowns + 1, self.chance());
         let error = Failure::new(error_type::COMMUNICATION, 503, "Outcome unknown, sent again", reason);
-        self.again(error, delay_ms, None, None, true)
+        self.again(Again { delay_ms, unknown: true, ..Again::after(error, None) })
     }
 
     /// The process of an attempt died under it.
@@ -400,14 +405,8 @@ impl Verdict<'_> {
         Some(self.step_failed(Failure::new(error_type::RUNTIME, 500, "Interrupted", detail), None, None))
     }
 
-    fn again(
-        self,
-        error: Failure,
-        delay_ms: u64,
-        rejected: Option<Slot>,
-        usage: Option<Usage>,
-        unknown: bool,
-    ) -> Fact {
+    fn again(self, again: Again) -> Fact {
+        let Again { error, delay_ms, rejected, usage, unknown, variant } = again;
         let due = self.now.saturating_add(delay_ms as i64 * 1_000);
         let (error, attempt) = (self.located(error), self.step.attempts);
         let key = self.key;
@@ -420,6 +419,7 @@ impl Verdict<'_> {
             rejected,
             usage,
             unknown,
+            variant,
         }))
     }
 
@@ -436,6 +436,23 @@ impl Verdict<'_> {
 
     fn chance(&self) -> u64 {
         chance(&self.state.workflow_id, &self.key, self.step.attempts)
+    }
+}
+
+/// How a step goes on after an attempt that failed.
+struct Again {
+    error: Failure,
+    delay_ms: u64,
+    rejected: Option<Slot>,
+    usage: Option<Usage>,
+    unknown: bool,
+    variant: Option<u32>,
+}
+
+impl Again {
+    /// At once, and as before.
+    fn after(error: Failure, usage: Option<Usage>) -> Again {
+        Again { error, delay_ms: 0, rejected: None, usage, unknown: false, variant: None }
     }
 }
 

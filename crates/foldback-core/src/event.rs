@@ -279,6 +279,9 @@ pub struct AttemptFailed {
     /// recovery sends again.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unknown: bool,
+    /// The variant of the request that the next attempts take, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<u32>,
 }
 
 /// See [`Fact::StepCompleted`].

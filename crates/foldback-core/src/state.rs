@@ -19,7 +19,7 @@ use crate::{Illegal, Micros, Version};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 3;
+pub const STATE_SCHEMA: u32 = 4;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +155,10 @@ pub struct Step {
     /// Attempts whose outcome was unknown and which were sent again, by their recovery or by a person
     /// who found that they did not happen. None of them counts for the retry policy.
     pub unknowns: u32,
+    /// Which variant of its request is tried; 0 is the request as it stands.
+    pub variant: u32,
+    /// Attempts that reported before this variant's first.
+    pub attempts_before: u32,
     /// When the newest attempt began.
     pub began: Option<Micros>,
     /// When the next attempt is due, while it backs off.
@@ -183,6 +187,15 @@ pub enum StepStatus {
     Failed,
     /// Nobody knows whether it happened.
     Unknown,
+}
+
+impl Step {
+    /// Attempts of this variant that the retry policy counts: not those that were interrupted, were
+    /// a repair round, or were sent again because nobody knew.
+    pub fn own_attempts(&self) -> u32 {
+        let others = self.attempts_before + self.interruptions + self.repairs + self.unknowns;
+        self.attempts.saturating_sub(others)
+    }
 }
 
 impl StepStatus {

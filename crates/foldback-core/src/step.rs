@@ -45,6 +45,13 @@ pub struct RetryPolicy {
     /// Rounds in which an answer that was rejected is shown to the step with the reason.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repairs: u32,
+    /// Variants of the request beyond the first. When the attempts of one are spent the next is
+    /// tried, with attempts of its own. What a variant is, only the step kind knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variants: u32,
+    /// HTTP-like statuses after which the next variant is worth trying.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variant_statuses: Vec<u16>,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -55,7 +62,23 @@ impl RetryPolicy {
     /// The policy of a model call: 429 and 503 are tried again, and an answer that misses its
     /// schema has one repair round.
     pub fn model() -> RetryPolicy {
-        RetryPolicy { attempts: 6, statuses: vec![429, 503], delay_ms: 500, max_delay_ms: 60_000, repairs: 1 }
+        RetryPolicy {
+            attempts: 6,
+            statuses: vec![429, 503],
+            delay_ms: 500,
+            max_delay_ms: 60_000,
+            repairs: 1,
+            ..RetryPolicy::default()
+        }
+    }
+
+    /// The policy of a model call that may fall back on `others` models. The next one is asked when
+    /// this one cannot answer now (overload, limits, errors of the server, time, the network) or is
+    /// not there at all; never because an answer was refused or was not liked.
+    pub fn model_or(others: u32) -> RetryPolicy {
+        let variant_statuses =
+            if others == 0 { Vec::new() } else { vec![402, 404, 408, 429, 500, 502, 503, 504] };
+        RetryPolicy { variants: others, variant_statuses, ..RetryPolicy::model() }
     }
 
     /// The delay after attempt `attempt` (from 1), in ms: exponential, with "equal jitter" (half

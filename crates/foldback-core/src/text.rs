@@ -29,7 +29,11 @@ pub fn line(fact: &Fact) -> String {
             format!("attempt {attempt}; lost: {}", lost.reason)
         }
         Fact::AttemptFailed(e) => {
-            format!("attempt {} {} {}; again in {} ms", e.attempt, e.error.status, e.error.title, e.delay_ms)
+            let variant = e.variant.map(|n| format!(" as variant {n}")).unwrap_or_default();
+            format!(
+                "attempt {} {} {}; again in {} ms{variant}",
+                e.attempt, e.error.status, e.error.title, e.delay_ms
+            )
         }
         Fact::StepCompleted(e) => format!("attempt {} -> {}", e.attempt, short(&e.output)),
         Fact::StepFailed(e) => {

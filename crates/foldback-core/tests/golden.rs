@@ -93,6 +93,7 @@ fn full() -> Vec<Fact> {
             rejected: Some(Slot::of(json!("not json"))),
             usage: Some(usage.clone()),
             unknown: true,
+            variant: None,
         })),
         Fact::StepCompleted(Box::new(StepCompleted {
             key: key.clone(),
@@ -141,7 +142,37 @@ fn full() -> Vec<Fact> {
 /// Facts with fields that came later and may be absent, each with a word for its file's name.
 fn with_later_fields() -> Vec<(&'static str, Fact)> {
     let lost = Some(Lost { attempt: 2, at_most_ms: 3_100, reason: "the process ended".into() });
-    vec![("lost", Fact::AttemptStarted { key: Key::new("refine[1]/critique#2"), attempt: 3, lost })]
+    let key = Key::new("refine[1]/critique#2");
+    let asked = StepAsked {
+        key: key.clone(),
+        kind: "llm".into(),
+        request: Request::from_json(json!({"model": "a/b", "fallback": ["c/d"]}), &[]),
+        request_hash: Hash::of_bytes(b"request"),
+        effect: Effect::Read,
+        recovery: None,
+        timeout_ms: None,
+        retry: Some(RetryPolicy::model_or(1)),
+        secrets: Default::default(),
+        instance: None,
+        finishes: true,
+        starts: true,
+    };
+    let passed_by = AttemptFailed {
+        key: key.clone(),
+        attempt: 6,
+        error: Failure::new(error_type::COMMUNICATION, 503, "Service Unavailable", "try later"),
+        delay_ms: 0,
+        due: 1_700_000_000_000_000,
+        rejected: None,
+        usage: None,
+        unknown: false,
+        variant: Some(1),
+    };
+    vec![
+        ("lost", Fact::AttemptStarted { key, attempt: 3, lost }),
+        ("alternatives", Fact::StepAsked(Box::new(asked))),
+        ("alternative", Fact::AttemptFailed(Box::new(passed_by))),
+    ]
 }
 
 #[test]

@@ -84,7 +84,14 @@ fn failed(status: u16, retry_after_ms: Option<u64>) -> Outcome {
 fn how_an_attempt_may_end() {
     use Effect::{Pure, Read, Write};
     let policy = |statuses: Vec<u16>| {
-        Some(RetryPolicy { attempts: 2, statuses, delay_ms: 100, max_delay_ms: 100, repairs: 1 })
+        Some(RetryPolicy {
+            attempts: 2,
+            statuses,
+            delay_ms: 100,
+            max_delay_ms: 100,
+            repairs: 1,
+            ..RetryPolicy::default()
+        })
     };
     let done = || Outcome::Completed { output: json!(7), usage: None };
     let rejected = || Outcome::Rejected {

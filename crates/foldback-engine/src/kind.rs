@@ -35,6 +35,8 @@ pub struct Call {
     pub key: Key,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// Which variant of the request, where its policy has several; 0 is the request as it stands.
+    pub variant: u32,
     /// What it asks: a JSON object. Where `secrets` points, the value is `null` until
     /// [`Call::reveal`].
     pub request: Value,

@@ -36,6 +36,11 @@ do:
 
 /// Runs the pipeline with these rules; the status it ends in, and its log.
 fn run(rules: &Value) -> (Status, Vec<Event>) {
+    let long = "x".repeat(3_000);
+    run_document(&PIPELINE.replace("LONG", &long), json!({"topic": "lamps"}), rules)
+}
+
+fn run_document(source: &str, input: Value, rules: &Value) -> (Status, Vec<Event>) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -45,9 +50,7 @@ fn run(rules: &Value) -> (Status, Vec<Event>) {
     let rules = file("rules.json", &rules.to_string());
     let config = format!("[providers.fake]\nkind = \"scripted\"\nfile = {rules:?}\n");
     let config = Config::load(Some(&file("foldback.toml", &config))).unwrap();
-    let long = "x".repeat(3_000);
-    let source = PIPELINE.replace("LONG", &long);
-    let loaded = foldback::ows::load(&source, &|_| Err("no files".into())).unwrap();
+    let loaded = foldback::ows::load(source, &|_| Err("no files".into())).unwrap();
     let store = foldback::store::open(&format!("sqlite:{}", folder.path().join("m.db").display())).unwrap();
     let pool = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let session = Session {
@@ -59,7 +62,7 @@ fn run(rules: &Value) -> (Status, Vec<Event>) {
         actor: Arc::from("test"),
         stop: Arc::new(AtomicBool::new(false)),
     };
-    let start = start_document(&loaded, "w", json!({"topic": "lamps"}));
+    let start = start_document(&loaded, "w", input);
     let rests = session.drive(vec![Command::Start(start)]).unwrap();
     (rests[0].status, events_of(&*store, "w", 0).unwrap())
 }
@@ -142,4 +145,45 @@ fn the_log_holds_the_request_as_data_and_what_the_call_used() {
         _ => None,
     });
     assert!(completed.is_some_and(|usage| usage.output_tokens > 0), "{completed:?}");
+}
+
+/// Three models, of which the first does not exist any more and the second is overloaded.
+const FALLBACK: &str = "
+document: { dsl: '1.0.3', namespace: test, name: fallback, version: '1.0.0' }
+do:
+  - draft:
+      call: llm
+      with:
+        model: fake/old
+        fallback: [fake/busy, '${ .third }']
+        template: Write.
+      metadata: { foldback: { attempts: 1 } }
+";
+
+#[test]
+fn the_next_model_is_asked_and_the_log_says_which_one_answered() {
+    let loaded = foldback::ows::load(FALLBACK, &|_| Err("no files".into())).unwrap();
+    let literal: Vec<&str> = loaded.models.iter().map(|(model, ..)| model.as_str()).collect();
+    assert_eq!(literal, ["fake/old", "fake/busy"], "what is checked before the first event");
+    let rules = json!([
+        {"model": "old", "status": 404, "answer": "no such model"},
+        {"model": "busy", "status": 503, "answer": "overloaded"},
+        {"answer": "Lamps shine."},
+    ]);
+    let (status, events) = run_document(FALLBACK, json!({"third": "fake/tiny"}), &rules);
+    assert_eq!(status, Status::Completed, "{}", foldback::core::text::render(&events));
+    let report = foldback::core::report::steps(&events).remove(0);
+    assert_eq!((report.attempts, report.variant, report.model.as_deref()), (3, 2, Some("tiny")));
+    let variants: Vec<u32> = report.failed_attempts.iter().map(|attempt| attempt.variant).collect();
+    assert_eq!(variants, [0, 1]);
+    // The list is part of what was asked: another list is another request.
+    assert_eq!(report.input["fallback"], json!(["fake/busy", "fake/tiny"]));
+    let hash = |source: &str| {
+        let (_, events) = run_document(source, json!({"third": "fake/tiny"}), &rules);
+        events.iter().find_map(|event| match &event.fact {
+            Fact::StepAsked(asked) => Some(asked.request_hash),
+            _ => None,
+        })
+    };
+    assert_ne!(hash(FALLBACK), hash(&FALLBACK.replace("fake/busy, ", "")));
 }

@@ -1,7 +1,7 @@
 //! `llm`: one question to one model, one answer.
 //!
-//! The request is data, so that a fork can change it: `{model: "provider/model", system?,
-//! template? + vars?, messages?: [{role, content}], temperature?, seed?, max_tokens?, schema?}`.
+//! The request is data, so that a fork can change it: `{model: "provider/model", fallback?: [models],
+//! system?, template? + vars?, messages?: [{role, content}], temperature?, seed?, max_tokens?, schema?}`.
 //! `template` is filled ([`prompt`]) and becomes the last message of the user.
 //!
 //! With a `schema` (JSON Schema) the answer is asked for as JSON, parsed and validated: one that
@@ -56,7 +56,7 @@ impl Work for Llm {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_MODEL;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
-        let (provider, mut chat, judge) = match read(&self.config, &request) {
+        let (provider, mut chat, judge) = match read(&self.config, &request, call.variant) {
             Ok(read) => read,
             Err(error) => return failed(error),
         };
@@ -85,11 +85,24 @@ fn nobody_there(error: Failure, attempt: u32) -> Failure {
 }
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
-fn read(config: &Config, request: &Value) -> Result<(String, ChatRequest, Judge), Failure> {
-    const KNOWN: [&str; 9] =
-        ["model", "system", "template", "vars", "messages", "temperature", "seed", "max_tokens", "schema"];
+fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatRequest, Judge), Failure> {
+    const KNOWN: [&str; 10] = [
+        "model",
+        "fallback",
+        "system",
+        "template",
+        "vars",
+        "messages",
+        "temperature",
+        "seed",
+        "max_tokens",
+        "schema",
+    ];
     let members = Members::of("llm", request, &KNOWN)?;
-    let name = members.text("model")?.ok_or_else(|| wrong("llm", "`model` is missing"))?;
+    let name = match variant {
+        0 => members.text("model")?.ok_or_else(|| wrong("llm", "`model` is missing"))?,
+        n => fallback(members.list("fallback")?, n as usize - 1)?,
+    };
     let (provider, model) =
         crate::config::resolve(config, name).map_err(|problem| wrong("llm", &problem.to_string()))?;
     let mut messages = Vec::new();
@@ -119,6 +132,12 @@ fn read(config: &Config, request: &Value) -> Result<(String, ChatRequest, Judge)
         schema: members.value("schema").cloned(),
     };
     Ok((provider.name.clone(), chat, judge))
+}
+
+/// The model at a place of `fallback`.
+fn fallback(models: Option<&Vec<Value>>, at: usize) -> Result<&str, Failure> {
+    let model = models.and_then(|models| models.get(at)).and_then(Value::as_str);
+    model.ok_or_else(|| wrong("llm", &format!("`fallback[{at}]` is no text with a model")))
 }
 
 fn read_message(message: &Value) -> Result<Message, String> {

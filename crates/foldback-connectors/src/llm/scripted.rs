@@ -30,6 +30,9 @@ struct Rule {
     /// A text that the instructions or a message must contain; none holds always.
     #[serde(default)]
     contains: Option<String>,
+    /// The model that must be asked for; none holds for any.
+    #[serde(default)]
+    model: Option<String>,
     /// The answer: a text, or other JSON as its text. For an error its detail.
     #[serde(default)]
     answer: Value,
@@ -98,8 +101,10 @@ impl Scripted {
     fn choose(&self, request: &ChatRequest) -> Option<Rule> {
         let texts = || request.system.iter().chain(request.messages.iter().map(|message| &message.content));
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds =
-            |rule: &Rule| rule.contains.as_ref().is_none_or(|part| texts().any(|text| text.contains(part)));
+        let holds = |rule: &Rule| {
+            rule.model.as_ref().is_none_or(|model| *model == request.model)
+                && rule.contains.as_ref().is_none_or(|part| texts().any(|text| text.contains(part)))
+        };
         let is_left = |rule: &Rule, used: u32| rule.times.is_none_or(|times| used < times);
         let at = self
             .rules

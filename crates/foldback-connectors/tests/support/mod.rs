@@ -186,6 +186,7 @@ pub fn call(request: Value, effect: Effect) -> (Call, Told) {
         workflow_id: "w-1".into(),
         key: Key::from("main/step"),
         attempt: 1,
+        variant: 0,
         request,
         secrets: BTreeMap::new(),
         effect,

@@ -66,6 +66,8 @@ pub struct AttemptReport {
     pub rejected: Option<Arc<Value>>,
     /// How long it was waited before the next one, in ms.
     pub delay_ms: u64,
+    /// Which variant of the request it was: 0, or the place of a fallback, from 1.
+    pub variant: u32,
 }
 
 /// What the log says about one step.
@@ -109,6 +111,8 @@ pub struct StepReport {
     pub latency_ms: Option<u64>,
     /// The model that answered, as it calls itself.
     pub model: Option<String>,
+    /// Which variant of the request was tried last: 0, or the place of a fallback, from 1.
+    pub variant: u32,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
     /// When the next attempt is due, while it backs off.
@@ -199,7 +203,9 @@ impl Rows {
                     error: failed.error.clone(),
                     rejected: failed.rejected.as_ref().map(Slot::get),
                     delay_ms: failed.delay_ms,
+                    variant: row.report.variant,
                 });
+                row.report.variant = failed.variant.unwrap_or(row.report.variant);
             }),
             Fact::StepCompleted(done) => self.with(&done.key, |row| {
                 row.spend(done.usage.as_ref());
@@ -216,6 +222,7 @@ impl Rows {
                         error: failed.error.clone(),
                         rejected: Some(rejected.get()),
                         delay_ms: 0,
+                        variant: row.report.variant,
                     });
                 }
                 row.end(ReportedStatus::Failed, version, at);
@@ -277,6 +284,7 @@ impl Rows {
             asked_at: Moment(at),
             latency_ms: None,
             model: None,
+            variant: 0,
             finish_reason: None,
             due: None,
             failed_attempts: Vec::new(),
@@ -311,6 +319,7 @@ impl Rows {
             asked_at: Moment(asked_at),
             latency_ms: None,
             model: None,
+            variant: 0,
             finish_reason: None,
             due: None,
             failed_attempts: Vec::new(),

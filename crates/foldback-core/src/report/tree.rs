@@ -63,6 +63,8 @@ pub enum What {
         /// The model that answered.
         #[serde(skip_serializing_if = "Option::is_none")]
         model: Option<String>,
+        /// Which variant of the request was tried last: 0, or the place of a fallback, from 1.
+        variant: u32,
         /// Why the model stopped.
         #[serde(skip_serializing_if = "Option::is_none")]
         finish_reason: Option<String>,
@@ -214,6 +216,7 @@ impl Growing {
             attempts: report.attempts,
             lost_attempts: report.lost_attempts,
             model: report.model.clone(),
+            variant: report.variant,
             finish_reason: report.finish_reason.clone(),
             is_unpriced: report.is_unpriced,
             error: report.error.clone(),

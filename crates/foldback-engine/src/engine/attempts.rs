@@ -39,6 +39,7 @@ impl Engine {
         let call = Call {
             workflow_id: id.clone(),
             attempt,
+            variant: step.variant,
             request: step.request.to_json(),
             secrets: step.secrets.clone(),
             effect: step.effect,

@@ -13,8 +13,9 @@ use crate::tree::{Member, Node};
 use foldback_core::report::nearest;
 
 /// The members of a model call.
-pub(super) const LLM: [&str; 10] = [
+pub(super) const LLM: [&str; 11] = [
     "model",
+    "fallback",
     "system",
     "template",
     "vars",
@@ -37,25 +38,10 @@ impl Reader<'_> {
             return None;
         }
         self.only(with, "`call: llm`", &LLM);
-        self.required(with, "`call: llm`", "model").and_then(|model| {
-            let text = self.text(model, "`model`")?;
-            if inside(text).is_none() {
-                match text.split_once('/') {
-                    Some((provider, name)) if !provider.is_empty() && !name.is_empty() => {
-                        let found = (text.to_owned(), model.line, model.column);
-                        if !self.models.contains(&found) {
-                            self.models.push(found);
-                        }
-                    }
-                    _ => self.report.hinted(
-                        model,
-                        format!("`{text}` is no model"),
-                        "write provider/model: openai/gpt-5-mini",
-                    ),
-                }
-            }
-            Some(())
-        });
+        if let Some(model) = self.required(with, "`call: llm`", "model") {
+            self.model(model, "`model`");
+        }
+        let others = with.get("fallback").map_or(0, |fallback| self.fallback(fallback));
         match (with.get("template"), with.get("messages")) {
             (Some(template), None) => self.prompt(template, with.get("vars")),
             (None, Some(_)) => {
@@ -89,12 +75,13 @@ impl Reader<'_> {
                 "template" | "system" => Allow::ForeignText,
                 _ => Allow::Expressions,
             };
-            let is_expression = node.as_str().is_some_and(|text| inside(text).is_some());
+            let is_expression =
+                name != "fallback" && node.as_str().is_some_and(|text| inside(text).is_some());
             let is_right = is_expression
                 || match name {
                     "model" | "system" | "template" => node.as_str().is_some(),
                     "vars" | "schema" => node.as_map().is_some(),
-                    "messages" | "tools" => node.as_list().is_some(),
+                    "fallback" | "messages" | "tools" => node.as_list().is_some(),
                     _ => node.as_scalar().is_some_and(Value::is_number),
                 };
             if !is_right {
@@ -114,8 +101,46 @@ impl Reader<'_> {
             effect: Effect::Read,
             recovery: Recovery::Operator,
             timeout_ms: None,
-            retry: Some(RetryPolicy::model()),
+            retry: Some(RetryPolicy::model_or(others)),
         })
+    }
+
+    /// A model's name; a literal one is checked before the first event.
+    fn model(&mut self, model: &Node, what: &str) {
+        let Some(text) = self.text(model, what) else { return };
+        if inside(text).is_some() {
+            return;
+        }
+        match text.split_once('/') {
+            Some((provider, name)) if !provider.is_empty() && !name.is_empty() => {
+                let found = (text.to_owned(), model.line, model.column);
+                if !self.models.contains(&found) {
+                    self.models.push(found);
+                }
+            }
+            _ => self.report.hinted(
+                model,
+                format!("`{text}` is no model"),
+                "write provider/model: openai/gpt-5-mini",
+            ),
+        }
+    }
+
+    /// The models that are asked when the first cannot answer: how many. Their number is part of
+    /// what is recorded when the step is asked, so the list stands in the definition as a list.
+    fn fallback(&mut self, fallback: &Node) -> u32 {
+        let Some(models) = fallback.as_list() else {
+            if fallback.as_str().is_some() {
+                self.report.hinted(
+                    fallback,
+                    "`fallback` is a list of models",
+                    "write fallback: [anthropic/claude-haiku-4-5]; its items may be expressions",
+                );
+            }
+            return 0;
+        };
+        models.iter().for_each(|model| self.model(model, "a model of `fallback`"));
+        u32::try_from(models.len()).unwrap_or(u32::MAX)
     }
 
     /// Each `{name}` of a prompt needs a variable, and each variable a place.
