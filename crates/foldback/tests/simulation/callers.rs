@@ -90,7 +90,7 @@ impl Callers {
                 State::Posted(id) => {
                     if let Some(answer) = disk.store.answer(id).map_err(|e| e.to_string())? {
                         let answer = serde_json::from_value(answer).map_err(|e| e.to_string())?;
-                        self.hear(i, answer, disk)?;
+                        self.hear(i, answer, disk, false)?;
                     }
                 }
                 State::Idle | State::Said(..) | State::Done => {}
@@ -134,7 +134,7 @@ impl Callers {
                 continue;
             }
             match answer.try_recv() {
-                Ok(answer) => self.hear(i, answer, disk)?,
+                Ok(answer) => self.hear(i, answer, disk, process.is_owner())?,
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => self.wishes[i].again(),
             }
@@ -147,7 +147,7 @@ impl Callers {
         Ok(())
     }
 
-    fn hear(&mut self, i: usize, answer: Answer, disk: &Disk) -> Result<(), String> {
+    fn hear(&mut self, i: usize, answer: Answer, disk: &Disk, is_fresh: bool) -> Result<(), String> {
         let wish = &mut self.wishes[i];
         match (&answer, &wish.command) {
             (Ok(_), Command::Start(start)) => {
@@ -161,8 +161,7 @@ impl Callers {
             }
             (Ok(_), Command::Resolve { workflow_id, key, .. }) => {
                 let state = state_at(&*disk.store, workflow_id, None).map_err(|e| e.to_string())?;
-                // An answer in the inbox may be read long after, when the next attempt is unknown too.
-                let is_fresh = matches!(wish.state, State::Said(..));
+                // Heard late, it may be that the next attempt is unknown too.
                 if is_fresh && status_of(state.as_ref(), key) == Some(StepStatus::Unknown) {
                     return Err(format!("{workflow_id} `{key}`: resolved, but not durably"));
                 }

@@ -102,7 +102,11 @@ struct Waiting {
     /// Queued by the engine, not written.
     queued: VecDeque<(Commit, Done)>,
     /// Written or refused; the engine has not been told.
-    untold: VecDeque<(Outcome, Done)>,
+    untold: VecDeque<(Arc<str>, Outcome, Done)>,
+    /// Workflows of which the engine was told that something is on disk.
+    told: BTreeSet<Arc<str>>,
+    /// Whether the engine was told of what it must not survive.
+    told_its_end: bool,
     /// After an error of the disk nothing is written any more.
     broken: Option<StoreError>,
 }
@@ -132,18 +136,17 @@ impl Shelf {
         let count = most.min(waiting.queued.len());
         let group: Vec<_> = waiting.queued.drain(..count).collect();
         if let Some(error) = waiting.broken.clone() {
-            waiting.untold.extend(group.into_iter().map(|(_, done)| (failed(&error), done)));
+            waiting.untold.extend(group.into_iter().map(|(c, done)| (subject(&c), failed(&error), done)));
             return 0;
         }
-        let mut stale = 0;
-        for (outcome, done) in self.submit(group) {
-            stale += usize::from(matches!(outcome, Err(CommitError::StaleEpoch { .. })));
-            waiting.untold.push_back((outcome, done));
-        }
+        let written = self.submit(group);
+        let is_stale = |outcome: &Outcome| matches!(outcome, Err(CommitError::StaleEpoch { .. }));
+        let stale = written.iter().filter(|(_, outcome, _)| is_stale(outcome)).count();
+        waiting.untold.extend(written);
         stale
     }
 
-    fn submit(&self, group: Vec<(Commit, Done)>) -> Vec<(Outcome, Done)> {
+    fn submit(&self, group: Vec<(Commit, Done)>) -> Vec<(Arc<str>, Outcome, Done)> {
         let (say, told) = channel();
         let mut dones = Vec::with_capacity(group.len());
         for (commit, done) in group {
@@ -158,15 +161,32 @@ impl Shelf {
             if let Ok(appended) = &outcome {
                 durable.take(&commit, appended);
             }
-            outcome
+            (subject(&commit), outcome)
         });
-        outcomes.zip(dones).collect()
+        outcomes.zip(dones).map(|((subject, outcome), done)| (subject, outcome, done)).collect()
+    }
+
+    /// Whether the engine was told that anything of a workflow is on disk.
+    pub fn has_told_of(&self, workflow_id: &str) -> bool {
+        lock(&self.waiting).told.contains(workflow_id)
+    }
+
+    /// Whether the engine was told of what it must not survive.
+    pub fn told_its_end(&self) -> bool {
+        lock(&self.waiting).told_its_end
     }
 
     /// Tells the engine what became of its oldest commits, in their order.
     pub fn tell(&self, most: usize) {
         for _ in 0..most {
-            let Some((outcome, done)) = lock(&self.waiting).untold.pop_front() else { return };
+            let mut waiting = lock(&self.waiting);
+            let Some((subject, outcome, done)) = waiting.untold.pop_front() else { return };
+            match &outcome {
+                Ok(_) => drop(waiting.told.insert(subject)),
+                Err(CommitError::StaleEpoch { .. } | CommitError::Failed(_)) => waiting.told_its_end = true,
+                Err(_) => {}
+            }
+            drop(waiting);
             done(outcome);
         }
     }
@@ -181,7 +201,8 @@ impl Shelf {
         };
         let workflow_id = append.workflow_id.clone();
         let actual = self.disk.durable().heads.get(&workflow_id).map_or(0, |head| head.0);
-        waiting.untold.push_back((Err(CommitError::Conflict { workflow_id, actual }), done));
+        let refused = Err(CommitError::Conflict { workflow_id: workflow_id.clone(), actual });
+        waiting.untold.push_back((workflow_id, refused, done));
     }
 
     /// The disk fails under the next commit, which may or may not be on it; nothing is written after.
@@ -191,11 +212,11 @@ impl Shelf {
         let error =
             StoreError { message: "simulated: no space left on device".into(), hint: None, is_input: false };
         if landed && waiting.broken.is_none() {
-            for (_, done) in self.submit(vec![next]) {
-                waiting.untold.push_back((failed(&error), done));
+            for (subject, _, done) in self.submit(vec![next]) {
+                waiting.untold.push_back((subject, failed(&error), done));
             }
         } else {
-            waiting.untold.push_back((failed(&error), next.1));
+            waiting.untold.push_back((subject(&next.0), failed(&error), next.1));
         }
         waiting.broken = Some(error);
     }
@@ -208,6 +229,11 @@ impl Shelf {
         }
         Ok(&*self.disk.store)
     }
+}
+
+/// The workflow that a commit adds to; nobody's where it adds none.
+fn subject(commit: &Commit) -> Arc<str> {
+    commit.appends.first().map_or_else(|| Arc::from(""), |append| append.workflow_id.clone())
 }
 
 fn failed(error: &StoreError) -> Outcome {

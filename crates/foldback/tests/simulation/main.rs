@@ -125,20 +125,20 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn seeds_on_memory() {
-    hold_all(1, 300, |_| On::Memory);
+    hold_all(1, 200, |_| On::Memory);
 }
 
 #[test]
 fn seeds_on_sqlite() {
-    hold_all(1, 30, |_| On::Sqlite);
+    hold_all(1, 24, |_| On::Sqlite);
 }
 
 #[test]
 fn a_seed_repeats_to_the_byte() {
-    for seed in 1..=20 {
+    for seed in 1..=10 {
         let first = hold(seed, On::Memory).unwrap();
         assert_eq!(first, hold(seed, On::Memory).unwrap(), "seed {seed}");
-        if seed <= 5 {
+        if seed <= 3 {
             assert_eq!(
                 first.digest,
                 hold(seed, On::Sqlite).unwrap().digest,

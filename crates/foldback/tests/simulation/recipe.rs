@@ -119,19 +119,21 @@ impl Author<'_> {
         let keyed = around.tries > 0 || self.dice.one_in(2);
         // A server that honours keys leaves the choice; one that does not needs a person.
         let recovery = if keyed && !self.dice.one_in(4) { Recovery::Retry } else { Recovery::Operator };
+        let hopeless = self.dice.one_in(if around.is_caught { 3 } else { 60 });
+        let has_slack = !hopeless && self.dice.one_in(3);
         Plan {
             name: format!("s{}", self.steps),
             effect,
             recovery,
             keyed,
             fails: if self.dice.one_in(4) { self.dice.within(1, 2) } else { 0 },
-            slack: if self.dice.one_in(3) { self.dice.within(1, 2) } else { 0 },
+            slack: if has_slack { self.dice.within(1, 2) } else { 0 },
             tries: if around.tries > 0 && self.dice.one_in(3) {
                 self.dice.within(1, around.tries)
             } else {
                 0
             },
-            hopeless: self.dice.one_in(if around.is_caught { 3 } else { 60 }),
+            hopeless,
         }
     }
 }

@@ -215,28 +215,28 @@ impl<'a> Sim<'a> {
 
     fn fault(&mut self) -> Checked {
         let at = self.dice.below(self.processes.len());
-        match self.dice.below(10) {
+        match self.dice.below(11) {
             0..=2 => self.die(at, "killed"),
             3 | 4 => {
                 let owner = self.processes.len() - 1;
                 self.say(|| format!("process {} loses the lock", self.processes[owner].serial));
                 self.processes[owner].guard = None;
             }
-            5 => {
+            5 | 6 => {
                 self.say(|| format!("a commit of process {} is refused", self.processes[at].serial));
                 self.processes[at].shelf.refuse();
             }
-            6 => {
+            7 => {
                 let landed = self.dice.one_in(2);
                 self.say(|| format!("the disk fails under process {}", self.processes[at].serial));
                 self.processes[at].shelf.break_down(landed);
                 self.processes[at].is_doomed = true;
             }
-            7 => {
+            8 => {
                 let reads = self.dice.within(1, 3) as u32;
                 self.processes[at].shelf.bad_reads.store(reads, Ordering::Relaxed);
             }
-            8 => {
+            9 => {
                 // The clock of everything jumps: nothing may depend on how long it took.
                 self.clock.fetch_add(self.dice.within(1, 600) as i64 * 1_000_000, Ordering::Relaxed);
             }
@@ -267,10 +267,14 @@ impl<'a> Sim<'a> {
             if self.trace {
                 eprintln!("{serial:>12} begins {} {} attempt {}", call.workflow_id, call.key, call.attempt);
             }
-            self.world.begin(serial, is_owner, attempt, to, &self.disk.durable());
+            let is_told = process.shelf.has_told_of(&call.workflow_id);
+            self.world.begin(serial, is_owner, attempt, to, &self.disk.durable(), is_told);
         }
         self.callers.listen(process, &self.disk)?;
         match ended {
+            None if process.shelf.told_its_end() => {
+                return Err(format!("process {serial} goes on though it cannot write any more"));
+            }
             None => {}
             Some(Ok(())) if process.is_winding_down => self.die(at, "wound down"),
             Some(Err(_)) if process.is_doomed || !is_owner => self.die(at, "as it should"),

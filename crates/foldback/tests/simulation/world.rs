@@ -80,6 +80,7 @@ impl World {
         attempt: Attempt,
         to: Sender<Message>,
         durable: &Durable,
+        is_told: bool,
     ) {
         let call = &attempt.call;
         let place = (call.workflow_id.clone(), call.key.to_string());
@@ -87,6 +88,9 @@ impl World {
         let start = (place.0.clone(), place.1.clone(), call.attempt);
         if (call.effect == Effect::Write || call.attempt > 1) && !durable.started.contains(&start) {
             self.wrong.push(format!("{what} began before its start was durable"));
+        }
+        if !is_told {
+            self.wrong.push(format!("{what} ran ahead of the first commit after a fold"));
         }
         // One that has lost its shard without knowing may look again; it cannot write it down.
         if is_owner && durable.completed.contains(&place) {
