@@ -174,7 +174,7 @@ fn drive(
     let session = Session {
         store: store.clone(),
         kinds: registry(config),
-        programs: Arc::new(Definitions::default()),
+        programs: Arc::new(Definitions::default().with_redaction(config.redaction().clone())),
         pool: runtime.handle().clone(),
         observer: Some(Arc::new(progress)),
         actor: actor(),

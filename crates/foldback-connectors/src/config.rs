@@ -12,7 +12,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use foldback_core::limits;
+use foldback_core::redact::RuleText;
+use foldback_core::{Redaction, limits};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -28,6 +29,7 @@ const FILE: &str = "foldback.toml";
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) providers: BTreeMap<String, Arc<Provider>>,
+    redaction: Redaction,
 }
 
 /// A configuration that cannot be used.
@@ -69,7 +71,7 @@ impl Default for Config {
     fn default() -> Config {
         let kinds = [Kind::Openai, Kind::Anthropic, Kind::Gemini, Kind::Ollama];
         let entry = |kind: Kind| (kind.name().to_owned(), Arc::new(Provider::built_in(kind)));
-        Config { providers: kinds.into_iter().map(entry).collect() }
+        Config { providers: kinds.into_iter().map(entry).collect(), redaction: Redaction::default() }
     }
 }
 
@@ -78,6 +80,8 @@ impl Default for Config {
 struct Members {
     #[serde(default)]
     providers: BTreeMap<String, Spanned<Entry>>,
+    #[serde(default)]
+    redact: Vec<Spanned<RuleText>>,
 }
 
 impl Config {
@@ -91,6 +95,10 @@ impl Config {
     /// api_key_env = "LOCAL_KEY"                # the variable's name; "" where no key is needed
     /// stream = true                            # false for a server that cannot stream
     /// prices = "openai"                        # a gateway: whose price list its calls are charged by
+    ///
+    /// [[redact]]                               # taken out of everything that comes in
+    /// name = "card"                            # stands in its place: [redacted card]
+    /// pattern = '\b\d{16}\b'                  # or path = "$..card_number"
     /// ```
     ///
     /// # Errors
@@ -123,6 +131,7 @@ impl Config {
         let file: Members = toml::from_str(text).map_err(|why| {
             let at = why.span().map_or(0, |span| span.start);
             let hint = "members are kind, base_url, api_key_env, stream, prices and file, under [providers.NAME]; \
+                        path, pattern, replace and name, under [[redact]]; \
                         a key itself never stands in the file, only its variable's name (api_key_env)";
             error(at, without_values(why.message()), hint)
         })?;
@@ -133,7 +142,19 @@ impl Config {
                 .map_err(|(what, hint)| error(at, format!("[providers.{name}]: {what}"), &hint))?;
             config.providers.insert(name, Arc::new(provider));
         }
+        let (places, rules): (Vec<usize>, Vec<RuleText>) =
+            file.redact.into_iter().map(|rule| (rule.span().start, rule.into_inner())).unzip();
+        config.redaction = Redaction::of(&rules).map_err(|(nth, bad)| {
+            let at = places.get(nth).copied().unwrap_or_default();
+            let member = bad.member.map(|member| format!("`{member}` ")).unwrap_or_default();
+            error(at, format!("[[redact]] {member}{}", bad.message), &bad.hint)
+        })?;
         Ok(config)
+    }
+
+    /// What is redacted in every workflow that runs with this configuration.
+    pub fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 }
 

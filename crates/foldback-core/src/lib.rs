@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod program;
 pub mod projection;
+pub mod redact;
 pub mod rehearse;
 pub mod report;
 pub mod state;
@@ -34,6 +35,7 @@ pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, Lost, TaskKin
 pub use hash::Hash;
 pub use key::Key;
 pub use program::{Ask, Divergence, Program, Run, Turn};
+pub use redact::Redaction;
 pub use state::{Cursor, Entry, EntryBody, Owed, Status, Step, StepStatus, WorkflowState};
 pub use step::{Effect, Failure, Outcome, Recovery, RetryPolicy, Usage};
 pub use value::{Part, Request, Slot, StoredRef};

@@ -79,3 +79,12 @@ pub const IMPORT_HEADER_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes of an event's own JSON in a file that is imported. Values of any length lie beside the
 /// event; a chat of 100,000 messages is a list of references of this length.
 pub const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Redaction rules of a document, and of a configuration.
+pub const REDACT_RULES_MAX: usize = 100;
+
+/// Bytes of a pattern, a path or a replacement of a redaction rule.
+pub const REDACT_TEXT_MAX_BYTES: usize = 4_096;
+
+/// Bytes of memory that a pattern may take once it is compiled: a short text can ask for gigabytes.
+pub const REDACT_REGEX_MAX_BYTES: usize = 1024 * 1024;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::event::TaskKind;
 use crate::key::Key;
+use crate::redact::Redaction;
 use crate::state::WorkflowState;
 use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 
@@ -15,6 +16,11 @@ use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 pub trait Program: Send + Sync {
     /// A run of this program for a workflow in this state.
     fn start(&self, state: &WorkflowState) -> Box<dyn Run>;
+
+    /// What is redacted of everything that comes into its workflows.
+    fn redaction(&self) -> Redaction {
+        Redaction::default()
+    }
 }
 
 /// One workflow's program under way. Lives on its engine's loop thread.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Hash, Key, Status, limits};
+use foldback_core::{Hash, Key, Redaction, Status, limits};
 use foldback_store::Definition;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,6 +92,18 @@ impl Start {
 }
 
 impl Command {
+    /// The command without what the rules find in what it brings.
+    pub fn redacted(&self, rules: &Redaction) -> Command {
+        let mut command = self.clone();
+        match &mut command {
+            Command::Start(start) => start.input = rules.value(start.input.take()),
+            Command::Resume { .. } => {}
+            Command::Resolve { landed, .. } => *landed = landed.take().map(|output| rules.value(output)),
+            Command::Record { data, .. } => *data = rules.value(data.take()),
+        }
+        command
+    }
+
     /// The workflow it speaks of.
     pub fn workflow_id(&self) -> &Arc<str> {
         match self {

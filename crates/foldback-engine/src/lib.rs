@@ -28,7 +28,7 @@ pub use session::{Observer, Rest, Session, SessionError};
 
 use std::sync::Arc;
 
-use foldback_core::Program;
+use foldback_core::{Program, Redaction};
 use foldback_store::Definition;
 
 /// Makes programs of definitions.
@@ -38,4 +38,10 @@ pub trait Programs: Send + Sync {
     /// # Errors
     /// Why it cannot be run here, for a person.
     fn program(&self, definition: &Definition) -> Result<Arc<dyn Program>, String>;
+
+    /// What is redacted of everything that comes into any workflow here, beside what its definition
+    /// says.
+    fn redaction(&self) -> Redaction {
+        Redaction::default()
+    }
 }

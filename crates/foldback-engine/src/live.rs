@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldback_core::decide::Ids;
 use foldback_core::{
-    Batch, Effect, Event, Fact, Hash, Illegal, Key, Micros, Owed, Run, Status, Stimulus, Timing,
+    Batch, Effect, Event, Fact, Hash, Illegal, Key, Micros, Owed, Redaction, Run, Status, Stimulus, Timing,
     WorkflowState, advance, limits,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot};
@@ -31,6 +31,8 @@ pub struct Live {
     /// The fold.
     pub state: WorkflowState,
     run: Box<dyn Run>,
+    /// What is taken out of every word before it is judged.
+    pub redaction: Redaction,
     /// Commits queued so far, and how many of them are on disk.
     queued: u64,
     durable: u64,
@@ -76,9 +78,16 @@ fn type_text(fact: &Fact) -> Arc<str> {
 
 impl Live {
     /// A workflow in memory, whose status in the store is `told_status`.
-    pub fn new(incarnation: u64, state: WorkflowState, run: Box<dyn Run>, told_status: Status) -> Live {
+    pub fn new(
+        incarnation: u64,
+        state: WorkflowState,
+        run: Box<dyn Run>,
+        redaction: Redaction,
+        told_status: Status,
+    ) -> Live {
         Live {
             incarnation,
+            redaction,
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
             state,
             run,

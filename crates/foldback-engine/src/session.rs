@@ -268,7 +268,8 @@ impl Session {
         let waiting_for: HashSet<Arc<str>> =
             own.iter().filter(|o| !o.is_done()).map(|o| o.command.workflow_id().clone()).collect();
         for one in own.iter_mut().filter(|one| !one.is_sent) {
-            let body = serde_json::to_value(&one.command).map_err(|e| machine(e.to_string()))?;
+            let body =
+                serde_json::to_value(self.redacted(&one.command)?).map_err(|e| machine(e.to_string()))?;
             self.store.send(InboxCommand {
                 id: one.inbox_id.clone(),
                 shard: 0,
@@ -288,6 +289,21 @@ impl Session {
         }
         std::thread::sleep(LOOK_EVERY);
         Ok(())
+    }
+
+    /// A command as it may lie in the inbox: redacted already. The owner redacts it by its own rules.
+    fn redacted(&self, command: &Command) -> Result<Command, SessionError> {
+        let definition = match command {
+            Command::Start(start) => Some(start.stored_definition()),
+            Command::Resume { .. } => return Ok(command.clone()),
+            Command::Resolve { workflow_id, .. } | Command::Record { workflow_id, .. } => {
+                let hash = self.store.workflow(workflow_id)?.and_then(|row| row.definition);
+                hash.map(|hash| self.store.definition(&hash)).transpose()?.flatten()
+            }
+        };
+        let program = definition.and_then(|definition| self.programs.program(&definition).ok());
+        let rules = program.map(|program| program.redaction()).unwrap_or_default();
+        Ok(command.redacted(&self.programs.redaction().and(&rules)))
     }
 
     fn answer_of(&self, one: &Own) -> Result<Option<Answer>, SessionError> {

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Effect, Failure, Key, Program, Recovery, RetryPolicy, Run, TaskKind, WorkflowState};
+use foldback_core::{
+    Effect, Failure, Key, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState,
+};
 use serde_json::Value;
 
 use crate::jq::Filter;
@@ -26,6 +28,10 @@ impl Program for OwsProgram {
     fn start(&self, _state: &WorkflowState) -> Box<dyn Run> {
         Box::new(WalkingRun::new(self.inner.clone()))
     }
+
+    fn redaction(&self) -> Redaction {
+        self.inner.redaction.clone()
+    }
 }
 
 /// What a program is made of.
@@ -37,6 +43,8 @@ pub(crate) struct Definition {
     pub document: Value,
     /// Whether every value of the workflow may be erased one day.
     pub is_erasable: bool,
+    /// What is redacted of everything that comes in.
+    pub redaction: Redaction,
 }
 
 impl Definition {

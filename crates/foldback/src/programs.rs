@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use foldback_core::{Hash, Program};
+use foldback_core::{Hash, Program, Redaction};
 use foldback_engine::{Programs, Start};
 use foldback_store::Definition;
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub struct Definitions {
     code: HashMap<Hash, Arc<dyn Program>>,
     /// Documents read so far: a thousand workflows of one definition share one program.
     documents: Mutex<HashMap<Hash, Arc<dyn Program>>>,
+    /// What is redacted in every workflow of this process.
+    redaction: Redaction,
 }
 
 /// The hash by which Rust code is pinned: what it is called and which version it says it is. A
@@ -38,6 +40,12 @@ impl Definitions {
     /// Adds Rust code under a name and a version.
     pub fn with_code(mut self, name: &str, version: &str, program: impl Program + 'static) -> Definitions {
         self.code.insert(code_hash(name, version), Arc::new(program));
+        self
+    }
+
+    /// Redacts by these rules in every workflow, beside what its own document says.
+    pub fn with_redaction(mut self, rules: Redaction) -> Definitions {
+        self.redaction = self.redaction.and(&rules);
         self
     }
 }
@@ -64,6 +72,10 @@ impl Programs for Definitions {
             })?;
         documents.insert(definition.hash, program.clone());
         Ok(program)
+    }
+
+    fn redaction(&self) -> Redaction {
+        self.redaction.clone()
     }
 }
 

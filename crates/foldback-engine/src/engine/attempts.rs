@@ -30,11 +30,13 @@ impl Engine {
         *self.flying.entry(id.clone()).or_insert(0) += 1;
         let is_write = step.effect == Effect::Write;
         let progress = match &self.around.observer {
-            Some(observer) => {
+            // What is to be redacted may come cut in pieces that no rule finds: where there are rules,
+            // nothing of it is shown before the whole was redacted.
+            Some(observer) if live.redaction.is_empty() => {
                 let (observer, id, key) = (observer.clone(), id.clone(), key.clone());
                 Arc::new(move |text: &str| observer.progress(&id, &key, text)) as crate::Progress
             }
-            None => Arc::new(|_: &str| {}) as crate::Progress,
+            Some(_) | None => Arc::new(|_: &str| {}) as crate::Progress,
         };
         let call = Call {
             workflow_id: id.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foldback_core::value::is_too_deep;
-use foldback_core::{Hash, Key, Owed, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
+use foldback_core::{Hash, Key, Owed, Redaction, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
 use foldback_store::{Append, Commit, Expected, Pruned, WorkflowRow};
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -57,13 +57,12 @@ impl Engine {
             Some(live) => Some((Some(live.state.definition), Some(Hash::of_json(&live.state.input.get())))),
             None => self.row(&id)?.map(|row| (row.definition, row.input_hash)),
         };
-        if let Some((definition, input_hash)) = known {
-            if definition != Some(start.definition) || input_hash != Some(Hash::of_json(&start.input)) {
-                return Err(another_start(&id, definition != Some(start.definition)));
-            }
-            return self.attach(&id).map(|()| false);
+        if known.is_some_and(|(definition, _)| definition != Some(start.definition)) {
+            return Err(another_start(&id, true));
         }
-        if let Some(pruned) = self.pruned(&id)? {
+        if known.is_none()
+            && let Some(pruned) = self.pruned(&id)?
+        {
             return Err(Refusal::new(
                 format!("`{id}` was pruned: it ended `{}` at version {}", pruned.status, pruned.versions.1),
                 "name another id: its idempotency keys would repeat",
@@ -71,9 +70,17 @@ impl Engine {
         }
         let definition = start.stored_definition();
         let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let redaction = self.around.programs.redaction().and(&program.redaction());
+        if let Some((_, input_hash)) = known {
+            // What stands in the log is redacted, and so is the hash by which an input is known again.
+            if input_hash != Some(Hash::of_json(&redaction.value(start.input))) {
+                return Err(another_start(&id, false));
+            }
+            return self.attach(&id).map(|()| false);
+        }
         let state = WorkflowState::empty(&id);
         let run = program.start(&state);
-        self.hold(&id, state, run, Status::Running);
+        self.hold(&id, state, run, redaction, Status::Running);
         let stimulus = Stimulus::Start {
             definition: start.definition,
             name: start.name,
@@ -187,7 +194,8 @@ impl Engine {
         let run = program.start(&state);
         let told = serde_json::from_value(Value::String(row.status)).unwrap_or(Status::Running);
         let owed = state.owes();
-        self.hold(id, state, run, told);
+        let redaction = self.around.programs.redaction().and(&program.redaction());
+        self.hold(id, state, run, redaction, told);
         self.say(id, Stimulus::Continue, "engine");
         for owed in owed {
             match owed {
@@ -229,9 +237,16 @@ impl Engine {
         self.queue(id.clone(), 0, Commit { appends: vec![append], ..Commit::default() }, None);
     }
 
-    pub(super) fn hold(&mut self, id: &Arc<str>, state: WorkflowState, run: Box<dyn Run>, told: Status) {
+    pub(super) fn hold(
+        &mut self,
+        id: &Arc<str>,
+        state: WorkflowState,
+        run: Box<dyn Run>,
+        redaction: Redaction,
+        told: Status,
+    ) {
         self.incarnations += 1;
-        self.live.insert(id.clone(), Live::new(self.incarnations, state, run, told));
+        self.live.insert(id.clone(), Live::new(self.incarnations, state, run, redaction, told));
     }
 
     pub(super) fn reply(&mut self, id: &Arc<str>, from: ReplyTo, answer: Answer) {

@@ -32,6 +32,8 @@ impl Engine {
         let Some(live) = self.live.get_mut(id) else {
             return Ok(());
         };
+        // The one way in: nothing is judged, and so nothing is written, before this.
+        let stimulus = live.redaction.stimulus(stimulus);
         let timing = Timing { now: self.around.machine.now(), actor: Arc::from(actor), room };
         let source = &mut self.ids;
         let now = timing.now;

@@ -1,6 +1,7 @@
 //! Reading of the document itself: who it is, what it shares (`use`), where it begins.
 
-use foldback_core::Recovery;
+use foldback_core::redact::RuleText;
+use foldback_core::{Recovery, Redaction};
 use serde_json::{Value, json};
 
 use super::Reader;
@@ -48,7 +49,9 @@ impl<'a> Reader<'a> {
         let definition = tasks.map(|tasks| {
             let document = root.get("document").map_or(Value::Null, Node::to_value);
             let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
-            Definition { tasks, input, output, document: json!({ "document": document }), is_erasable }
+            let redaction = std::mem::take(&mut self.redaction);
+            let document = json!({ "document": document });
+            Definition { tasks, input, output, document, is_erasable, redaction }
         });
         (definition, name)
     }
@@ -109,9 +112,40 @@ impl<'a> Reader<'a> {
         if self.map(ours, "`metadata.foldback`").is_none() {
             return;
         }
-        self.only(ours, "`document.metadata.foldback`", &["recovery", "erasable"]);
+        self.only(ours, "`document.metadata.foldback`", &["recovery", "erasable", "redact"]);
         if let Some(recovery) = ours.get("recovery") {
             self.recovery = self.recovery_word(recovery);
+        }
+        if let Some(rules) = ours.get("redact") {
+            self.redact(rules);
+        }
+    }
+
+    /// `redact`: rules by which everything that comes in is redacted.
+    fn redact(&mut self, node: &Node) {
+        const MEMBERS: [&str; 4] = ["path", "pattern", "replace", "name"];
+        let items = self.list(node, "`redact`");
+        let mut rules = Vec::new();
+        for item in items {
+            if self.map(item, "a rule of `redact`").is_none() {
+                continue;
+            }
+            self.only(item, "a rule of `redact`", &MEMBERS);
+            let mut text = |name: &str| {
+                let member = item.get(name)?;
+                self.text(member, &format!("`{name}`")).map(str::to_owned)
+            };
+            let [path, pattern, replace, name] = MEMBERS.map(&mut text);
+            rules.push(RuleText { path, pattern, replace, name });
+        }
+        match Redaction::of(&rules) {
+            Ok(redaction) => self.redaction = redaction,
+            Err((at, bad)) => {
+                let item = items.get(at).unwrap_or(node);
+                let place = bad.member.and_then(|member| item.get(member)).unwrap_or(item);
+                let what = bad.member.map(|member| format!("`{member}` ")).unwrap_or_default();
+                self.report.hinted(place, format!("{what}{}", bad.message), bad.hint);
+            }
         }
     }
 

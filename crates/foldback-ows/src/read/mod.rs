@@ -19,7 +19,7 @@ pub(crate) use emit::TEXTS as EVENT_TEXTS;
 
 use std::collections::BTreeMap;
 
-use foldback_core::Recovery;
+use foldback_core::{Recovery, Redaction};
 
 use crate::problem::Report;
 use crate::program::Definition;
@@ -42,6 +42,8 @@ pub(crate) struct Reader<'a> {
     timeouts: BTreeMap<&'a str, &'a Node>,
     /// The document's own recovery for writes, where it sets one.
     recovery: Option<Recovery>,
+    /// The document's own rules of redaction.
+    redaction: Redaction,
     /// Variables of the loops and handlers around, with their `$`.
     bound: Vec<String>,
     /// Names of the tasks in the lists around, the innermost last.
@@ -70,6 +72,7 @@ pub(crate) fn read(root: &Node) -> Reading {
         retries: BTreeMap::new(),
         timeouts: BTreeMap::new(),
         recovery: None,
+        redaction: Redaction::default(),
         bound: Vec::new(),
         lists: Vec::new(),
         key_bytes: 0,

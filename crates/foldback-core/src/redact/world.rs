@@ -1,0 +1,63 @@
+//! Redaction of the words of the world: each stimulus, with every outcome, error and answer in it.
+
+use super::Redaction;
+use crate::decide::Stimulus;
+use crate::step::{Failure, Outcome, Usage};
+
+impl Redaction {
+    /// A stimulus without what the rules find, as it may be judged.
+    pub fn stimulus(&self, stimulus: Stimulus) -> Stimulus {
+        if self.is_empty() {
+            return stimulus;
+        }
+        match stimulus {
+            Stimulus::Start { definition, name, input, lineage } => {
+                Stimulus::Start { definition, name, input: self.value(input), lineage }
+            }
+            Stimulus::Report { key, attempt, outcome, latency_ms } => {
+                Stimulus::Report { key, attempt, outcome: self.outcome(outcome), latency_ms }
+            }
+            Stimulus::Resolve { key, landed } => {
+                Stimulus::Resolve { key, landed: landed.map(|output| self.value(output)) }
+            }
+            Stimulus::Record { event_type, data } => Stimulus::Record { event_type, data: self.value(data) },
+            stimulus @ (Stimulus::Begin { .. }
+            | Stimulus::Lost { .. }
+            | Stimulus::TimerDue { .. }
+            | Stimulus::Continue) => stimulus,
+        }
+    }
+
+    fn outcome(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Completed { output, usage } => {
+                Outcome::Completed { output: self.value(output), usage: self.usage(usage) }
+            }
+            Outcome::Failed { error, retry_after_ms, usage } => {
+                Outcome::Failed { error: self.failure(error), retry_after_ms, usage: self.usage(usage) }
+            }
+            Outcome::Rejected { output, error, usage } => Outcome::Rejected {
+                output: self.value(output),
+                error: self.failure(error),
+                usage: self.usage(usage),
+            },
+            Outcome::Unknown { reason } => Outcome::Unknown { reason: self.quoting(&reason) },
+        }
+    }
+
+    fn failure(&self, mut error: Failure) -> Failure {
+        error.title = self.quoting(&error.title);
+        error.detail = error.detail.map(|detail| self.quoting(&detail));
+        error
+    }
+
+    /// What a provider says of itself; our own counts are no texts.
+    fn usage(&self, usage: Option<Usage>) -> Option<Usage> {
+        usage.map(|usage| Usage {
+            model: self.text(&usage.model).into_owned(),
+            finish_reason: usage.finish_reason.map(|reason| self.text(&reason).into_owned()),
+            raw: usage.raw.map(|raw| self.value(raw)),
+            ..usage
+        })
+    }
+}
