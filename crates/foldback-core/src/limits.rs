@@ -57,6 +57,9 @@ pub const STEP_TIMEOUT_MS: u64 = 600_000;
 /// Bytes of an HTTP answer, a model answer, or a process's output that a step keeps.
 pub const STEP_OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of the attachments of one model call, all together. Past it every provider refuses.
+pub const ATTACHMENTS_MAX_BYTES: usize = 20 * 1024 * 1024;
+
 /// Bytes of a definition file.
 pub const DEFINITION_MAX_BYTES: usize = 4 * 1024 * 1024;
 

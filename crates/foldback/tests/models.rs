@@ -187,3 +187,26 @@ fn the_next_model_is_asked_and_the_log_says_which_one_answered() {
     };
     assert_ne!(hash(FALLBACK), hash(&FALLBACK.replace("fake/busy, ", "")));
 }
+
+#[test]
+fn an_attachment_is_stored_once_however_many_calls_show_it() {
+    let source = "
+document: { dsl: '1.0.3', namespace: test, name: images, version: '1.0.0' }
+do:
+  - first: { call: llm, with: { model: fake/tiny, template: What is it?, attachments: ['${ $workflow.input.image }'] } }
+  - second: { call: llm, with: { model: fake/tiny, template: Is it red?, attachments: ['${ $workflow.input.image }'] } }
+";
+    let image = format!("data:image/png;base64,{}", "AAAA".repeat(1_000));
+    let (status, events) = run_document(source, json!({ "image": image }), &json!([{"answer": "A lamp."}]));
+    assert_eq!(status, Status::Completed, "{}", foldback::core::text::render(&events));
+    let mut shown = Vec::new();
+    for event in &events {
+        if let Fact::StepAsked(asked) = &event.fact {
+            assert_eq!(asked.request.to_json()["attachments"], json!([image]));
+            assert!(event.fact.encode().len() < 1_000, "the event holds its hash alone");
+            shown.extend(asked.request.slots().filter_map(|slot| slot.payload()).map(|payload| payload.hash));
+        }
+    }
+    assert_eq!(shown.len(), 2);
+    assert_eq!(shown[0], shown[1], "one payload for both");
+}

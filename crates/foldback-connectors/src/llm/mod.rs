@@ -1,13 +1,14 @@
 //! `llm`: one question to one model, one answer.
 //!
 //! The request is data, so that a fork can change it: `{model: "provider/model", fallback?: [models],
-//! system?, template? + vars?, messages?: [{role, content}], temperature?, seed?, max_tokens?, schema?}`.
+//! attachments?: [data URIs], system?, template? + vars?, messages?: [{role, content}], temperature?, seed?, max_tokens?, schema?}`.
 //! `template` is filled ([`prompt`]) and becomes the last message of the user.
 //!
 //! With a `schema` (JSON Schema) the answer is asked for as JSON, parsed and validated: one that
 //! misses is rejected, and a repair round shows the model its answer and the reason. Tokens are
 //! passed on as they come. Never: a retry (the engine's, by policy), or a key in an error.
 
+mod attachments;
 mod ending;
 mod frames;
 mod judge;
@@ -29,7 +30,7 @@ use crate::config::{Config, Kind};
 use crate::request::{Members, text_of, wrong};
 use crate::veil::{Work, failed};
 use judge::Judge;
-pub use model::{Answer, Asking, ChatRequest, Message, Model, ModelError, Role};
+pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub(crate) use scripted::Rules;
 
 /// The kind `llm`.
@@ -64,8 +65,8 @@ impl Work for Llm {
             return failed(wrong("llm", &format!("the provider `{provider}` is not configured")));
         };
         if let Some((answer, why)) = &call.rejected {
-            chat.messages.push(Message { role: Role::Assistant, content: text_of(answer).into_owned() });
-            chat.messages.push(Message { role: Role::User, content: judge::repair(why) });
+            chat.messages.push(Message::new(Role::Assistant, text_of(answer).into_owned()));
+            chat.messages.push(Message::new(Role::User, judge::repair(why)));
         }
         match model.ask(chat, call.progress.clone()).await {
             Ok(answer) => judge.judge(answer),
@@ -86,9 +87,10 @@ fn nobody_there(error: Failure, attempt: u32) -> Failure {
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
 fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatRequest, Judge), Failure> {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "model",
         "fallback",
+        "attachments",
         "system",
         "template",
         "vars",
@@ -112,10 +114,16 @@ fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatR
     }
     if let Some(template) = members.text("template")? {
         let filled = prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
-        messages.push(Message { role: Role::User, content: filled });
+        messages.push(Message::new(Role::User, filled));
     }
     if messages.is_empty() {
         return Err(wrong("llm", "neither `template` nor `messages` is given"));
+    }
+    let attachments = attachments::read(members.list("attachments")?)?;
+    if !attachments.is_empty() {
+        let last = messages.iter_mut().rfind(|message| message.role == Role::User);
+        let last = last.ok_or_else(|| wrong("llm", "`attachments` need a message of the user to go with"))?;
+        last.attachments = attachments;
     }
     let max_tokens = match members.count("max_tokens")? {
         None => None,
@@ -148,5 +156,5 @@ fn read_message(message: &Value) -> Result<Message, String> {
         _ => return Err("has no `role` of system, user or assistant".to_owned()),
     };
     let content = message.get("content").filter(|content| !content.is_null()).ok_or("has no `content`")?;
-    Ok(Message { role, content: text_of(content).into_owned() })
+    Ok(Message::new(role, text_of(content).into_owned()))
 }

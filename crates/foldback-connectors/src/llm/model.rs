@@ -9,6 +9,8 @@ use foldback_core::{Failure, Usage};
 use foldback_engine::kind::Progress;
 use serde_json::Value;
 
+pub use super::attachments::Attachment;
+
 /// One question to a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
@@ -35,6 +37,15 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// What is shown with it: only the one who asks shows anything.
+    pub attachments: Vec<Attachment>,
+}
+
+impl Message {
+    /// A message of words alone.
+    pub fn new(role: Role, content: String) -> Message {
+        Message { role, content, attachments: Vec::new() }
+    }
 }
 
 /// Who speaks.

@@ -14,7 +14,9 @@ use foldback_core::{Failure, Usage, limits};
 use foldback_engine::kind::Progress;
 use futures_util::StreamExt;
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatMessage, ChatOptions, ChatStreamEvent, JsonSpec, ReasoningEffort};
+use genai::chat::{
+    Binary, ChatMessage, ChatOptions, ChatStreamEvent, ContentPart, JsonSpec, ReasoningEffort,
+};
 use genai::resolver::{AuthData, Endpoint};
 use genai::{Client, Headers, ModelIden, ServiceTarget};
 use reqwest::header::HeaderMap;
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 use super::ending::settle;
 use super::frames::{Frames, Seen};
-use super::model::{Answer, Asking, ChatRequest, Model, ModelError, Role};
+use super::model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 use super::prices;
 use super::trouble::status_of;
 use crate::config::{Kind, Provider, under};
@@ -263,10 +265,22 @@ fn options(request: &ChatRequest, adapter: AdapterKind) -> ChatOptions {
     options
 }
 
+/// Words with what is shown along with them.
+fn shown(message: Message) -> Vec<ContentPart> {
+    let binary = |(at, attachment): (usize, Attachment)| {
+        // Only a file has a name, and OpenAI insists on one.
+        let name = (attachment.media_type == "application/pdf").then(|| format!("attachment-{}.pdf", at + 1));
+        ContentPart::Binary(Binary::from_base64(attachment.media_type, attachment.base64, name))
+    };
+    let attachments = message.attachments.into_iter().enumerate().map(binary);
+    std::iter::once(ContentPart::Text(message.content)).chain(attachments).collect()
+}
+
 fn conversation(request: ChatRequest) -> genai::chat::ChatRequest {
     let messages = request.messages.into_iter().map(|message| match message.role {
         Role::System => ChatMessage::system(message.content),
-        Role::User => ChatMessage::user(message.content),
+        Role::User if message.attachments.is_empty() => ChatMessage::user(message.content),
+        Role::User => ChatMessage::user(shown(message)),
         Role::Assistant => ChatMessage::assistant(message.content),
     });
     let chat = genai::chat::ChatRequest::from_messages(messages.collect());

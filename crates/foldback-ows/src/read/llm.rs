@@ -13,9 +13,10 @@ use crate::tree::{Member, Node};
 use foldback_core::report::nearest;
 
 /// The members of a model call.
-pub(super) const LLM: [&str; 11] = [
+pub(super) const LLM: [&str; 12] = [
     "model",
     "fallback",
+    "attachments",
     "system",
     "template",
     "vars",
@@ -81,7 +82,7 @@ impl Reader<'_> {
                 || match name {
                     "model" | "system" | "template" => node.as_str().is_some(),
                     "vars" | "schema" => node.as_map().is_some(),
-                    "fallback" | "messages" | "tools" => node.as_list().is_some(),
+                    "fallback" | "attachments" | "messages" | "tools" => node.as_list().is_some(),
                     _ => node.as_scalar().is_some_and(Value::is_number),
                 };
             if !is_right {
@@ -97,7 +98,7 @@ impl Reader<'_> {
             kind: "llm",
             parts,
             arguments: None,
-            lists: &["messages"],
+            lists: &["messages", "attachments"],
             effect: Effect::Read,
             recovery: Recovery::Operator,
             timeout_ms: None,
