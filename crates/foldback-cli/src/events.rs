@@ -149,7 +149,7 @@ fn ink(fact: &Fact) -> Ink {
     match fact {
         Fact::StepCompleted(_) | Fact::WorkflowCompleted { .. } => Ink::Green,
         Fact::StepFailed(_) | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ink::Red,
-        Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } => Ink::Yellow,
+        Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } | Fact::StepCancelled { .. } => Ink::Yellow,
         Fact::DecisionMade(_) | Fact::Recorded { .. } => Ink::Cyan,
         Fact::WorkflowStarted(_)
         | Fact::StepAsked(_)
@@ -157,6 +157,7 @@ fn ink(fact: &Fact) -> Ink {
         | Fact::OutcomeResolved { .. }
         | Fact::TimerSet { .. }
         | Fact::TimerFired { .. }
+        | Fact::TimerCancelled { .. }
         | Fact::TaskStarted { .. }
         | Fact::TaskFinished { .. }
         | Fact::UndoArmed { .. } => Ink::Plain,

@@ -145,6 +145,10 @@ impl Progress {
                     because(&e.because.get())
                 )
             }
+            Fact::StepCancelled { key, reason, .. } => {
+                format!("{} {key:<28} cancelled: {}", self.paint("33", "⊘"), first_line(reason))
+            }
+            Fact::TimerSet { limits: true, .. } => return None,
             Fact::TimerSet { key, due, .. } => {
                 format!("{} {key:<28} waits {}", self.paint("34", "…"), seconds(due - event.timestamp))
             }
@@ -174,6 +178,7 @@ impl Progress {
             }
             Fact::OutcomeResolved { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed { .. } => return None,

@@ -81,6 +81,9 @@ impl WorkflowState {
             }
             Fact::AttemptStarted { key, attempt, lost } => {
                 let step = self.known_step(key)?;
+                if step.is_given_up {
+                    return Err(format!("`{key}` was given up: it begins no further attempt"));
+                }
                 if lost.is_some() && step.status != StepStatus::Running {
                     return Err(format!("no attempt of `{key}` is under way that could be lost"));
                 }
@@ -88,13 +91,17 @@ impl WorkflowState {
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         expect_attempt(*attempt, step.attempts + 1)
                     }
-                    StepStatus::Completed | StepStatus::Failed | StepStatus::Unknown => {
-                        Err(format!("`{key}` is {:?}", step.status))
-                    }
+                    StepStatus::Completed
+                    | StepStatus::Failed
+                    | StepStatus::Cancelled
+                    | StepStatus::Unknown => Err(format!("`{key}` is {:?}", step.status)),
                 }
             }
             Fact::AttemptFailed(e) => {
                 let step = self.is_running(&e.key, e.attempt)?;
+                if step.is_given_up {
+                    return Err(format!("`{}` was given up: it has no further attempt", e.key));
+                }
                 let variants = step.retry.as_ref().map_or(0, |policy| policy.variants);
                 match e.variant {
                     Some(variant) if variant != step.variant + 1 || variant > variants => {
@@ -105,16 +112,38 @@ impl WorkflowState {
             }
             Fact::StepCompleted(e) => self.is_running(&e.key, e.attempt).map(drop),
             Fact::StepFailed(e) => self.is_running(&e.key, e.attempt).map(drop),
-            Fact::OutcomeUnknown { key, attempt, .. } => match self.is_running(key, *attempt)?.effect {
-                Effect::Write => Ok(()),
-                Effect::Pure | Effect::Read => Err("only the outcome of a write can be unknown".into()),
-            },
+            Fact::OutcomeUnknown { key, attempt, .. } => {
+                let step = self.known_step(key)?;
+                if step.effect != Effect::Write {
+                    return Err("only the outcome of a write can be unknown".into());
+                }
+                // Given up while it waited to be sent again: what was sent before stays in doubt.
+                if step.is_given_up && step.status == StepStatus::Backoff && step.is_in_doubt() {
+                    return expect_attempt(*attempt, step.attempts);
+                }
+                self.is_running(key, *attempt).map(drop)
+            }
+            Fact::StepCancelled { key, attempt, .. } => {
+                let step = self.known_step(key)?;
+                match step.status {
+                    _ if step.is_given_up => Err(format!("`{key}` was given up already")),
+                    StepStatus::Pending | StepStatus::Backoff if attempt.is_none() => Ok(()),
+                    StepStatus::Running if *attempt == Some(step.attempts) => Ok(()),
+                    StepStatus::Pending | StepStatus::Backoff | StepStatus::Running => {
+                        Err("a cancellation names the attempt that is under way, if one is".into())
+                    }
+                    StepStatus::Completed
+                    | StepStatus::Failed
+                    | StepStatus::Cancelled
+                    | StepStatus::Unknown => Err(format!("`{key}` is {:?}", step.status)),
+                }
+            }
             Fact::OutcomeResolved { key, .. } => match self.known_step(key)?.status {
                 StepStatus::Unknown => Ok(()),
                 _ => Err(format!("the outcome of `{key}` is not unknown")),
             },
             Fact::TimerSet { key, .. } => self.is_free(key),
-            Fact::TimerFired { key } => match self.entries.get(key) {
+            Fact::TimerFired { key } | Fact::TimerCancelled { key, .. } => match self.entries.get(key) {
                 Some(Entry { body: EntryBody::Timer { fired: false, .. }, .. }) => Ok(()),
                 _ => Err(format!("no timer `{key}` is set")),
             },
@@ -135,7 +164,7 @@ impl WorkflowState {
                 true => Ok(()),
                 false => Err("an undo names the one armed before it".into()),
             },
-            Fact::WorkflowCompleted { .. } => match self.open.first() {
+            Fact::WorkflowCompleted { .. } => match self.open.iter().find(|key| !self.is_limit(key)) {
                 Some(key) => Err(format!("`{key}` is still open")),
                 None => Ok(()),
             },
@@ -184,8 +213,10 @@ impl WorkflowState {
         }
         let inside = ['!', '/', '['].into_iter().find_map(|delimiter| {
             let prefix = format!("{key}{delimiter}");
-            let next = self.open.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded)).next()?;
-            next.as_str().starts_with(&prefix).then_some(next)
+            self.open
+                .range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded))
+                .take_while(|open| open.as_str().starts_with(&prefix))
+                .find(|open| !self.is_limit(open))
         });
         match inside {
             Some(open) => Err(format!("`{open}` inside it is still open")),

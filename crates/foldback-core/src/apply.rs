@@ -85,18 +85,21 @@ impl WorkflowState {
             Fact::OutcomeResolved { key, landed } => match landed {
                 Some(output) => self.step_completed(key, output),
                 None => self.with_step(key, |step| {
-                    step.status = StepStatus::Pending;
+                    step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
                     step.unknowns += 1;
                 }),
             },
-            Fact::TimerSet { key, due, finishes } => {
+            Fact::StepCancelled { key, attempt, .. } => self.step_cancelled(key, *attempt),
+            Fact::TimerSet { key, due, finishes, limits } => {
+                let (finishes, limits) = (*finishes, *limits);
                 self.enter(
                     key,
                     event.version,
-                    EntryBody::Timer { due: *due, fired: false, finishes: *finishes },
+                    EntryBody::Timer { due: *due, fired: false, finishes, limits },
                 );
             }
             Fact::TimerFired { key } => self.timer_fired(key),
+            Fact::TimerCancelled { key, .. } => self.forget(key),
             Fact::DecisionMade(made) => {
                 let chosen = EntryBody::Decided { chosen: Arc::from(&*made.chosen) };
                 self.enter(&made.key, event.version, chosen.clone());
@@ -156,6 +159,7 @@ impl WorkflowState {
             instance: asked.instance.clone(),
             finishes: asked.finishes,
             status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
+            is_given_up: false,
             attempts: u32::from(asked.starts),
             interruptions: 0,
             repairs: 0,
@@ -184,6 +188,22 @@ impl WorkflowState {
         if finishes {
             self.advance_cursor(key, Some(output));
         }
+    }
+
+    /// A `write` that may have happened is still waited for; all else is over.
+    fn step_cancelled(&mut self, key: &Key, attempt: Option<u32>) {
+        let mut is_cut_off = false;
+        self.with_step(key, |step| {
+            step.is_given_up = true;
+            if !step.is_in_doubt() {
+                is_cut_off = attempt.is_some();
+                step.status = StepStatus::Cancelled;
+                step.due = None;
+                step.rejected = None;
+                step.request = Request::default();
+            }
+        });
+        self.spent.lost_attempts += u64::from(is_cut_off);
     }
 
     fn timer_fired(&mut self, timer: &Key) {
@@ -289,6 +309,13 @@ impl WorkflowState {
     }
 
     fn advance_cursor(&mut self, finished: &Key, data: Option<&Slot>) {
+        if !self.open.is_empty() {
+            // A limit goes with what it limits.
+            let limit = finished.mark("timeout");
+            if self.is_limit(&limit) {
+                self.forget(&limit);
+            }
+        }
         if finished.is_root() {
             return;
         }

@@ -261,12 +261,20 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::Begin { key } => {
             let step = state.step(&key)?;
+            if step.is_given_up {
+                // It waited to be sent again, and will not be: what was sent stays in doubt.
+                let reason = "it was given up before it could be sent again".to_owned();
+                return (step.status == StepStatus::Backoff && step.is_in_doubt())
+                    .then(|| Fact::OutcomeUnknown { attempt: step.attempts, key, reason });
+            }
             let is_due = match step.status {
                 StepStatus::Pending => true,
                 StepStatus::Backoff => step.due.is_none_or(|due| due <= now),
-                StepStatus::Running | StepStatus::Completed | StepStatus::Failed | StepStatus::Unknown => {
-                    false
-                }
+                StepStatus::Running
+                | StepStatus::Completed
+                | StepStatus::Failed
+                | StepStatus::Cancelled
+                | StepStatus::Unknown => false,
             };
             (is_due && may_start && state.end.is_none()).then(|| Fact::AttemptStarted {
                 attempt: step.attempts + 1,
@@ -332,7 +340,7 @@ impl Verdict<'_> {
     }
 
     fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
-        let Some(policy) = self.step.retry.as_ref().filter(|_| self.state.end.is_none()) else {
+        let Some(policy) = self.step.retry.as_ref().filter(|_| self.may_go_on()) else {
             return self.step_failed(error, None, usage);
         };
         let asked_ms = retry_after_ms.unwrap_or(0);
@@ -355,7 +363,7 @@ impl Verdict<'_> {
 
     fn rejected(self, output: Value, error: Failure, usage: Option<Usage>) -> Fact {
         let repairs = self.step.retry.as_ref().map_or(0, |policy| policy.repairs);
-        if self.step.repairs < repairs && self.state.end.is_none() {
+        if self.step.repairs < repairs && self.may_go_on() {
             let rejected = Some(Slot::of(output));
             return self.again(Again { rejected, ..Again::after(error, usage) });
         }
@@ -365,7 +373,7 @@ impl Verdict<'_> {
     fn unknown(self, reason: String) -> Fact {
         let may_retry = self.step.recovery == Some(Recovery::Retry)
             && self.step.unknowns < limits::UNKNOWN_ATTEMPTS_MAX
-            && self.state.end.is_none();
+            && self.may_go_on();
         if !may_retry {
             return Fact::OutcomeUnknown { key: self.key, attempt: self.step.attempts, reason };
         }
@@ -373,6 +381,11 @@ impl Verdict<'_> {
         let delay_ms = backoff_ms(base_ms, max_ms, self.step.unknowns + 1, self.chance());
         let error = Failure::new(error_type::COMMUNICATION, 503, "Outcome unknown, sent again", reason);
         self.again(Again { delay_ms, unknown: true, ..Again::after(error, None) })
+    }
+
+    /// Whether the step may begin another attempt at all.
+    fn may_go_on(&self) -> bool {
+        self.state.end.is_none() && !self.step.is_given_up
     }
 
     /// The process of an attempt died under it.
@@ -385,7 +398,7 @@ impl Verdict<'_> {
             (Effect::Pure | Effect::Read, _) | (Effect::Write, Some(Recovery::Retry)) => !spent,
             (Effect::Write, _) => false,
         };
-        if may_repeat && self.state.end.is_none() {
+        if may_repeat && self.may_go_on() {
             let under_way_ms =
                 self.now.saturating_sub(self.step.began.unwrap_or(self.now)).max(0) as u64 / 1_000;
             let at_most_ms = under_way_ms.min(self.step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS));
@@ -464,10 +477,17 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
             *room = room.saturating_sub(1);
             Fact::StepAsked(Box::new(step_asked(*ask, starts)))
         }
-        Ask::Timer { key, delay_ms, finishes } => {
+        Ask::Timer { key, delay_ms, finishes, limits } => {
             let delay_us = i64::try_from(delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
-            Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes }
+            Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes, limits }
         }
+        Ask::Cancel { key, reason } => match state.step(&key) {
+            Some(step) => {
+                let attempt = (step.status == StepStatus::Running).then_some(step.attempts);
+                Fact::StepCancelled { key, attempt, reason }
+            }
+            None => Fact::TimerCancelled { key, reason },
+        },
         Ask::Decide { key, chosen, options, because, finishes } => {
             Fact::DecisionMade(Box::new(DecisionMade {
                 key,

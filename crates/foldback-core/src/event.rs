@@ -143,6 +143,15 @@ pub enum Fact {
     StepFailed(Box<StepFailed>),
     /// Stimulus: nobody knows whether a `write` happened.
     OutcomeUnknown { key: Key, attempt: u32, reason: String },
+    /// Consequence: the program gave a step up. What had not begun, waited for its next attempt, or
+    /// only looked at the world ends with this; a `write` under way is waited for, and has no
+    /// further attempt. `attempt` is the one that was under way.
+    StepCancelled {
+        key: Key,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
+        reason: String,
+    },
     /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not.
     OutcomeResolved {
         key: Key,
@@ -155,9 +164,15 @@ pub enum Fact {
         due: Micros,
         #[serde(skip_serializing_if = "is_false")]
         finishes: bool,
+        /// Whether it limits the task of its unmarked key: it holds no scope open, and goes when
+        /// that task ends.
+        #[serde(skip_serializing_if = "is_false")]
+        limits: bool,
     },
     /// Stimulus: the moment came.
     TimerFired { key: Key },
+    /// Consequence: the program no longer waits for that moment.
+    TimerCancelled { key: Key, reason: String },
     /// Consequence: a choice.
     DecisionMade(Box<DecisionMade>),
     /// Consequence: a scope was entered, or a task's input was computed.
@@ -346,7 +361,9 @@ impl Fact {
             | Fact::OutcomeResolved { .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
             Fact::StepAsked(_)
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
@@ -369,8 +386,10 @@ impl Fact {
             Fact::StepFailed(_) => "StepFailed",
             Fact::OutcomeUnknown { .. } => "OutcomeUnknown",
             Fact::OutcomeResolved { .. } => "OutcomeResolved",
+            Fact::StepCancelled { .. } => "StepCancelled",
             Fact::TimerSet { .. } => "TimerSet",
             Fact::TimerFired { .. } => "TimerFired",
+            Fact::TimerCancelled { .. } => "TimerCancelled",
             Fact::DecisionMade(_) => "DecisionMade",
             Fact::TaskStarted { .. } => "TaskStarted",
             Fact::TaskFinished { .. } => "TaskFinished",
@@ -393,8 +412,10 @@ impl Fact {
             Fact::AttemptStarted { key, .. }
             | Fact::OutcomeUnknown { key, .. }
             | Fact::OutcomeResolved { key, .. }
+            | Fact::StepCancelled { key, .. }
             | Fact::TimerSet { key, .. }
             | Fact::TimerFired { key }
+            | Fact::TimerCancelled { key, .. }
             | Fact::TaskStarted { key, .. }
             | Fact::TaskFinished { key, .. }
             | Fact::UndoArmed { key, .. }
@@ -421,8 +442,10 @@ impl Fact {
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -445,8 +468,10 @@ impl Fact {
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -474,8 +499,10 @@ impl Fact {
             | Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }

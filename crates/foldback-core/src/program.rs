@@ -73,6 +73,15 @@ pub enum Ask {
         delay_ms: u64,
         /// Whether firing finishes the task `key`.
         finishes: bool,
+        /// Whether it limits the task of its unmarked key, and goes with it.
+        limits: bool,
+    },
+    /// To give up a step or a timer that is open. A `write` under way is still waited for.
+    Cancel {
+        /// The step or the timer.
+        key: Key,
+        /// Why.
+        reason: String,
     },
     /// A choice to be recorded.
     Decide {

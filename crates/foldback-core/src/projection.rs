@@ -64,8 +64,10 @@ impl Projection for Workflows {
                 | Fact::AttemptFailed(_)
                 | Fact::OutcomeUnknown { .. }
                 | Fact::OutcomeResolved { .. }
+                | Fact::StepCancelled { .. }
                 | Fact::TimerSet { .. }
                 | Fact::TimerFired { .. }
+                | Fact::TimerCancelled { .. }
                 | Fact::DecisionMade(_)
                 | Fact::TaskStarted { .. }
                 | Fact::TaskFinished { .. }

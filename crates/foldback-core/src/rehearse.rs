@@ -2,6 +2,7 @@
 //! property that the whole design stands on: *from every prefix of its log, a workflow goes on to
 //! the same end*. Programs and engines test themselves with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,10 +13,16 @@ use crate::key::Key;
 use crate::program::Program;
 use crate::state::{End, Owed, Step, WorkflowState};
 use crate::step::Outcome;
-use crate::{Stimulus, Timing, advance};
+use crate::{Micros, Stimulus, Timing, advance};
 
 /// How the scripted world answers: the step's key, the step as asked, and which attempt it is.
 pub type World<'a> = &'a dyn Fn(&Key, &Step, u32) -> Outcome;
+
+/// How long the scripted world takes for a step, in ms; `None` if it never answers.
+pub type Pace<'a> = &'a dyn Fn(&Key) -> Option<u64>;
+
+/// Every answer takes a millisecond.
+const AT_ONCE: Pace<'static> = &|_| Some(1);
 
 /// A log that was made by rehearsing.
 #[derive(Debug, Clone)]
@@ -26,11 +33,36 @@ pub struct Rehearsal {
     pub state: WorkflowState,
 }
 
+/// The world of a rehearsal.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    world: World<'a>,
+    pace: Pace<'a>,
+}
+
 /// Runs a program from its start until it ends, or waits for a person.
 ///
 /// # Panics
 /// When the program asks for what the law forbids, or does not end after a million stimuli.
 pub fn rehearse(program: &dyn Program, workflow_id: &str, input: Value, world: World<'_>) -> Rehearsal {
+    begin(program, workflow_id, input, Stage { world, pace: AT_ONCE })
+}
+
+/// As [`rehearse`], in a world that takes its time.
+///
+/// # Panics
+/// As [`rehearse`].
+pub fn rehearse_at_pace(
+    program: &dyn Program,
+    workflow_id: &str,
+    input: Value,
+    world: World<'_>,
+    pace: Pace<'_>,
+) -> Rehearsal {
+    begin(program, workflow_id, input, Stage { world, pace })
+}
+
+fn begin(program: &dyn Program, workflow_id: &str, input: Value, stage: Stage<'_>) -> Rehearsal {
     let state = WorkflowState::empty(workflow_id);
     let start = Stimulus::Start {
         definition: Hash::of_bytes(b"rehearsal"),
@@ -38,7 +70,7 @@ pub fn rehearse(program: &dyn Program, workflow_id: &str, input: Value, world: W
         input,
         lineage: None,
     };
-    go_on(program, Vec::new(), state, start, world)
+    go_on(program, Vec::new(), state, start, stage)
 }
 
 /// Folds a log and goes on from it, as a process does that finds it after a crash.
@@ -46,22 +78,29 @@ pub fn rehearse(program: &dyn Program, workflow_id: &str, input: Value, world: W
 /// # Panics
 /// As [`rehearse`], and when the log breaks the law.
 pub fn resume(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
-    let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
-    go_on(program, events.to_vec(), state, Stimulus::Continue, world)
+    go_on_from(program, workflow_id, events, Stage { world, pace: AT_ONCE })
 }
+
+fn go_on_from(program: &dyn Program, workflow_id: &str, events: &[Event], stage: Stage<'_>) -> Rehearsal {
+    let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
+    go_on(program, events.to_vec(), state, Stimulus::Continue, stage)
+}
+
+/// Attempts under way, by step: which one, and when it reports, if ever.
+type Flying = HashMap<Key, (u32, Option<Micros>)>;
 
 fn go_on(
     program: &dyn Program,
     mut events: Vec<Event>,
     mut state: WorkflowState,
     first: Stimulus,
-    world: World<'_>,
+    stage: Stage<'_>,
 ) -> Rehearsal {
     let mut run = program.start(&state);
-    let mut next = Some(first);
-    let mut in_flight: Vec<(Key, u32)> = Vec::new();
+    let mut next = Some((first, if state.version == 0 { 1_000 } else { state.now }));
+    let mut flying = Flying::new();
     for _ in 0..1_000_000 {
-        let Some(stimulus) = next.take().or_else(|| from_owed(&state, &mut in_flight, world)) else {
+        let Some((stimulus, now)) = next.take().or_else(|| from_owed(&state, &mut flying, stage)) else {
             return Rehearsal { events, state };
         };
         let mut serial = state.version;
@@ -69,47 +108,60 @@ fn go_on(
             serial += 1;
             EventId((0xF01D_0000_0000_0000_0000_0000_0000_0000_u128 + u128::from(serial)).to_be_bytes())
         };
-        let now = match &stimulus {
-            Stimulus::TimerDue { .. } | Stimulus::Begin { .. } => state.now + 86_400_000_000,
-            // A crash costs no time, so that times are the same wherever a log was cut.
-            Stimulus::Continue | Stimulus::Lost { .. } => state.now,
-            _ => state.now + 1_000,
+        // A crash costs no time: who begins anew reports when the lost one would have, so that times
+        // are the same wherever a log was cut.
+        let since = match &stimulus {
+            Stimulus::Lost { key, .. } => state.step(key).and_then(|step| step.began).unwrap_or(now),
+            _ => now,
         };
         let timing = Timing { now, actor: Arc::from("rehearsal"), room: 1_000_000 };
         let batch = advance(&mut state, &mut *run, stimulus, &timing, &mut ids)
             .unwrap_or_else(|illegal| panic!("{illegal}\n{}", crate::text::render(&events)));
         for event in &batch.events {
-            match &event.fact {
-                Fact::StepAsked(asked) if asked.starts => in_flight.push((asked.key.clone(), 1)),
-                Fact::AttemptStarted { key, attempt, .. } => in_flight.push((key.clone(), *attempt)),
-                _ => {}
-            }
+            let (key, attempt, since) = match &event.fact {
+                Fact::StepAsked(asked) if asked.starts => (&asked.key, 1, event.timestamp),
+                Fact::AttemptStarted { key, attempt, .. } => (key, *attempt, since),
+                _ => continue,
+            };
+            let due = (stage.pace)(key).map(|ms| since + i64::try_from(ms).unwrap_or(i64::MAX) * 1_000);
+            flying.insert(key.clone(), (attempt, due));
         }
         events.extend(batch.events);
         if batch.is_cut {
-            next = Some(Stimulus::Continue);
+            next = Some((Stimulus::Continue, state.now));
         }
     }
     panic!("no end after a million stimuli");
 }
 
-/// The next word of the world, from what the state owes.
-fn from_owed(state: &WorkflowState, in_flight: &mut Vec<(Key, u32)>, world: World<'_>) -> Option<Stimulus> {
-    let owed = state.owes().into_iter().next()?;
-    Some(match owed {
+/// The next word of the world, from what the state owes, and when it is said: what is due first.
+fn from_owed(state: &WorkflowState, flying: &mut Flying, stage: Stage<'_>) -> Option<(Stimulus, Micros)> {
+    let owed = state.owes().into_iter().filter_map(|owed| {
+        let due = match &owed {
+            Owed::Start(_) => state.now,
+            Owed::Retry(_, due) | Owed::Timer(_, due) => *due,
+            Owed::Attempt(key, attempt) => match flying.get(key) {
+                Some((flying, due)) if flying == attempt => (*due)?,
+                Some(_) | None => state.now,
+            },
+        };
+        Some((due.max(state.now), owed))
+    });
+    let (now, owed) = owed.min_by_key(|(due, _)| *due)?;
+    let stimulus = match owed {
         Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
         Owed::Timer(key, _) => Stimulus::TimerDue { key },
         Owed::Attempt(key, attempt) => {
-            let position = in_flight.iter().position(|flying| *flying == (key.clone(), attempt));
-            let Some(position) = position else {
-                return Some(Stimulus::Lost { key, attempt });
-            };
-            in_flight.swap_remove(position);
+            let reports = flying.remove(&key).is_some_and(|(flying, _)| flying == attempt);
+            if !reports {
+                return Some((Stimulus::Lost { key, attempt }, now));
+            }
             let step = state.step(&key).expect("what is owed is known");
-            let outcome = world(&key, step, attempt);
+            let outcome = (stage.world)(&key, step, attempt);
             Stimulus::Report { key, attempt, outcome, latency_ms: 1 }
         }
-    })
+    };
+    Some((stimulus, now))
 }
 
 /// The property: for every prefix of the log of a rehearsal, folding it and going on leads to the
@@ -118,10 +170,24 @@ fn from_owed(state: &WorkflowState, in_flight: &mut Vec<(Key, u32)>, world: Worl
 /// # Panics
 /// At the first prefix that does not, with both logs.
 pub fn crash_anywhere(program: &dyn Program, input: Value, world: World<'_>) -> Rehearsal {
-    let whole = rehearse(program, "w", input, world);
+    crash_anywhere_at_pace(program, input, world, AT_ONCE)
+}
+
+/// As [`crash_anywhere`], in a world that takes its time.
+///
+/// # Panics
+/// As [`crash_anywhere`].
+pub fn crash_anywhere_at_pace(
+    program: &dyn Program,
+    input: Value,
+    world: World<'_>,
+    pace: Pace<'_>,
+) -> Rehearsal {
+    let stage = Stage { world, pace };
+    let whole = begin(program, "w", input, stage);
     let wanted = meaning(&whole);
     for cut in 1..=whole.events.len() {
-        let resumed = resume(program, "w", &whole.events[..cut], world);
+        let resumed = go_on_from(program, "w", &whole.events[..cut], stage);
         let found = meaning(&resumed);
         assert!(
             found == wanted,
@@ -144,6 +210,8 @@ fn meaning(rehearsal: &Rehearsal) -> (Vec<String>, Option<End>) {
             Fact::StepAsked(e) => Some(format!("asked {} {}", e.key, e.request_hash)),
             Fact::StepCompleted(e) => Some(format!("completed {} {}", e.key, e.output.get())),
             Fact::StepFailed(e) => Some(format!("failed {} {}", e.key, e.error.title)),
+            Fact::StepCancelled { key, .. } => Some(format!("gave up {key}")),
+            Fact::TimerCancelled { key, .. } => Some(format!("gave up {key}")),
             Fact::DecisionMade(e) => Some(format!("decided {} {}", e.key, e.chosen)),
             Fact::TaskFinished { key, output, .. } => Some(format!("finished {key} {}", output.get())),
             Fact::Recorded { event_type, data, .. } => Some(format!("recorded {event_type} {}", data.get())),

@@ -19,7 +19,7 @@ use crate::{Illegal, Micros, Version};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 4;
+pub const STATE_SCHEMA: u32 = 5;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,8 @@ pub enum EntryBody {
         fired: bool,
         /// Whether firing finishes the task.
         finishes: bool,
+        /// Whether it limits the task of its unmarked key.
+        limits: bool,
     },
     /// A decision.
     Decided {
@@ -146,6 +148,8 @@ pub struct Step {
     pub finishes: bool,
     /// Where it stands.
     pub status: StepStatus,
+    /// Whether the program gave it up: it begins no further attempt.
+    pub is_given_up: bool,
     /// Attempts begun.
     pub attempts: u32,
     /// Attempts that began without the last one having reported: its process died.
@@ -171,6 +175,19 @@ pub struct Step {
     pub error: Option<Failure>,
 }
 
+impl Step {
+    /// Whether it may have changed the world and nobody knows yet: a `write` under way, or one that
+    /// would be sent again because its last outcome was unknown.
+    pub fn is_in_doubt(&self) -> bool {
+        let is_open = match self.status {
+            StepStatus::Running | StepStatus::Unknown => true,
+            StepStatus::Backoff => self.unknowns > 0,
+            StepStatus::Pending | StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => false,
+        };
+        self.effect == Effect::Write && is_open
+    }
+}
+
 /// Where a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -185,6 +202,8 @@ pub enum StepStatus {
     Completed,
     /// Failed for good.
     Failed,
+    /// Given up by the program before it ended.
+    Cancelled,
     /// Nobody knows whether it happened.
     Unknown,
 }
@@ -201,7 +220,7 @@ impl Step {
 impl StepStatus {
     /// Whether the step will not change any more by itself or by a person.
     pub fn is_settled(self) -> bool {
-        matches!(self, StepStatus::Completed | StepStatus::Failed)
+        matches!(self, StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled)
     }
 }
 
@@ -240,7 +259,8 @@ pub struct Spent {
     pub output_tokens: u64,
     /// Cost in millionths of a US dollar, as far as prices are known.
     pub micro_usd: u64,
-    /// Attempts whose process died under them. What they used is not in the figures above.
+    /// Attempts whose end nobody saw: their process died, or they were cut off. What they used is not
+    /// in the figures above.
     #[serde(default, skip_serializing_if = "is_none")]
     pub lost_attempts: u64,
 }
@@ -374,7 +394,7 @@ impl WorkflowState {
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         return Status::Running;
                     }
-                    StepStatus::Completed | StepStatus::Failed => {}
+                    StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
                 },
                 EntryBody::Timer { fired: false, .. } => timer = true,
                 EntryBody::Timer { .. }
@@ -414,6 +434,7 @@ impl WorkflowState {
                     | StepStatus::Backoff
                     | StepStatus::Completed
                     | StepStatus::Failed
+                    | StepStatus::Cancelled
                     | StepStatus::Unknown => {}
                 },
                 EntryBody::Timer { due, fired: false, .. } if self.end.is_none() => {
@@ -426,6 +447,12 @@ impl WorkflowState {
             }
         }
         owed
+    }
+
+    /// Whether this key is a timer that limits a task and has not fired: it holds nothing open.
+    pub fn is_limit(&self, key: &Key) -> bool {
+        let body = self.entries.get(key).map(|entry| &entry.body);
+        matches!(body, Some(EntryBody::Timer { limits: true, fired: false, .. }))
     }
 
     /// Whether its first event was folded. A stream of domain events alone never starts.

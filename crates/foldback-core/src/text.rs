@@ -42,6 +42,10 @@ pub fn line(fact: &Fact) -> String {
         Fact::OutcomeUnknown { attempt, reason, .. } => format!("attempt {attempt}: {reason}"),
         Fact::OutcomeResolved { landed: Some(output), .. } => format!("landed -> {}", short(output)),
         Fact::OutcomeResolved { landed: None, .. } => "did not happen".into(),
+        Fact::StepCancelled { attempt: Some(attempt), reason, .. } => format!("attempt {attempt}: {reason}"),
+        Fact::StepCancelled { attempt: None, reason, .. } | Fact::TimerCancelled { reason, .. } => {
+            reason.clone()
+        }
         Fact::TimerSet { .. } | Fact::TimerFired { .. } => String::new(),
         Fact::DecisionMade(e) => {
             format!("{} out of [{}] because {}", e.chosen, e.options.join(", "), short(&e.because))

@@ -111,8 +111,10 @@ fn full() -> Vec<Fact> {
         })),
         Fact::OutcomeUnknown { key: key.clone(), attempt: 1, reason: "the connection broke".into() },
         Fact::OutcomeResolved { key: key.clone(), landed: Some(Slot::of(json!({"id": 7}))) },
-        Fact::TimerSet { key: key.clone(), due: 1_700_000_000_000_000, finishes: true },
+        Fact::StepCancelled { key: key.clone(), attempt: Some(2), reason: "`refine` ran out of time".into() },
+        Fact::TimerSet { key: key.clone(), due: 1_700_000_000_000_000, finishes: true, limits: false },
         Fact::TimerFired { key: key.clone() },
+        Fact::TimerCancelled { key: key.clone(), reason: "`refine` ran out of time".into() },
         Fact::DecisionMade(Box::new(DecisionMade {
             key: key.mark("if"),
             chosen: "run".into(),
@@ -168,10 +170,18 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         unknown: false,
         variant: Some(1),
     };
+    let limit = Fact::TimerSet {
+        key: "refine!timeout".into(),
+        due: 1_700_000_000_000_000,
+        finishes: false,
+        limits: true,
+    };
     vec![
         ("lost", Fact::AttemptStarted { key, attempt: 3, lost }),
         ("alternatives", Fact::StepAsked(Box::new(asked))),
         ("alternative", Fact::AttemptFailed(Box::new(passed_by))),
+        ("limit", limit),
+        ("pending", Fact::StepCancelled { key: "a".into(), attempt: None, reason: "lost the race".into() }),
     ]
 }
 

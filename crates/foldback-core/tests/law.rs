@@ -352,7 +352,8 @@ fn a_domain_stream_needs_no_workflow() {
 #[test]
 fn consequences_name_their_stimulus() {
     let mut story = Story::begun();
-    let answers = vec![Turn::Asks(vec![Ask::Timer { key: "t".into(), delay_ms: 1, finishes: true }])];
+    let answers =
+        vec![Turn::Asks(vec![Ask::Timer { key: "t".into(), delay_ms: 1, finishes: true, limits: false }])];
     let events = story.when(Stimulus::Continue, answers).unwrap();
     assert_eq!(events[0].causation_id, story.state.stimulus);
     let fired = story.when(Stimulus::TimerDue { key: "t".into() }, vec![Turn::Ends(Ok(json!(1)))]).unwrap();
@@ -443,4 +444,83 @@ fn the_text_of_an_unknown_value_is_its_hash() {
     let slot: Slot = serde_json::from_str(&text).unwrap();
     let fact = Fact::WorkflowCompleted { output: slot };
     assert!(line(&fact).starts_with("WorkflowCompleted <5002 bytes "), "{}", line(&fact));
+}
+
+/// The program gives the step `a` up.
+fn give_up() -> Vec<Turn> {
+    vec![Turn::Asks(vec![Ask::Cancel { key: "a".into(), reason: "too late".into() }])]
+}
+
+#[test]
+fn a_step_that_was_given_up_ends_at_once_unless_it_may_have_happened() {
+    use Effect::{Pure, Read, Write};
+    let done = || Outcome::Completed { output: json!(7), usage: None };
+    let unknown = || Outcome::Unknown { reason: "gone".into() };
+    let many = || Some(RetryPolicy { attempts: 9, ..RetryPolicy::model() });
+    for effect in [Pure, Read] {
+        let mut story = Story::asked(effect, Recovery::Operator, many());
+        let cancelled = text(&story.when(Stimulus::Continue, give_up()).unwrap());
+        assert_eq!(cancelled, "StepCancelled     a  attempt 1: too late");
+        assert!(story.state.owes().is_empty(), "nothing is owed to it any more");
+        assert_eq!(story.state.spent.lost_attempts, 1, "what it used nobody saw");
+        assert_eq!(story.report(1, done()), "", "a late report means nothing");
+        let lost = Stimulus::Lost { key: "a".into(), attempt: 1 };
+        assert_eq!(text(&story.when(lost, vec![]).unwrap()), "");
+    }
+    // A write under way is waited for, and has no further attempt, however it comes out.
+    let lost = || Stimulus::Lost { key: Key::from("a"), attempt: 1 };
+    let report = |outcome| Stimulus::Report { key: "a".into(), attempt: 1, outcome, latency_ms: 1 };
+    for (recovery, word, wanted) in [
+        (Recovery::Retry, report(done()), "StepCompleted     a  attempt 1 -> 7"),
+        (Recovery::Retry, report(failed(503, None)), "StepFailed        a  attempt 1 503 no"),
+        (Recovery::Retry, report(unknown()), "OutcomeUnknown    a  attempt 1: gone"),
+        (Recovery::Retry, lost(), "OutcomeUnknown    a  attempt 1: the process ended"),
+        (Recovery::Operator, lost(), "OutcomeUnknown    a  attempt 1: the process ended"),
+    ] {
+        let mut story = Story::asked(Write, recovery, many());
+        story.when(Stimulus::Continue, give_up()).unwrap();
+        assert_eq!(story.state.status(), Status::Running, "it is waited for");
+        let found = text(&story.when(word, vec![]).unwrap());
+        assert!(found.starts_with(wanted), "wanted {wanted}, found {found}");
+    }
+    // What a person says did not happen is not begun again.
+    let mut story = Story::asked(Write, Recovery::Operator, None);
+    story.when(Stimulus::Continue, give_up()).unwrap();
+    story.report(1, unknown());
+    story.when(Stimulus::Resolve { key: "a".into(), landed: None }, vec![]).unwrap();
+    assert!(story.state.owes().is_empty());
+    // Given up while it waits to be sent again: what was sent before stays in doubt.
+    let mut story = Story::asked(Write, Recovery::Retry, None);
+    assert!(story.report(1, unknown()).starts_with("AttemptFailed"));
+    assert_eq!(text(&story.when(Stimulus::Continue, give_up()).unwrap()), "StepCancelled     a  too late");
+    story.now += 60_000_000;
+    let settled = text(&story.when(Stimulus::Begin { key: "a".into() }, vec![]).unwrap());
+    assert!(settled.starts_with("OutcomeUnknown    a  attempt 1"), "{settled}");
+    // A write that has failed and waits for its next attempt did not happen.
+    let mut story = Story::asked(Write, Recovery::Operator, many());
+    assert!(story.report(1, failed(503, None)).starts_with("AttemptFailed"));
+    story.when(Stimulus::Continue, give_up()).unwrap();
+    assert!(story.state.owes().is_empty());
+    // Once is enough.
+    let again = text(&story.when(Stimulus::Continue, give_up()).unwrap());
+    assert!(again.contains("given up already"), "{again}");
+}
+
+#[test]
+fn a_limit_holds_nothing_open_and_goes_with_its_task() {
+    let limit = |key: &str| Ask::Timer { key: key.into(), delay_ms: 1_000, finishes: false, limits: true };
+    let asks = |asks: Vec<Ask>| vec![Turn::Asks(asks)];
+    let start = Ask::Start { key: "s".into(), kind: TaskKind::Do, input: Arc::new(json!(1)) };
+    let finish =
+        |key: &str, kind| Ask::Finish { key: key.into(), kind, output: Arc::new(json!(1)), context: None };
+    let mut story = Story::begun();
+    let begin = vec![limit("!timeout"), start, limit("s!timeout"), limit("s/x!timeout")];
+    story.when(Stimulus::Continue, asks(begin)).unwrap();
+    let end = asks(vec![finish("s/x", TaskKind::Set), finish("s", TaskKind::Do)]);
+    assert!(!text(&story.when(Stimulus::Continue, end).unwrap()).contains("Parked"));
+    let owed: Vec<_> = story.state.open.iter().map(Key::as_str).collect();
+    assert_eq!(owed, ["!timeout"], "the limit of what has ended is gone");
+    assert!(story.when(Stimulus::TimerDue { key: "s!timeout".into() }, vec![]).is_err());
+    story.when(Stimulus::Continue, vec![Turn::Ends(Ok(json!(1)))]).unwrap();
+    assert_eq!((story.state.status(), story.state.open.len()), (Status::Completed, 0));
 }

@@ -37,9 +37,11 @@ impl Run for OneRun {
                 Turn::Ends(Ok((*step.output.clone().unwrap_or_else(foldback_core::Slot::null).get()).clone()))
             }
             StepStatus::Failed => Turn::Ends(Err(step.error.clone().unwrap_or_default())),
-            StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => {
-                Turn::Waits
-            }
+            StepStatus::Pending
+            | StepStatus::Running
+            | StepStatus::Backoff
+            | StepStatus::Cancelled
+            | StepStatus::Unknown => Turn::Waits,
         }
     }
 }

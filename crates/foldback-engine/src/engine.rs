@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use foldback_core::{Key, Micros, Outcome, Owed, Stimulus};
 use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, StoreError};
+use tokio::sync::oneshot;
 
 use crate::Programs;
 use crate::command::{Answer, Command};
@@ -99,7 +100,8 @@ pub struct Engine {
     inbox: Receiver<Message>,
     to_self: Sender<Message>,
     live: HashMap<Arc<str>, Live>,
-    in_flight: HashSet<(Arc<str>, Key, u32)>,
+    /// Attempts under way, each with what tells it to stop.
+    in_flight: HashMap<(Arc<str>, Key, u32), oneshot::Sender<()>>,
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
     alarms: BinaryHeap<Reverse<(Micros, Arc<str>, Key)>>,
@@ -133,7 +135,7 @@ impl Engine {
             inbox,
             to_self: to_self.clone(),
             live: HashMap::new(),
-            in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             flying: HashMap::new(),
             alarms: BinaryHeap::new(),
             pending: VecDeque::new(),

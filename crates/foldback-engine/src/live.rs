@@ -38,6 +38,8 @@ pub struct Live {
     durable: u64,
     /// Attempts that wait for a commit: the number of the commit, and the attempt.
     waiting: VecDeque<(u64, Dispatch)>,
+    /// Attempts that were given up, and the number of the commit that says so.
+    stopping: Vec<(u64, Dispatch)>,
     /// Whether nothing may run ahead of the disk: until the first commit after a fold.
     is_careful: bool,
     /// The status as the store knows it.
@@ -94,6 +96,7 @@ impl Live {
             queued: 0,
             durable: 0,
             waiting: VecDeque::new(),
+            stopping: Vec::new(),
             is_careful: true,
             told_status,
             unseen: VecDeque::new(),
@@ -163,6 +166,12 @@ impl Live {
                 advanced.alarms.push((failed.due, failed.key.clone()));
                 true
             }
+            // Not before it is on disk: until then nothing has cut the attempt off.
+            Fact::StepCancelled { key, attempt: Some(attempt), .. } => {
+                self.stopping.push((self.queued, Dispatch { key: key.clone(), attempt: *attempt }));
+                true
+            }
+            Fact::StepCancelled { attempt: None, .. } | Fact::TimerCancelled { .. } => true,
             Fact::TimerSet { key, due, .. } => {
                 advanced.alarms.push((*due, key.clone()));
                 true
@@ -221,6 +230,12 @@ impl Live {
         self.durable += 1;
         self.is_careful = false;
         (self.release(), self.unseen.pop_front().unwrap_or_default())
+    }
+
+    /// Attempts that were given up, now that this is on disk.
+    pub fn stopped(&mut self) -> Vec<Dispatch> {
+        let durable = self.durable;
+        self.stopping.extract_if(.., |(commit, _)| *commit <= durable).map(|(_, attempt)| attempt).collect()
     }
 
     fn release(&mut self) -> Vec<Dispatch> {

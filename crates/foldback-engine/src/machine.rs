@@ -32,6 +32,9 @@ pub struct Attempt {
     pub kind_name: Arc<str>,
     /// What is to be performed.
     pub call: Call,
+    /// Told when nobody wants it any more: it may stop then, and reports all the same. Dropped
+    /// without a word, it means nothing.
+    pub stop: tokio::sync::oneshot::Receiver<()>,
 }
 
 /// The machine this process runs on.

@@ -12,7 +12,7 @@ use crate::machine::Attempt;
 
 /// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
 pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Message>) {
-    let Attempt { kind, kind_name, call } = attempt;
+    let Attempt { kind, kind_name, call, stop } = attempt;
     let mut report = Reporting {
         to: Some(to),
         workflow_id: call.workflow_id.clone(),
@@ -29,9 +29,11 @@ pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Messa
     pool.spawn(async move {
         let limit = Duration::from_millis(call.timeout_ms);
         let (timeout_ms, effect) = (call.timeout_ms, call.effect);
-        let outcome = match tokio::time::timeout(limit, kind.perform(call)).await {
-            Ok(outcome) => outcome,
-            Err(_) => out_of_time(effect, timeout_ms),
+        let outcome = tokio::select! {
+            performed = tokio::time::timeout(limit, kind.perform(call)) => {
+                performed.unwrap_or_else(|_| out_of_time(effect, timeout_ms))
+            }
+            () = told(stop) => given_up(effect),
         };
         report.send(outcome);
     });
@@ -42,6 +44,21 @@ fn out_of_time(effect: Effect, timeout_ms: u64) -> Outcome {
     match effect {
         Effect::Write => Outcome::Unknown { reason: detail },
         Effect::Pure | Effect::Read => failed(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail)),
+    }
+}
+
+/// Comes back when the attempt was told to stop, and never when the teller is gone.
+async fn told(stop: tokio::sync::oneshot::Receiver<()>) {
+    if stop.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn given_up(effect: Effect) -> Outcome {
+    let detail = "it was given up while it was under way".to_owned();
+    match effect {
+        Effect::Write => Outcome::Unknown { reason: detail },
+        Effect::Pure | Effect::Read => failed(Failure::new(error_type::TIMEOUT, 408, "Given up", detail)),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use foldback_core::{
-    Effect, Failure, Key, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState,
+    Effect, Failure, Key, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState, limits,
 };
 use serde_json::Value;
 
@@ -39,6 +39,8 @@ pub(crate) struct Definition {
     pub tasks: TaskList,
     pub input: Option<Template>,
     pub output: Option<Template>,
+    /// How long the workflow may take, in ms.
+    pub limit_ms: Option<u64>,
     /// `{document: …}`, as `$workflow.definition` gives it.
     pub document: Value,
     /// Whether every value of the workflow may be erased one day.
@@ -83,6 +85,8 @@ pub(crate) struct Task {
     pub output: Option<Template>,
     pub export: Option<Template>,
     pub then: Flow,
+    /// How long it may take with all inside it, in ms: a timer that is set when it has begun.
+    pub limit_ms: Option<u64>,
     /// Whether what it gets and gives may be erased one day; all inside it too.
     pub is_erasable: bool,
     pub body: Body,
@@ -97,7 +101,8 @@ impl Task {
     /// The tasks inside it, or inside its handler.
     fn inside(&self, is_handler: bool) -> Option<&TaskList> {
         match &self.body {
-            Body::Do(list) | Body::Fork(list) => Some(list),
+            Body::Do(list) => Some(list),
+            Body::Fork(fork) => Some(&fork.branches),
             Body::For(task) => Some(&task.body),
             Body::Try(block) if is_handler => block.handler.as_ref(),
             Body::Try(block) => Some(&block.body),
@@ -141,7 +146,7 @@ pub(crate) enum Flow {
 pub(crate) enum Body {
     Do(TaskList),
     For(Box<ForTask>),
-    Fork(TaskList),
+    Fork(ForkTask),
     Try(Box<TryTask>),
     Set(Template),
     Switch(Vec<Case>),
@@ -160,6 +165,13 @@ pub(crate) struct ForTask {
     pub items: Template,
     pub while_: Option<Filter>,
     pub body: TaskList,
+}
+
+/// Branches side by side.
+pub(crate) struct ForkTask {
+    pub branches: TaskList,
+    /// Whether the first one that completes ends the others.
+    pub is_race: bool,
 }
 
 /// A case of a switch; without a condition it is the default.
@@ -234,8 +246,28 @@ pub(crate) struct StepTask {
     pub lists: &'static [&'static str],
     pub effect: Effect,
     pub recovery: Recovery,
+    /// How long one attempt may take, in ms.
     pub timeout_ms: Option<u64>,
+    /// What the task's own `timeout` says, in ms; see [`StepTask::take_limit`].
+    pub limit_ms: Option<u64>,
     pub retry: Option<RetryPolicy>,
+}
+
+impl StepTask {
+    /// How long the task may take with all its attempts. That a `write` did not answer in time says
+    /// nothing of whether it happened: there the limit bounds each attempt, whose outcome is then
+    /// unknown.
+    pub fn take_limit(&mut self) -> Option<u64> {
+        let limit_ms = self.limit_ms.take()?;
+        if self.effect == Effect::Write {
+            self.timeout_ms.get_or_insert(limit_ms);
+            return None;
+        }
+        if limit_ms > limits::STEP_TIMEOUT_MS {
+            self.timeout_ms.get_or_insert(limit_ms);
+        }
+        Some(limit_ms)
+    }
 }
 
 /// One member of a request.

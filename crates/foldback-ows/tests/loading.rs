@@ -211,10 +211,10 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         ),
         (with_head("do:\n  - a: { try: [b: { set: { x: 1 } }] }\n"), (3, 8), "needs `catch`", ""),
         (
-            with_head("do:\n  - a: { fork: { compete: true, branches: [b: { set: { x: 1 } }] } }\n"),
-            (3, 18),
-            "race",
-            "leave it out",
+            with_head("do:\n  - a: { fork: { compete: first, branches: [b: { set: { x: 1 } }] } }\n"),
+            (3, 27),
+            "`compete` is true or false, not a text",
+            "ends the others",
         ),
         (
             with_head("do:\n  - a: { fork: { branches: [b: { set: { x: 1 }, then: end }] } }\n"),
@@ -302,10 +302,36 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         ),
         (with_head("input: { schema: {} }\ndo:\n  - a: { set: { x: 1 } }\n"), (2, 10), "schema", "planned"),
         (
-            with_head("do:\n  - a: { set: { x: 1 }, timeout: { after: PT1S } }\n"),
-            (3, 25),
-            "timeout",
-            "call and run",
+            with_head("do:\n  - a: { do: [b: { set: { x: 1 } }], timeout: { after: soon } }\n"),
+            (3, 56),
+            "`soon` is no duration",
+            "PT30S",
+        ),
+        (
+            with_head("do:\n  - a: { wait: PT1H, timeout: { after: { seconds: 0 } } }\n"),
+            (3, 40),
+            "a timeout of nothing",
+            "seconds: 30",
+        ),
+        (
+            with_head("timeout: { after: P1M }\ndo:\n  - a: { set: { x: 1 } }\n"),
+            (2, 19),
+            "not equally long",
+            "PT30S",
+        ),
+        (
+            with_head(
+                "use: { timeouts: { short: { after: PT1S } } }\ntimeout: shot\ndo:\n  - a: { set: { x: 1 } }\n",
+            ),
+            (3, 10),
+            "there is no timeout `shot`",
+            "did you mean `short`?",
+        ),
+        (
+            with_head("do:\n  - a: { for: { in: .x }, do: [b: { set: { x: 1 } }], timeout: nope }\n"),
+            (3, 64),
+            "there is no timeout `nope`",
+            "use.timeouts",
         ),
         (
             with_head("do:\n  - a: { set: { x: 1 }, metadata: { foldback: { effect: read } } }\n"),
@@ -397,6 +423,7 @@ const LOADS: &[&str] = &[
     "do-single",
     "emit",
     "for-inline-array",
+    "fork",
     "raise-inline",
     "raise-reusable",
     "run-shell-stdin-and-arguments",

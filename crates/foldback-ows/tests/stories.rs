@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use foldback_core::rehearse::{Rehearsal, crash_anywhere, rehearse};
+use foldback_core::rehearse::{Rehearsal, crash_anywhere_at_pace, rehearse_at_pace};
 use foldback_core::state::{End, Step};
 use foldback_core::step::error_type;
 use foldback_core::{Failure, Key, Outcome, text};
@@ -56,6 +56,11 @@ fn answer(world: &BTreeMap<String, Value>, key: &Key, step: &Step, attempt: u32)
     }
 }
 
+/// How long the world takes for a step, in ms: a millisecond, or as the story says; `null` is for ever.
+fn takes(pace: &BTreeMap<String, Option<u64>>, key: &Key) -> Option<u64> {
+    pace.get(key.as_str()).copied().unwrap_or(Some(1))
+}
+
 fn end_of(rehearsal: &Rehearsal) -> String {
     match &rehearsal.state.end {
         Some(End::Completed { output }) => format!("completed {}", output.get()),
@@ -74,6 +79,8 @@ fn tell(path: &Path) -> Result<(), String> {
         find("input").map_or(json!({}), |text| serde_json::from_str(&text).expect("an input is JSON"));
     let world: BTreeMap<String, Value> = find("world")
         .map_or_else(BTreeMap::new, |text| serde_json::from_str(&text).expect("a world is a JSON object"));
+    let pace: BTreeMap<String, Option<u64>> = find("pace")
+        .map_or_else(BTreeMap::new, |text| serde_json::from_str(&text).expect("a pace is a JSON object"));
     let files = |path: &str| match path {
         "prompts/draft.md" => Ok("Write about {topic}.".to_owned()),
         "run.py" => Ok("print('hi')".to_owned()),
@@ -84,8 +91,19 @@ fn tell(path: &Path) -> Result<(), String> {
     })?;
     // A write that an operator has to settle after a crash does not go on by itself.
     let run = |program: &OwsProgram| match find("plain") {
-        Some(_) => rehearse(program, "w", input.clone(), &|key, step, n| answer(&world, key, step, n)),
-        None => crash_anywhere(program, input.clone(), &|key, step, n| answer(&world, key, step, n)),
+        Some(_) => rehearse_at_pace(
+            program,
+            "w",
+            input.clone(),
+            &|key, step, n| answer(&world, key, step, n),
+            &|key| takes(&pace, key),
+        ),
+        None => crash_anywhere_at_pace(
+            program,
+            input.clone(),
+            &|key, step, n| answer(&world, key, step, n),
+            &|key| takes(&pace, key),
+        ),
     };
     let told = run(&loaded.program);
     let stored = from_canonical(&loaded.canonical).expect("what was stored can be read");

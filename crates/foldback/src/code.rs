@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use foldback_core::program::StepAsk;
+use foldback_core::step::error_type;
 use foldback_core::{
     Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run,
     StepStatus, TaskKind, Turn, WorkflowState,
@@ -89,6 +90,13 @@ fn known(entry: &Entry) -> Option<Known> {
             }
             StepStatus::Failed => {
                 Some(Known::Ended(Err(step.error.clone().unwrap_or_default()), Some(step.request_hash)))
+            }
+            StepStatus::Cancelled => {
+                // Code has no way to give a step up yet; a log that says so is another program's.
+                let title = "The step was cancelled";
+                let failure =
+                    Failure::new(error_type::TIMEOUT, 408, title, "it was given up before it ended");
+                Some(Known::Ended(Err(failure), Some(step.request_hash)))
             }
             StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => None,
         },
@@ -293,7 +301,7 @@ impl Ctx {
     /// Waits `delay_ms`, durably.
     pub fn sleep(&mut self, name: &str, delay_ms: u64) -> impl Future<Output = Ended> + '_ {
         let key = self.key(name);
-        self.wait_for(key.clone(), None, Ask::Timer { key, delay_ms, finishes: true })
+        self.wait_for(key.clone(), None, Ask::Timer { key, delay_ms, finishes: true, limits: false })
     }
 
     fn wait_for(&self, key: Key, hash: Option<Hash>, ask: Ask) -> impl Future<Output = Ended> + use<> {

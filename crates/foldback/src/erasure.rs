@@ -293,8 +293,10 @@ fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
         | Fact::StepFailed(_)
         | Fact::OutcomeUnknown { .. }
         | Fact::OutcomeResolved { .. }
+        | Fact::StepCancelled { .. }
         | Fact::TimerSet { .. }
         | Fact::TimerFired { .. }
+        | Fact::TimerCancelled { .. }
         | Fact::TaskFinished { .. }
         | Fact::Recorded { .. }
         | Fact::WorkflowCompleted { .. }

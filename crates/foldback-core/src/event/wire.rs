@@ -37,11 +37,25 @@ mod shape {
         pub landed: Option<Slot>,
     }
     #[derive(Deserialize)]
+    pub struct StepCancelled {
+        pub key: Key,
+        #[serde(default)]
+        pub attempt: Option<u32>,
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
     pub struct TimerSet {
         pub key: Key,
         pub due: Micros,
         #[serde(default)]
         pub finishes: bool,
+        #[serde(default)]
+        pub limits: bool,
+    }
+    #[derive(Deserialize)]
+    pub struct TimerCancelled {
+        pub key: Key,
+        pub reason: String,
     }
     #[derive(Deserialize)]
     pub struct TimerFired {
@@ -108,7 +122,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 17] = [
+pub const ENGINE_TYPES: [&str; 19] = [
     "WorkflowStarted",
     "StepAsked",
     "AttemptStarted",
@@ -117,8 +131,10 @@ pub const ENGINE_TYPES: [&str; 17] = [
     "StepFailed",
     "OutcomeUnknown",
     "OutcomeResolved",
+    "StepCancelled",
     "TimerSet",
     "TimerFired",
+    "TimerCancelled",
     "DecisionMade",
     "TaskStarted",
     "TaskFinished",
@@ -162,11 +178,14 @@ impl Fact {
                 }),
                 "OutcomeResolved" => read(payload)
                     .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
-                "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes }| Fact::TimerSet {
-                    key,
-                    due,
-                    finishes,
+                "StepCancelled" => read(payload).map(|shape::StepCancelled { key, attempt, reason }| {
+                    Fact::StepCancelled { key, attempt, reason }
                 }),
+                "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes, limits }| {
+                    Fact::TimerSet { key, due, finishes, limits }
+                }),
+                "TimerCancelled" => read(payload)
+                    .map(|shape::TimerCancelled { key, reason }| Fact::TimerCancelled { key, reason }),
                 "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
                 "TaskStarted" => read(payload)
                     .map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted { key, kind, input }),
@@ -218,8 +237,10 @@ impl Fact {
             Fact::WorkflowCompleted { output } => value["output"] = open(output),
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => {}
         }

@@ -85,6 +85,9 @@ fn told(entry: &Entry) -> String {
         }
         EntryBody::Step(step) => {
             let mut text = format!("{} {}", step.kind, format!("{:?}", step.status).to_lowercase());
+            if step.is_given_up && !step.status.is_settled() {
+                text.push_str(", given up");
+            }
             if step.attempts > 1 {
                 let _ = write!(text, ", attempt {}", step.attempts);
             }
@@ -93,6 +96,7 @@ fn told(entry: &Entry) -> String {
             }
             text
         }
+        EntryBody::Timer { due, fired: false, limits: true, .. } => format!("limit until {}", iso(*due)),
         EntryBody::Timer { due, fired: false, .. } => format!("timer until {}", iso(*due)),
         EntryBody::Timer { .. } => "timer fired".to_owned(),
         EntryBody::Decided { chosen } => format!("decided {chosen}"),

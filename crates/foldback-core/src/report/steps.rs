@@ -29,7 +29,8 @@ pub enum ReportedStatus {
     Completed,
     /// Failed for good.
     Failed,
-    /// Its workflow ended before it began, or before its next attempt.
+    /// Given up: the program wanted it no more (`cancelled` says why), or its workflow ended before
+    /// it began, or before its next attempt.
     Cancelled,
     /// Nobody knows whether it happened.
     Unknown,
@@ -83,7 +84,8 @@ pub struct StepReport {
     pub status: ReportedStatus,
     /// Attempts begun.
     pub attempts: u32,
-    /// Attempts whose process died under them: what they used is in none of the figures.
+    /// Attempts whose process died under them, or that were cut off: what they used is in none of the
+    /// figures.
     pub lost_attempts: u32,
     /// What it was asked: the request as recorded.
     pub input: Arc<Value>,
@@ -91,6 +93,9 @@ pub struct StepReport {
     pub output: Arc<Value>,
     /// Why it failed, or why its last attempt did.
     pub error: Option<Failure>,
+    /// Why the program gave it up. A `write` that was under way has an outcome all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<String>,
     /// The version of its ask.
     pub asked_version: Version,
     /// The version with which its first attempt began.
@@ -168,6 +173,8 @@ pub fn steps<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<StepReport>
 struct Row {
     report: StepReport,
     started_at: Option<Micros>,
+    /// Whether an attempt had an unknown outcome and was sent again.
+    is_in_doubt: bool,
 }
 
 #[derive(Default)]
@@ -196,6 +203,7 @@ impl Rows {
             Fact::AttemptFailed(failed) => self.with(&failed.key, |row| {
                 row.spend(failed.usage.as_ref());
                 row.report.error = Some(failed.error.clone());
+                row.is_in_doubt |= failed.unknown;
                 row.report.due = Some(Moment(failed.due));
                 row.report.failed_attempts.push(AttemptReport {
                     attempt: failed.attempt,
@@ -230,8 +238,12 @@ impl Rows {
             Fact::OutcomeUnknown { key, .. } => {
                 self.with(key, |row| row.report.status = ReportedStatus::Unknown)
             }
+            Fact::StepCancelled { key, attempt, reason } => {
+                self.with(key, |row| row.cancel(*attempt, reason, version, at));
+            }
             Fact::OutcomeResolved { key, landed } => self.with(key, |row| match landed {
                 Some(output) => row.complete(output, version, at),
+                None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
                 None => row.report.status = ReportedStatus::Pending,
             }),
             Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input } => {
@@ -256,6 +268,7 @@ impl Rows {
             | Fact::TaskStarted { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
             | Fact::UndoArmed { .. }
             | Fact::Recorded { .. } => {}
@@ -274,6 +287,7 @@ impl Rows {
             input: Arc::new(asked.request.to_json()),
             output: null(),
             error: None,
+            cancelled: None,
             asked_version: version,
             started_version: asked.starts.then_some(version),
             ended_version: None,
@@ -290,7 +304,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: asked.starts.then_some(at) });
+        self.push(Row { report, started_at: asked.starts.then_some(at), is_in_doubt: false });
     }
 
     /// A value that the program computed: asked, begun and done in one fact.
@@ -309,6 +323,7 @@ impl Rows {
             input,
             output: output.get(),
             error: None,
+            cancelled: None,
             asked_version,
             started_version: Some(asked_version),
             ended_version: Some(version),
@@ -325,7 +340,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: Some(asked_at) });
+        self.push(Row { report, started_at: Some(asked_at), is_in_doubt: false });
     }
 
     fn push(&mut self, row: Row) {
@@ -372,6 +387,17 @@ impl Row {
         self.report.output = output.get();
         self.report.error = None;
         self.end(ReportedStatus::Completed, version, at);
+    }
+
+    fn cancel(&mut self, attempt: Option<u32>, reason: &str, version: Version, at: Micros) {
+        self.report.cancelled = Some(reason.to_owned());
+        let is_write = self.report.effect == Effect::Write;
+        // What may have changed the world is waited for: under way, or to be sent again in doubt.
+        if is_write && (attempt.is_some() || self.is_in_doubt) {
+            return;
+        }
+        self.report.lost_attempts += u32::from(attempt.is_some());
+        self.end(ReportedStatus::Cancelled, version, at);
     }
 
     fn end(&mut self, status: ReportedStatus, version: Version, at: Micros) {

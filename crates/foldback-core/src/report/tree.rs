@@ -130,6 +130,7 @@ struct Twig {
     version: Version,
     began: Micros,
     ended: Option<Micros>,
+    is_cancelled: bool,
     report: Option<StepReport>,
     children: Vec<usize>,
 }
@@ -176,12 +177,21 @@ impl Growing {
                 let at = self.leaf(&made.key, event, what);
                 self.twigs[at].ended = Some(event.timestamp);
             }
+            // A limit is worth a line only when it cut something off.
+            Fact::TimerSet { limits: true, .. } => {}
             Fact::TimerSet { key, due, .. } => {
                 self.leaf(key, event, What::Timer { due: Moment(*due) });
             }
             Fact::TimerFired { key } => {
+                let at = match self.of_key.get(key) {
+                    Some(&at) => at,
+                    None => self.leaf(key, event, What::Timer { due: Moment(event.timestamp) }),
+                };
+                self.twigs[at].ended = Some(event.timestamp);
+            }
+            Fact::TimerCancelled { key, .. } => {
                 if let Some(&at) = self.of_key.get(key) {
-                    self.twigs[at].ended = Some(event.timestamp);
+                    self.twigs[at].is_cancelled = true;
                 }
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
@@ -198,6 +208,7 @@ impl Growing {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::StepCancelled { .. }
             | Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
@@ -269,6 +280,7 @@ impl Growing {
             version: event.version,
             began: event.timestamp,
             ended: None,
+            is_cancelled: false,
             report: None,
             children: Vec::new(),
         });
@@ -297,6 +309,7 @@ impl Growing {
                 micro_usd = micro_usd.saturating_add(report.micro_usd.unwrap_or(0));
                 (report.status, report.duration_ms)
             }
+            None if twig.is_cancelled => (ReportedStatus::Cancelled, None),
             None => (
                 standing(twig.ended.is_some(), around, &children),
                 twig.ended.map(|to| millis_between(twig.began, to)),
@@ -322,6 +335,7 @@ fn standing(is_ended: bool, around: Ended, children: &[TreeNode]) -> ReportedSta
     match (is_ended, around) {
         (true, _) => ReportedStatus::Completed,
         (false, Some(true)) if last == Some(ReportedStatus::Failed) => ReportedStatus::Failed,
+        (false, Some(true)) if last == Some(ReportedStatus::Cancelled) => ReportedStatus::Cancelled,
         (false, Some(true)) => ReportedStatus::Completed,
         (false, Some(false)) if children.iter().any(|c| c.status == ReportedStatus::Failed) => {
             ReportedStatus::Failed

@@ -166,9 +166,10 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
     let ends = |event: &&Event| match &event.fact {
         Fact::StepCompleted(done) => done.key == *key,
         Fact::StepFailed(failed) => failed.key == *key,
-        Fact::OutcomeResolved { key: found, landed: Some(_) } | Fact::TimerFired { key: found } => {
-            found == key
-        }
+        Fact::OutcomeResolved { key: found, landed: Some(_) }
+        | Fact::StepCancelled { key: found, .. }
+        | Fact::TimerFired { key: found }
+        | Fact::TimerCancelled { key: found, .. } => found == key,
         Fact::TaskFinished { key: found, .. } | Fact::Recorded { key: Some(found), .. } => found == key,
         Fact::DecisionMade(made) => made.key == *key || made.key.unmarked() == *key,
         Fact::WorkflowStarted(_)

@@ -60,6 +60,13 @@ pub struct PendingView {
     /// When its next attempt is due, while it backs off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Moment>,
+    /// Whether the program gave it up and only its outcome is waited for.
+    #[serde(rename = "given_up", skip_serializing_if = "is_not")]
+    pub is_given_up: bool,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Something that only a moment or a person can move.
@@ -67,7 +74,8 @@ pub struct PendingView {
 pub struct WaitView {
     /// The timer or the step.
     pub key: Key,
-    /// `timer`, or `outcome` (a person has to say what happened).
+    /// `timer`, `timeout` (nobody waits for it, but it may cut a task off), or `outcome` (a person
+    /// has to say what happened).
     #[serde(rename = "for")]
     pub wants: &'static str,
     /// When the moment comes.
@@ -106,13 +114,15 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                         status: step.status,
                         attempts: step.attempts,
                         due: step.due.map(Moment),
+                        is_given_up: step.is_given_up,
                     })
                 }
                 StepStatus::Unknown => waits.push(WaitView { key: key.clone(), wants: "outcome", due: None }),
-                StepStatus::Completed | StepStatus::Failed => {}
+                StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
             },
-            EntryBody::Timer { due, fired: false, .. } if !is_ended => {
-                waits.push(WaitView { key: key.clone(), wants: "timer", due: Some(Moment(*due)) });
+            EntryBody::Timer { due, fired: false, limits, .. } if !is_ended => {
+                let wants = if *limits { "timeout" } else { "timer" };
+                waits.push(WaitView { key: key.clone(), wants, due: Some(Moment(*due)) });
             }
             EntryBody::Timer { .. }
             | EntryBody::Started { .. }

@@ -2,10 +2,12 @@
 //! when nothing moves a workflow but a person.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 
 use foldback_core::{Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, limits, step};
 use foldback_store::Commit;
+use tokio::sync::oneshot;
 
 use super::Engine;
 use crate::kind::Call;
@@ -24,9 +26,11 @@ impl Engine {
         if step.status != StepStatus::Running || step.attempts != attempt {
             return;
         }
-        if !self.in_flight.insert((id.clone(), key.clone(), attempt)) {
+        let Vacant(place) = self.in_flight.entry((id.clone(), key.clone(), attempt)) else {
             return;
-        }
+        };
+        let (stop, stopped) = oneshot::channel();
+        place.insert(stop);
         *self.flying.entry(id.clone()).or_insert(0) += 1;
         let is_write = step.effect == Effect::Write;
         let progress = match &self.around.observer {
@@ -55,12 +59,25 @@ impl Engine {
             key,
         };
         let kind = self.around.kinds.get(&step.kind).cloned();
-        let attempt = Attempt { kind, kind_name: step.kind.clone(), call };
+        let attempt = Attempt { kind, kind_name: step.kind.clone(), call, stop: stopped };
         self.around.machine.start(attempt, self.to_self.clone());
     }
 
+    /// Tells an attempt that was given up to stop. Its report is still owed: it makes room, and says
+    /// nothing. A `write` goes on to its end: whether it happened must be known.
+    pub(super) fn stop(&mut self, id: &Arc<str>, Dispatch { key, attempt }: Dispatch) {
+        let step = self.live.get(id).and_then(|live| live.state.step(&key));
+        if step.is_some_and(|step| !step.status.is_settled()) {
+            return;
+        }
+        if let Some(stop) = self.in_flight.get_mut(&(id.clone(), key, attempt)) {
+            // Told once; the place stays taken until the report. One that has ended is told in vain.
+            let _ended = std::mem::replace(stop, oneshot::channel().0).send(());
+        }
+    }
+
     pub(super) fn landed(&mut self, id: &Arc<str>, key: &Key, attempt: u32) {
-        if self.in_flight.remove(&(id.clone(), key.clone(), attempt))
+        if self.in_flight.remove(&(id.clone(), key.clone(), attempt)).is_some()
             && let Some(count) = self.flying.get_mut(id)
         {
             *count -= 1;
@@ -120,7 +137,7 @@ impl Engine {
                 Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
                 // Still performed here when only the memory was dropped.
                 Owed::Attempt(key, attempt)
-                    if self.in_flight.contains(&(id.clone(), key.clone(), attempt)) =>
+                    if self.in_flight.contains_key(&(id.clone(), key.clone(), attempt)) =>
                 {
                     continue;
                 }

@@ -121,12 +121,16 @@ impl Engine {
         live.head = Some((last.last, last.hash));
         let before = live.waiting();
         let (ready, events) = live.committed();
+        let stopped = live.stopped();
         self.promised = self.promised + live.waiting() - before;
         let is_settled = live.is_settled();
         if let Some(observer) = &self.around.observer
             && !events.is_empty()
         {
             observer.committed(id, &events);
+        }
+        for attempt in stopped {
+            self.stop(id, attempt);
         }
         for dispatch in ready {
             self.dispatch(id, dispatch);

@@ -216,6 +216,7 @@ impl<'a> Reader<'a> {
             effect,
             recovery,
             timeout_ms: None,
+            limit_ms: None,
             retry: None,
         })
     }

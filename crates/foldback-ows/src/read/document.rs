@@ -28,18 +28,13 @@ impl<'a> Reader<'a> {
             "`schedule`",
             "start the workflow from outside: cron and `foldback run`, or a service",
         );
-        self.refuse(
-            root,
-            "timeout",
-            "a timeout of the whole workflow",
-            "set `timeout` on the call and run tasks",
-        );
         if let Some(evaluate) = root.get("evaluate") {
             self.evaluate(evaluate);
         }
         if let Some(shared) = root.get("use") {
             self.shared(shared);
         }
+        let limit_ms = root.get("timeout").and_then(|timeout| self.timeout(timeout));
         let input = root.get("input").and_then(|input| self.from(input));
         let tasks = match self.required(root, "a definition", "do") {
             Some(list) => self.task_list(list, "do"),
@@ -51,7 +46,7 @@ impl<'a> Reader<'a> {
             let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
             let redaction = std::mem::take(&mut self.redaction);
             let document = json!({ "document": document });
-            Definition { tasks, input, output, document, is_erasable, redaction }
+            Definition { tasks, input, output, limit_ms, document, is_erasable, redaction }
         });
         (definition, name)
     }

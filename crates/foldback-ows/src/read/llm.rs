@@ -102,6 +102,7 @@ impl Reader<'_> {
             effect: Effect::Read,
             recovery: Recovery::Operator,
             timeout_ms: None,
+            limit_ms: None,
             retry: Some(RetryPolicy::model_or(others)),
         })
     }

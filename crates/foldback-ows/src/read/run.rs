@@ -58,6 +58,7 @@ impl Reader<'_> {
             effect: Effect::Write,
             recovery: self.recovery.unwrap_or(Recovery::Operator),
             timeout_ms: None,
+            limit_ms: None,
             retry: None,
         };
         Some(self.with_settings(step, node))
@@ -134,7 +135,7 @@ impl Reader<'_> {
     /// The step with what its task says about timeout, effect, recovery and attempts.
     pub(super) fn with_settings(&mut self, mut step: StepTask, node: &Node) -> StepTask {
         if let Some(timeout) = node.get("timeout") {
-            step.timeout_ms = self.timeout(timeout);
+            step.limit_ms = self.timeout(timeout).or(step.limit_ms);
         }
         let Some(metadata) = node.get("metadata") else {
             return step;
@@ -184,7 +185,7 @@ impl Reader<'_> {
     }
 
     /// A timeout by name or in place, in ms.
-    fn timeout(&mut self, node: &Node) -> Option<u64> {
+    pub(super) fn timeout(&mut self, node: &Node) -> Option<u64> {
         let Some(name) = node.as_str() else {
             return self.timeout_definition(node);
         };
@@ -207,6 +208,14 @@ impl Reader<'_> {
         self.map(node, "a timeout")?;
         self.only(node, "a timeout", &["after"]);
         let after = self.required(node, "a timeout", "after")?;
-        self.duration(after, "`after`")
+        let ms = self.duration(after, "`after`")?;
+        if ms == 0 {
+            self.report.hinted(
+                after,
+                "a timeout of nothing leaves no time to begin",
+                "write {seconds: 30} or PT30S",
+            );
+        }
+        Some(ms)
     }
 }

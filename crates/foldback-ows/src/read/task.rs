@@ -6,7 +6,7 @@ use foldback_core::{key, limits};
 
 use super::Reader;
 use super::value::Allow;
-use crate::program::{Body, Case, Flow, ForTask, Task, TaskList};
+use crate::program::{Body, Case, Flow, ForTask, ForkTask, Task, TaskList};
 use crate::tree::{Data, Node};
 use foldback_core::report::nearest;
 
@@ -129,13 +129,9 @@ impl Reader<'_> {
         let export = node.get("export").and_then(|node| self.output_as(node));
         let then = self.flow(node.get("then"), siblings);
         let is_erasable = self.erasable(node);
+        let mut limit_ms = None;
         if !matches!(*kind, "call" | "run") {
-            self.refuse(
-                node,
-                "timeout",
-                &format!("a timeout of a {kind} task"),
-                "set `timeout` on the call and run tasks inside it",
-            );
+            limit_ms = node.get("timeout").and_then(|timeout| self.timeout(timeout));
             self.other_metadata(node);
         }
         if self.report.problems.len() > problems {
@@ -143,7 +139,14 @@ impl Reader<'_> {
         }
         let pointer: Arc<str> = node.pointer.clone();
         let name = name.to_owned();
-        Some(Task { name, pointer, condition, input, output, export, then, is_erasable, body: body? })
+        let mut body = body?;
+        let limit_ms = match &mut body {
+            Body::Step(step) => step.take_limit(),
+            // These are over in the turn in which they begin: there is nothing to cut off.
+            Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Emit(_) => None,
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) => limit_ms,
+        };
+        Some(Task { name, pointer, condition, input, output, export, then, limit_ms, is_erasable, body })
     }
 
     fn body(&mut self, kind: &str, node: &Node, siblings: &[String]) -> Option<Body> {
@@ -240,13 +243,18 @@ impl Reader<'_> {
         full
     }
 
-    fn fork(&mut self, own: &Node) -> Option<TaskList> {
+    fn fork(&mut self, own: &Node) -> Option<ForkTask> {
         self.map(own, "`fork`")?;
         self.only(own, "`fork`", &["branches", "compete"]);
-        if own.get("compete").is_some_and(|node| node.as_scalar() != Some(&serde_json::Value::Bool(false))) {
-            let hint = "leave it out: all branches run, and the output is the list of theirs";
-            self.refuse(own, "compete", "a race of branches (`compete: true`)", hint);
-        }
+        let is_race = match own.get("compete").map(|node| (node, node.as_scalar())) {
+            None => false,
+            Some((_, Some(serde_json::Value::Bool(is_race)))) => *is_race,
+            Some((node, _)) => {
+                let hint = "true: the first branch that completes ends the others; false: all run";
+                self.report.hinted(node, format!("`compete` is true or false, not {}", node.kind()), hint);
+                false
+            }
+        };
         let branches = self.required(own, "`fork`", "branches")?;
         // A branch stands alone: it sees the tasks around the fork, not the other branches.
         let list = self.task_list(branches, "branches")?;
@@ -272,7 +280,7 @@ impl Reader<'_> {
                 );
             }
         }
-        Some(list)
+        Some(ForkTask { branches: list, is_race })
     }
 
     fn switch(&mut self, own: &Node, siblings: &[String]) -> Option<Vec<Case>> {

@@ -28,6 +28,12 @@ impl<'a> Walker<'a> {
         {
             return self.decide_if(task, &key, condition, &data, scope);
         }
+        if let Some(limit_ms) = task.limit_ms
+            && self.entry(&key).is_some()
+            && let Some(walked) = self.limit(Some(task), &key, limit_ms)
+        {
+            return walked;
+        }
         match &task.body {
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => {
                 self.enter_scope(task, key, data, scope)
@@ -271,7 +277,7 @@ impl<'a> Walker<'a> {
         }
         let sight = Sight::of_task(task, &key, scope, &input);
         match self.delay_ms(delay, &input, &sight) {
-            Ok(delay_ms) => self.ask(Ask::Timer { key, delay_ms, finishes: !is_shaped }),
+            Ok(delay_ms) => self.ask(Ask::Timer { key, delay_ms, finishes: !is_shaped, limits: false }),
             Err(detail) => {
                 self.expression_fault(task, &key, "The duration of `wait` cannot be computed", detail)
             }
@@ -307,9 +313,12 @@ impl<'a> Walker<'a> {
                     failure.instance = failure.instance.or_else(|| Some(task.pointer.to_string()));
                     Walked::Failed(Fault { failure: Box::new(failure), is_recorded: true })
                 }
-                StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => {
-                    Walked::Busy
-                }
+                // Who gave it up has gone on without it, and does not come here again.
+                StepStatus::Cancelled
+                | StepStatus::Pending
+                | StepStatus::Running
+                | StepStatus::Backoff
+                | StepStatus::Unknown => Walked::Busy,
             };
         }
         match self.step_ask(task, &key, step, &input, scope) {

@@ -20,6 +20,8 @@
 //! | `K!n`, `K!n/name` | the `n`-th try of a block, from 2; its delay, then its start |
 //! | `K!catch`, `K!n!catch` | the error of that try, and the decision what becomes of it |
 //! | `K!catch/name` | a task of the handler |
+//! | `K!timeout` | the timer that limits `K` (of the workflow: `!timeout`); it goes with `K` |
+//! | `K!winner` | the decision which branch of a fork came first, where they compete |
 //! | `K!failed` | a branch's failure that no step's fact holds |
 //!
 //! # What the specification leaves open
@@ -31,6 +33,8 @@
 
 mod emit;
 mod leaf;
+mod limit;
+mod race;
 mod scopes;
 mod scribe;
 mod tries;
@@ -146,6 +150,11 @@ impl<'a> Walker<'a> {
 
     fn workflow(&mut self) -> Walked {
         let root = Key::root();
+        if let Some(limit_ms) = self.definition.limit_ms
+            && let Some(walked) = self.limit(None, &root, limit_ms)
+        {
+            return walked;
+        }
         let input = match (&self.definition.input, self.entry(&root)) {
             (None, _) => self.state.input.get(),
             (Some(_), Some(entry)) => recorded_input(entry),

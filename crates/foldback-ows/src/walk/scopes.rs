@@ -26,7 +26,10 @@ impl<'a> Walker<'a> {
         match &task.body {
             Body::Do(list) => self.do_list(task, key, list, recorded_input(entry), scope),
             Body::For(body) => self.for_loop(task, key, body, entry, scope),
-            Body::Fork(branches) => self.fork(task, key, branches, recorded_input(entry), scope),
+            Body::Fork(fork) if fork.is_race => {
+                self.race(task, key, &fork.branches, recorded_input(entry), scope)
+            }
+            Body::Fork(fork) => self.fork(task, key, &fork.branches, recorded_input(entry), scope),
             Body::Try(block) => self.try_block(task, key, block, recorded_input(entry), scope),
             // These have no tasks inside and never come here.
             Body::Set(_)
@@ -165,11 +168,8 @@ impl<'a> Walker<'a> {
         let (mut failed, mut ended) = (None, None);
         for branch in &branches.tasks {
             let branch_key = key.child(&branch.name);
-            if let Some(entry) = self.entry(&branch_key.mark("failed")) {
-                let failure =
-                    serde_json::from_value::<Failure>((*recorded_input(entry)).clone()).unwrap_or_default();
-                failed =
-                    failed.or(Some((branch_key, Fault { failure: Box::new(failure), is_recorded: true })));
+            if let Some(fault) = self.recorded_failure(&branch_key) {
+                failed = failed.or(Some((branch_key, fault)));
                 continue;
             }
             if self.is_finished(&branch_key) {
@@ -190,7 +190,9 @@ impl<'a> Walker<'a> {
             let output = Value::Array(outputs.iter().map(|output| (**output).clone()).collect());
             return self.finish(task, key, TaskKind::Fork, Arc::new(output), &input, scope);
         }
-        self.asks.truncate(before.0);
+        // A branch that ran out of time gives up what it has under way all the same.
+        let asked = self.asks.split_off(before.0);
+        self.asks.extend(asked.into_iter().filter(|ask| matches!(ask, Ask::Cancel { .. })));
         self.is_sealed = before.1;
         if let Some((branch_key, Fault { failure, is_recorded: false })) = &failed {
             // It has to wait, and what it was computed from may change meanwhile.
@@ -201,7 +203,7 @@ impl<'a> Walker<'a> {
                 input: failure,
             });
         }
-        if self.state.open.iter().any(|open| open.is_inside(&key)) {
+        if self.state.open.iter().any(|open| open.is_inside(&key) && !self.state.is_limit(open)) {
             return Walked::Busy;
         }
         match (failed, ended) {
@@ -209,6 +211,13 @@ impl<'a> Walker<'a> {
             (None, Some(data)) => Walked::End(data),
             (None, None) => Walked::Busy,
         }
+    }
+
+    /// The failure of a branch that no step's fact holds, and that was recorded for this.
+    pub(super) fn recorded_failure(&self, branch: &Key) -> Option<Fault> {
+        let entry = self.entry(&branch.mark("failed"))?;
+        let failure = serde_json::from_value::<Failure>((*recorded_input(entry)).clone()).unwrap_or_default();
+        Some(Fault { failure: Box::new(failure), is_recorded: true })
     }
 }
 

@@ -215,7 +215,7 @@ impl<'a> Walker<'a> {
         };
         match delay_ms {
             0 => self.ask(Ask::Start { key: next, kind: TaskKind::Try, input }),
-            delay_ms => self.ask(Ask::Timer { key: next, delay_ms, finishes: false }),
+            delay_ms => self.ask(Ask::Timer { key: next, delay_ms, finishes: false, limits: false }),
         }
     }
 

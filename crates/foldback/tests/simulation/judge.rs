@@ -139,8 +139,10 @@ fn workflow(
             | Fact::AttemptStarted { .. }
             | Fact::AttemptFailed(_)
             | Fact::OutcomeUnknown { .. }
+            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }

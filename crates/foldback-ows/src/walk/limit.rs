@@ -1,0 +1,67 @@
+//! `timeout`: how long a task, or the workflow, may take with all inside it.
+//!
+//! The limit is a timer in the log, set when the task has begun, so it holds across a crash. When it
+//! fires before the task has ended, what is open inside is given up; the task fails when all of that
+//! is over. A `write` under way is waited for: whether it happened must be known first.
+
+use foldback_core::step::error_type;
+use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus};
+
+use super::{Fault, Walked, Walker};
+use crate::program::Task;
+
+impl Walker<'_> {
+    /// Sets the limit of a task that has begun, or heeds it; `None` while there is time.
+    pub(super) fn limit(&mut self, task: Option<&Task>, key: &Key, limit_ms: u64) -> Option<Walked> {
+        let timer = key.mark("timeout");
+        match self.body(&timer) {
+            None => {
+                Some(self.ask(Ask::Timer { key: timer, delay_ms: limit_ms, finishes: false, limits: true }))
+            }
+            Some(EntryBody::Timer { fired: true, .. }) => Some(self.out_of_time(task, key, limit_ms)),
+            Some(
+                EntryBody::Timer { .. }
+                | EntryBody::Started { .. }
+                | EntryBody::Step(_)
+                | EntryBody::Decided { .. }
+                | EntryBody::Finished { .. },
+            ) => None,
+        }
+    }
+
+    fn out_of_time(&mut self, task: Option<&Task>, key: &Key, limit_ms: u64) -> Walked {
+        let what = task.map_or_else(|| "the workflow".to_owned(), |_| format!("`{key}`"));
+        if !self.give_up(key, &format!("{what} ran out of time")) {
+            return Walked::Busy;
+        }
+        let detail = format!("{what} did not end within {limit_ms} ms");
+        let mut failure = Failure::new(error_type::TIMEOUT, 408, "Timeout", detail);
+        failure.key = task.map(|_| key.clone());
+        failure.instance = Some(task.map_or_else(|| "/timeout".to_owned(), |task| task.pointer.to_string()));
+        // The timer's fact holds it: it reads the same with each turn.
+        Walked::Failed(Fault { failure: Box::new(failure), is_recorded: true })
+    }
+
+    /// Gives up what is open at a key and inside it. True when nothing there is open any more.
+    pub(super) fn give_up(&mut self, scope: &Key, reason: &str) -> bool {
+        let mut is_over = true;
+        for key in self.state.open.iter().filter(|key| *key == scope || key.is_inside(scope)) {
+            is_over = false;
+            let may_ask = match self.body(key) {
+                // A person is asked what happened, or it is waited for already.
+                Some(EntryBody::Step(step)) => !step.is_given_up && step.status != StepStatus::Unknown,
+                Some(
+                    EntryBody::Timer { .. }
+                    | EntryBody::Started { .. }
+                    | EntryBody::Decided { .. }
+                    | EntryBody::Finished { .. },
+                )
+                | None => true,
+            };
+            if may_ask {
+                self.ask(Ask::Cancel { key: key.clone(), reason: reason.to_owned() });
+            }
+        }
+        is_over
+    }
+}
