@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use base64::Engine as _;
+use foldback::code::{Code, Ctx, Ended};
 use foldback::core::Hash;
+use foldback::engine::{Command, Registry, Session};
 use foldback::exchange::{ExchangeError, Imported, export, import};
+use foldback::programs::{Definitions, start_code};
 use foldback::store::{Append, Commit, Expected, NewEvent, NewWorkflow, Store};
 use serde_json::{Value, json};
 
@@ -157,6 +160,37 @@ fn a_value_that_is_no_text_keeps_its_bytes_and_its_media_type() {
         let events = foldback::engine::load::events_of(&*store, "waits", 0).expect("it is read");
         assert_eq!(events[1].fact.plain(), Value::Null, "{url}: no JSON reads null");
     }
+}
+
+/// A definition that is code is pinned by its name and version, not by the hash of a document.
+#[test]
+fn a_workflow_of_a_rust_program_comes_back() {
+    async fn only(mut ctx: Ctx, input: Value) -> Ended {
+        ctx.choose("which", "a", &["a", "b"], json!({"n": input}));
+        Ok(json!({"n": input}))
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = memory();
+    let session = Session {
+        store: store.clone(),
+        kinds: Registry::default(),
+        programs: Arc::new(Definitions::default().with_code("only", "1", Code::new(only))),
+        pool: runtime.handle().clone(),
+        observer: None,
+        actor: Arc::from("test"),
+        stop: Arc::default(),
+    };
+    session.drive(vec![Command::Start(start_code("only", "1", "w", json!(7)))]).expect("it runs");
+    let file = exported(&*store, "w").expect("it is exported");
+    let other = memory();
+    let told = imported(&*other, &file).expect("it comes back");
+    assert_eq!(told.status, foldback::core::Status::Completed);
+    assert!(exported(&*other, "w").expect("it is exported") == file);
+    // Another name under the same hash is no such code.
+    let renamed =
+        String::from_utf8(file).expect("UTF-8").replace(r#"\"name\":\"only\""#, r#"\"name\":\"evil\""#);
+    let told = imported(&*memory(), renamed.as_bytes()).expect_err("it is other code").to_string();
+    assert_eq!(told, "line 2: the definition does not match its hash");
 }
 
 /// A fork shares its parent's past; a file holds one workflow alone.
