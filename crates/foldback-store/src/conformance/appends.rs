@@ -184,6 +184,7 @@ fn feed_pages(desk: &Desk) {
         let page = desk.store.feed(0, after, 7).unwrap();
         assert!(page.len() <= 7);
         let Some(last) = page.last() else { break };
+        assert!(last.position > after, "a reader of pages comes to an end");
         after = last.position;
         paged.extend(page);
     }

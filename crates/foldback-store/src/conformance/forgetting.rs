@@ -218,6 +218,7 @@ fn holes(desk: &Desk) {
     loop {
         let page = desk.store.feed(0, seen.last().copied().unwrap_or(0), 1).unwrap();
         let Some(event) = page.first() else { break };
+        assert!(seen.last() < Some(&event.position), "a reader of pages comes to an end");
         seen.push(event.position);
     }
     assert_eq!(seen, [1, 2, 5, 6], "no reader waits for 3");
