@@ -152,6 +152,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The variables that hold the keys of providers: no process that a step starts inherits them.
+    pub(crate) fn key_variables(&self) -> Arc<[String]> {
+        self.providers.values().filter_map(|provider| provider.api_key_env.clone()).collect()
+    }
+
     /// What is redacted in every workflow that runs with this configuration.
     pub fn redaction(&self) -> &Redaction {
         &self.redaction

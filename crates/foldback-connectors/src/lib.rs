@@ -39,10 +39,11 @@ pub fn try_rules(text: &str, is_json: bool) -> Result<usize, String> {
 /// The kinds of this crate by their names: `http`, `llm`, `shell`, `script`, `noop`.
 pub fn registry(config: &Config) -> Registry {
     web::install_cryptography();
+    let keys = config.key_variables();
     Registry::default()
         .with("http", Veiled(Arc::new(http::Http)))
         .with("llm", Veiled(Arc::new(llm::Llm::new(config))))
-        .with("shell", Veiled(Arc::new(process::Shell)))
-        .with("script", Veiled(Arc::new(process::Script)))
+        .with("shell", Veiled(Arc::new(process::Shell { keys: keys.clone() })))
+        .with("script", Veiled(Arc::new(process::Script { keys })))
         .with("noop", Veiled(Arc::new(noop::Noop)))
 }

@@ -2,9 +2,12 @@
 //! everything the kind gives back.
 //!
 //! Invariant: no kind in this crate is reached but through [`Veiled`]. What a server or a process
-//! echoes of a secret is replaced by the secret's name in outputs, errors, reasons and progress.
-//! What it never does: look for secrets shorter than [`SHORTEST`] (they would be found in every
-//! second word), or in bytes that are encoded once more (an HTTP `raw` answer).
+//! echoes of a secret is replaced by the secret's name in outputs, errors, reasons, usage and progress,
+//! also where it comes back percent-encoded or in base64, and where it comes in pieces. A secret shorter
+//! than [`SHORTEST`] is hidden only where it stands alone: it would be found in every second word. What
+//! it never does: look into what is compressed, encrypted or spelled in another way.
+//!
+//! The rooms: `spelling` (the ways in which a secret comes back), `flow` (progress in pieces).
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -12,12 +15,21 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use foldback_core::{Failure, Outcome};
+use foldback_core::{Failure, Outcome, Usage};
 use foldback_engine::kind::{Call, Performing, StepKind};
+use reqwest::Url;
 use serde_json::Value;
 
-/// Secrets with fewer bytes are not looked for in answers.
+mod flow;
+mod spelling;
+
+pub(crate) use flow::Flow;
+
+/// Secrets with fewer bytes are looked for only where they stand alone.
 pub(crate) const SHORTEST: usize = 6;
+
+/// A rest of a secret at the end of a text that was cut is taken out from this many bytes on.
+const REST_MIN: usize = 4;
 
 /// A kind's work, once its request is revealed.
 pub(crate) trait Work: Send + Sync + 'static {
@@ -41,11 +53,11 @@ impl<W: Work> StepKind for Veiled<W> {
                 Err(error) => return failed(error),
             };
             let veil = Arc::new(Veil::over(&call, &request));
-            if !veil.is_empty() {
-                let (veil, progress) = (veil.clone(), call.progress.clone());
-                call.progress = Arc::new(move |text| progress(&veil.text(text)));
-            }
-            veil.outcome(inner.work(call, request).await)
+            let flow = Flow::new(veil.clone(), call.progress.clone());
+            call.progress = flow.progress();
+            let outcome = inner.work(call, request).await;
+            flow.end();
+            veil.outcome(outcome)
         })
     }
 
@@ -62,7 +74,15 @@ pub(crate) fn failed(error: Failure) -> Outcome {
 /// The secrets of one call, and what is shown in their places.
 #[derive(Default)]
 pub(crate) struct Veil {
-    hidden: Vec<(String, String)>,
+    hidden: Vec<Hidden>,
+}
+
+/// One spelling of a secret.
+struct Hidden {
+    text: String,
+    shown: String,
+    /// Whether it is too short to be looked for inside a word.
+    stands_alone: bool,
 }
 
 impl Veil {
@@ -71,7 +91,8 @@ impl Veil {
         let mut veil = Veil::default();
         for (pointer, name) in &call.secrets {
             if let Some(value) = request.pointer(pointer).and_then(Value::as_str) {
-                veil = veil.hide(value, &format!("[secret {name}]"));
+                let shown = format!("[secret {name}]");
+                veil = veil.hide(value, &shown).hide_address(value, &shown);
             }
         }
         // A password goes out as base64; a server that echoes headers gives it back like that.
@@ -84,14 +105,33 @@ impl Veil {
         veil
     }
 
-    /// Hides one more value behind a name.
+    /// Hides one more value behind a name, in all its spellings.
     pub(crate) fn hide(mut self, value: &str, shown: &str) -> Veil {
-        if value.len() >= SHORTEST {
-            self.hidden.push((value.to_owned(), shown.to_owned()));
-            // Longest first, so that a secret that contains another leaves no rest.
-            self.hidden.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        if value.is_empty() {
+            return self;
         }
+        let stands_alone = value.len() < SHORTEST;
+        let texts = if stands_alone { [value.to_owned()].into() } else { spelling::spellings(value) };
+        let hidden = texts.into_iter().map(|text| Hidden { text, shown: shown.to_owned(), stands_alone });
+        self.hidden.extend(hidden);
+        // Longest first, so that a secret that contains another leaves no rest.
+        self.hidden.sort_by_key(|hidden| std::cmp::Reverse(hidden.text.len()));
         self
+    }
+
+    /// What of a secret address goes out on its own: user and password as a header, path and query.
+    fn hide_address(self, value: &str, shown: &str) -> Veil {
+        let Some(url) = Url::parse(value).ok().filter(Url::has_host) else {
+            return self;
+        };
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{query}", url.path());
+        let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
+        let header = STANDARD.encode(format!("{user}:{password}"));
+        let header = if user.is_empty() && password.is_empty() { String::new() } else { header };
+        let is_root = path.len() <= 1;
+        let path = if is_root { String::new() } else { path };
+        [header, password, path].into_iter().fold(self, |veil, part| veil.hide(&part, shown))
     }
 
     fn is_empty(&self) -> bool {
@@ -101,12 +141,33 @@ impl Veil {
     /// The text without secrets.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
-        for (value, shown) in &self.hidden {
-            if clean.contains(value.as_str()) {
-                clean = Cow::Owned(clean.replace(value.as_str(), shown));
+        for hidden in &self.hidden {
+            if clean.contains(hidden.text.as_str()) {
+                clean = Cow::Owned(hidden.replaced(&clean));
             }
         }
         clean
+    }
+
+    /// How much of a text can be shown while more is to come: what is behind may be the beginning of
+    /// a secret.
+    fn settled(&self, text: &str) -> usize {
+        let may_go_on = |at: usize| {
+            self.hidden.iter().any(|hidden| {
+                let is_begun = hidden.text.starts_with(&text[at..]);
+                // Whether a short one stands alone is known with the next character.
+                is_begun && (hidden.stands_alone || hidden.text.len() > text.len() - at)
+            })
+        };
+        let longest = self.hidden.first().map_or(0, |hidden| hidden.text.len());
+        let from = text.len().saturating_sub(longest);
+        let mut starts = text.char_indices().map(|(at, _)| at).filter(|at| *at >= from);
+        let mut cut = starts.find(|at| may_go_on(*at)).unwrap_or(text.len());
+        // Nor through the middle of one.
+        while let Some(start) = self.hidden.iter().find_map(|hidden| hidden.over(text, cut)) {
+            cut = start;
+        }
+        cut
     }
 
     /// The value without secrets, in its strings and in its names.
@@ -122,15 +183,57 @@ impl Veil {
                     .map(|(name, value)| (self.text(&name).into_owned(), self.value(value)))
                     .collect(),
             ),
-            other => other,
+            Value::Number(number) => {
+                let text = number.to_string();
+                match self.text(&text) {
+                    clean if clean == text => Value::Number(number),
+                    clean => Value::String(clean.into_owned()),
+                }
+            }
+            Value::Null | Value::Bool(_) => value,
         }
     }
 
     /// The failure without secrets.
     pub(crate) fn failure(&self, mut error: Failure) -> Failure {
         error.title = self.text(&error.title).into_owned();
-        error.detail = error.detail.map(|detail| self.text(&detail).into_owned());
+        error.detail = error.detail.map(|detail| self.excerpt(&detail));
         error
+    }
+
+    /// A text that may have been cut out of a longer one, without secrets and without what a cut left
+    /// of one at either end.
+    pub(crate) fn excerpt(&self, text: &str) -> String {
+        // Behind the first line of a process's error stands the end of what it wrote.
+        let parts: Vec<String> = self.text(text).splitn(2, '\n').map(|part| self.unfrayed(part)).collect();
+        parts.join("\n")
+    }
+
+    fn unfrayed(&self, clean: &str) -> String {
+        let (from, to) =
+            (clean.len() - clean.trim_start_matches('…').len(), clean.trim_end_matches('…').len());
+        let inner = clean.get(from..to).unwrap_or_default();
+        let (mut head, mut tail) = (0, 0);
+        for hidden in self.hidden.iter().filter(|hidden| !hidden.stands_alone) {
+            let ends = |at: &usize| hidden.text.is_char_boundary(*at);
+            let left = (REST_MIN..hidden.text.len()).filter(ends);
+            tail = left.filter(|n| inner.ends_with(&hidden.text[..*n])).fold(tail, usize::max);
+            let right = (1..=hidden.text.len().saturating_sub(REST_MIN)).filter(ends);
+            let rests = right.map(|at| &hidden.text[at..]).filter(|rest| inner.starts_with(rest));
+            head = rests.map(str::len).fold(head, usize::max);
+        }
+        let kept = inner.get(head..inner.len() - tail).unwrap_or_default();
+        format!("{}{kept}{}", &clean[..from], &clean[to.max(from)..])
+    }
+
+    /// What a provider says of itself.
+    pub(crate) fn usage(&self, usage: Usage) -> Usage {
+        Usage {
+            model: self.text(&usage.model).into_owned(),
+            finish_reason: usage.finish_reason.map(|reason| self.text(&reason).into_owned()),
+            raw: usage.raw.map(|raw| self.value(raw)),
+            ..usage
+        }
     }
 
     fn outcome(&self, outcome: Outcome) -> Outcome {
@@ -138,16 +241,53 @@ impl Veil {
             return outcome;
         }
         match outcome {
-            Outcome::Completed { output, usage } => Outcome::Completed { output: self.value(output), usage },
+            Outcome::Completed { output, usage } => {
+                Outcome::Completed { output: self.value(output), usage: usage.map(|usage| self.usage(usage)) }
+            }
             Outcome::Failed { error, retry_after_ms, usage } => {
+                let usage = usage.map(|usage| self.usage(usage));
                 Outcome::Failed { error: self.failure(error), retry_after_ms, usage }
             }
             Outcome::Rejected { output, error, usage } => {
-                Outcome::Rejected { output: self.value(output), error: self.failure(error), usage }
+                let (error, usage) = (self.failure(error), usage.map(|usage| self.usage(usage)));
+                Outcome::Rejected { output: self.value(output), error, usage }
             }
-            Outcome::Unknown { reason } => Outcome::Unknown { reason: self.text(&reason).into_owned() },
+            Outcome::Unknown { reason } => Outcome::Unknown { reason: self.excerpt(&reason) },
         }
     }
+}
+
+impl Hidden {
+    fn replaced(&self, text: &str) -> String {
+        if !self.stands_alone {
+            return text.replace(&self.text, &self.shown);
+        }
+        let (mut clean, mut end) = (String::with_capacity(text.len()), 0);
+        for (at, found) in text.match_indices(&self.text) {
+            let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+            let (before, behind) = (text[..at].chars().next_back(), text[at + found.len()..].chars().next());
+            if !is_word(before) && !is_word(behind) {
+                clean.push_str(&text[end..at]);
+                clean.push_str(&self.shown);
+                end = at + found.len();
+            }
+        }
+        clean + &text[end..]
+    }
+
+    /// Where it begins, if it lies over a cut.
+    fn over(&self, text: &str, cut: usize) -> Option<usize> {
+        let mut found = text.match_indices(&self.text).map(|(at, _)| at);
+        found.find(|at| *at < cut && cut < at + self.text.len())
+    }
+}
+
+/// A part of an address without its percent signs.
+fn decoded(part: &str) -> String {
+    // A plus is itself in a name or a password, and a space in the query that decodes it here.
+    let query = Url::parse(&format!("http://x/?x={}", part.replace('+', "%2B")));
+    let value = query.ok().and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()));
+    value.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -161,12 +301,48 @@ mod tests {
             .hide("canary", "[secret a]")
             .hide("canary-long", "[secret b]")
             .hide("x", "[secret c]");
-        assert_eq!(veil.text("x canary-long canary"), "x [secret b] [secret a]");
+        assert_eq!(veil.text("xx canary-long canary"), "xx [secret b] [secret a]");
         assert_eq!(
             veil.value(json!({"canary": ["my canary", 1]})),
             json!({"[secret a]": ["my [secret a]", 1]})
         );
+        assert_eq!(
+            veil.value(json!([{"n": 4711}, "xx x, x"])),
+            json!([{"n": 4711}, "xx [secret c], [secret c]"])
+        );
+        assert_eq!(
+            Veil::default().hide("4711", "[pin]").value(json!([4711, 47110])),
+            json!(["[pin]", 47110])
+        );
         let shown = veil.outcome(Outcome::Unknown { reason: "sent canary".into() });
         assert_eq!(shown, Outcome::Unknown { reason: "sent [secret a]".into() });
+    }
+
+    #[test]
+    fn of_a_secret_address_the_parts_are_hidden_too() {
+        let address = "https://ann:p%2Bw-4711@hooks.example/services/T0/B1?token=abcdef";
+        let veil = Veil::default().hide(address, "[s]").hide_address(address, "[s]");
+        let basic = STANDARD.encode("ann:p+w-4711");
+        for part in [address, "p+w-4711", "p%2Bw-4711", "/services/T0/B1?token=abcdef", &basic] {
+            assert_eq!(veil.text(&format!("sent {part} to")), "sent [s] to");
+        }
+        assert_eq!(veil.text("https://hooks.example"), "https://hooks.example");
+    }
+
+    #[test]
+    fn what_a_cut_left_of_a_secret_goes_too() {
+        let veil = Veil::default().hide("canary-long", "[secret]");
+        for (text, wanted) in [
+            ("sent canary-lo…", "sent …"),
+            ("sent canary-lo", "sent "),
+            ("…ry-long was refused", "… was refused"),
+            ("ry-long: canary-long, cana…", ": [secret], …"),
+            ("exit code 3\nry-long is wrong", "exit code 3\n is wrong"),
+            ("can you", "can you"),
+            ("…", "…"),
+            ("", ""),
+        ] {
+            assert_eq!(veil.excerpt(text), wanted, "{text}");
+        }
     }
 }

@@ -29,7 +29,7 @@ use super::prices;
 use super::trouble::status_of;
 use crate::config::{Kind, Provider, under};
 use crate::request::wrong;
-use crate::veil::Veil;
+use crate::veil::{Flow, Veil};
 use crate::web;
 
 /// A provider's models.
@@ -45,13 +45,23 @@ impl Model for Remote {
             let key = self.provider.key().map_err(|problem| wrong("llm", &problem.to_string()))?;
             let shown = format!("[{}]", self.provider.api_key_env.as_deref().unwrap_or("key"));
             let veil = key.iter().fold(Veil::default(), |veil, key| veil.hide(key, &shown));
-            match self.converse(request, key, &tokens).await {
-                Ok(answer) => Ok(Answer { text: veil.text(&answer.text).into_owned(), ..answer }),
+            let veil = Arc::new(veil);
+            let flow = Flow::new(veil.clone(), tokens);
+            let conversed = self.converse(request, key, &flow.progress()).await;
+            flow.end();
+            match conversed {
+                Ok(Answer { text, usage, called, is_cut }) => Ok(Answer {
+                    text: veil.text(&text).into_owned(),
+                    usage: veil.usage(usage),
+                    called: called.map(|name| veil.text(&name).into_owned()),
+                    is_cut,
+                }),
                 Err(ModelError::Unknown { reason }) => {
                     Err(ModelError::Unknown { reason: veil.text(&reason).into_owned() })
                 }
                 Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                     let error = Box::new(veil.failure(*error));
+                    let usage = usage.map(|usage| Box::new(veil.usage(*usage)));
                     Err(ModelError::Failed { error, retry_after_ms, usage })
                 }
                 Err(ModelError::NobodyThere { error }) => {

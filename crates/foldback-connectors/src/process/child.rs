@@ -20,6 +20,8 @@ const LINE_MAX_BYTES: usize = 8 * 1024;
 pub(super) struct Child<'a> {
     pub(super) program: &'a str,
     pub(super) arguments: Vec<String>,
+    /// Variables that are not inherited, beside those of secrets.
+    pub(super) keys: &'a [String],
     /// Variables beyond the inherited ones.
     pub(super) environment: Vec<(String, String)>,
     /// What it reads; nothing where there is none.
@@ -99,7 +101,8 @@ impl Child<'_> {
     pub(super) async fn run(self, progress: &Progress) -> Result<Ended, Trouble> {
         let mut command = Command::new(self.program);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FOLDBACK_SECRET_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("FOLDBACK_SECRET_") || self.keys.iter().any(|key| *key == text) {
                 command.env_remove(name);
             }
         }

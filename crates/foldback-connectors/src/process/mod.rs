@@ -6,7 +6,7 @@
 //! known outcome, also where a signal ended it.
 //!
 //! A child inherits the environment of the engine, without the variables of secrets
-//! (`FOLDBACK_SECRET_*`): a secret reaches it only where the request says so. It is told
+//! (`FOLDBACK_SECRET_*`) and of the providers' keys: a secret reaches it only where the request says so. It is told
 //! `FOLDBACK_WORKFLOW_ID`, `FOLDBACK_KEY`, `FOLDBACK_ATTEMPT` and, for a `write`,
 //! `FOLDBACK_IDEMPOTENCY_KEY`. Lines on stderr are progress.
 //!
@@ -91,11 +91,17 @@ impl Common {
     }
 
     /// Runs a program to its end and tells how it ended.
-    async fn run(self, program: &str, arguments: Vec<String>, call: &Call) -> Result<Ended, Outcome> {
+    async fn run(
+        self,
+        program: &str,
+        arguments: Vec<String>,
+        call: &Call,
+        keys: &[String],
+    ) -> Result<Ended, Outcome> {
         if arguments.iter().any(|argument| argument.contains('\0')) {
             return Err(failed(wrong(self.kind, "an argument holds a NUL")));
         }
-        let child = Child { program, arguments, environment: self.environment, stdin: self.stdin };
+        let child = Child { program, arguments, environment: self.environment, stdin: self.stdin, keys };
         child.run(&call.progress).await.map_err(|trouble| failed(self::trouble(program, trouble)))
     }
 }

@@ -21,7 +21,10 @@ use crate::veil::{Work, failed};
 const INLINE_CODE_MAX_BYTES: usize = 96 * 1024;
 
 /// The kind `script`.
-pub(crate) struct Script;
+pub(crate) struct Script {
+    /// Variables that a child does not inherit.
+    pub(crate) keys: Arc<[String]>,
+}
 
 /// An interpreter, and how code is given to it.
 struct Interpreter {
@@ -64,7 +67,7 @@ impl Work for Script {
             }
         };
         let output = common.output;
-        match common.run(interpreter.program, line, &call).await {
+        match common.run(interpreter.program, line, &call, &self.keys).await {
             Ok(ended) => {
                 outcome(ended, output, |text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
             }

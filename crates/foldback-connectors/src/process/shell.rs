@@ -15,7 +15,10 @@ use crate::request::{Members, wrong};
 use crate::veil::{Work, failed};
 
 /// The kind `shell`.
-pub(crate) struct Shell;
+pub(crate) struct Shell {
+    /// Variables that a child does not inherit.
+    pub(crate) keys: Arc<[String]>,
+}
 
 impl Work for Shell {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
@@ -26,7 +29,7 @@ impl Work for Shell {
             Err(error) => return failed(error),
         };
         let output = common.output;
-        match common.run("sh", line, &call).await {
+        match common.run("sh", line, &call, &self.keys).await {
             Ok(ended) => outcome(ended, output, Value::String),
             Err(outcome) => outcome,
         }
