@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use foldback_core::{Key, Micros, Outcome, Owed, Stimulus};
+use foldback_core::{Key, Micros, Outcome, Owed, Stimulus, WorkflowState};
 use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, StoreError};
 use tokio::sync::oneshot;
 
@@ -51,6 +51,8 @@ pub enum Message {
         outcome: Outcome,
         /// How long it took, in ms.
         latency_ms: u64,
+        /// Which flight it was: [`crate::Attempt::flight`].
+        flight: u64,
     },
     /// A commit is on disk, or was refused.
     Committed {
@@ -100,8 +102,10 @@ pub struct Engine {
     inbox: Receiver<Message>,
     to_self: Sender<Message>,
     live: HashMap<Arc<str>, Live>,
-    /// Attempts under way, each with what tells it to stop.
-    in_flight: HashMap<(Arc<str>, Key, u32), oneshot::Sender<()>>,
+    /// Attempts under way, each with the number of its flight and what tells it to stop.
+    in_flight: HashMap<(Arc<str>, Key, u32), (u64, oneshot::Sender<()>)>,
+    /// Flights so far.
+    flights: u64,
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
     alarms: BinaryHeap<Reverse<(Micros, Arc<str>, Key)>>,
@@ -136,6 +140,7 @@ impl Engine {
             to_self: to_self.clone(),
             live: HashMap::new(),
             in_flight: HashMap::new(),
+            flights: 0,
             flying: HashMap::new(),
             alarms: BinaryHeap::new(),
             pending: VecDeque::new(),
@@ -186,6 +191,11 @@ impl Engine {
         self.alarms.peek().map(|Reverse((due, ..))| *due).filter(|_| !self.is_winding_down)
     }
 
+    /// The state of a workflow that is in memory; ahead of the disk by what is under way.
+    pub fn state(&self, workflow_id: &str) -> Option<&WorkflowState> {
+        self.live.get(workflow_id).map(|live| &live.state)
+    }
+
     fn is_done(&self) -> bool {
         self.failure.is_some() || (self.is_winding_down && self.in_flight.is_empty() && self.under_way == 0)
     }
@@ -205,7 +215,13 @@ impl Engine {
                 }
                 self.command(command, &actor, from);
             }
-            Message::Report { workflow_id, key, attempt, outcome, latency_ms } => {
+            Message::Report { workflow_id, key, attempt, outcome, latency_ms, flight } => {
+                // Of a flight that was let go of, or that has reported before.
+                let place = (workflow_id, key, attempt);
+                if self.in_flight.get(&place).is_none_or(|(number, _)| *number != flight) {
+                    return;
+                }
+                let (workflow_id, key, attempt) = place;
                 self.landed(&workflow_id, &key, attempt);
                 self.say(&workflow_id, Stimulus::Report { key, attempt, outcome, latency_ms }, "engine");
                 self.rest_if_done(&workflow_id);

@@ -35,6 +35,8 @@ pub struct Attempt {
     /// Told when nobody wants it any more: it may stop then, and reports all the same. Dropped
     /// without a word, it means nothing.
     pub stop: tokio::sync::oneshot::Receiver<()>,
+    /// The number of this flight in its engine. Its report names it.
+    pub flight: u64,
 }
 
 /// The machine this process runs on.

@@ -12,13 +12,14 @@ use crate::machine::Attempt;
 
 /// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
 pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Message>) {
-    let Attempt { kind, kind_name, call, stop } = attempt;
+    let Attempt { kind, kind_name, call, stop, flight } = attempt;
     let mut report = Reporting {
         to: Some(to),
         workflow_id: call.workflow_id.clone(),
         key: call.key.clone(),
         attempt: call.attempt,
         effect: call.effect,
+        flight,
         began: Instant::now(),
     };
     let Some(kind) = kind else {
@@ -74,6 +75,7 @@ struct Reporting {
     key: Key,
     attempt: u32,
     effect: Effect,
+    flight: u64,
     began: Instant,
 }
 
@@ -89,6 +91,7 @@ impl Reporting {
             attempt: self.attempt,
             outcome,
             latency_ms,
+            flight: self.flight,
         });
     }
 }

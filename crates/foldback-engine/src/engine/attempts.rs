@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 
-use foldback_core::{Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, limits, step};
+use foldback_core::{
+    Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
+};
 use foldback_store::Commit;
 use tokio::sync::oneshot;
 
@@ -30,7 +32,9 @@ impl Engine {
             return;
         };
         let (stop, stopped) = oneshot::channel();
-        place.insert(stop);
+        self.flights += 1;
+        let flight = self.flights;
+        place.insert((flight, stop));
         *self.flying.entry(id.clone()).or_insert(0) += 1;
         let is_write = step.effect == Effect::Write;
         let progress = match &self.around.observer {
@@ -59,7 +63,7 @@ impl Engine {
             key,
         };
         let kind = self.around.kinds.get(&step.kind).cloned();
-        let attempt = Attempt { kind, kind_name: step.kind.clone(), call, stop: stopped };
+        let attempt = Attempt { kind, kind_name: step.kind.clone(), call, stop: stopped, flight };
         self.around.machine.start(attempt, self.to_self.clone());
     }
 
@@ -70,7 +74,7 @@ impl Engine {
         if step.is_some_and(|step| !step.status.is_settled()) {
             return;
         }
-        if let Some(stop) = self.in_flight.get_mut(&(id.clone(), key, attempt)) {
+        if let Some((_, stop)) = self.in_flight.get_mut(&(id.clone(), key, attempt)) {
             // Told once; the place stays taken until the report. One that has ended is told in vain.
             let _ended = std::mem::replace(stop, oneshot::channel().0).send(());
         }
@@ -84,6 +88,26 @@ impl Engine {
             if *count == 0 {
                 self.flying.remove(id);
             }
+        }
+    }
+
+    /// Lets go of attempts that ran ahead of a commit which was then refused: of a workflow that is
+    /// folded anew, the log does not know them. What they answer belongs to a request that was
+    /// never asked, and the same key may soon be asked for another.
+    pub(super) fn disown(&mut self, id: &Arc<str>, folded: &WorkflowState) {
+        if !self.flying.contains_key(id) {
+            return;
+        }
+        let is_known =
+            |key: &Key, attempt: u32| folded.step(key).is_some_and(|step| step.attempts >= attempt);
+        let unknown: Vec<(Key, u32)> = self
+            .in_flight
+            .keys()
+            .filter(|(of, key, attempt)| of == id && !is_known(key, *attempt))
+            .map(|(_, key, attempt)| (key.clone(), *attempt))
+            .collect();
+        for (key, attempt) in unknown {
+            self.landed(id, &key, attempt);
         }
     }
 

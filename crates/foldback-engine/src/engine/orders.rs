@@ -191,6 +191,7 @@ impl Engine {
             ));
         };
         let program = self.around.programs.program(&definition).map_err(unusable)?;
+        self.disown(id, &state);
         let run = program.start(&state);
         let told = serde_json::from_value(Value::String(row.status)).unwrap_or(Status::Running);
         let owed = state.owes();

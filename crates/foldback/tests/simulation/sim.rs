@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use foldback::engine::Command;
 use foldback::engine::engine::{Message, ReplyTo, from_inbox};
+use foldback::engine::{Command, state_at};
 use foldback::store::Filter;
 
 use crate::callers::Callers;
@@ -262,6 +262,9 @@ impl<'a> Sim<'a> {
         let process = &mut self.processes[at];
         let ended = process.engine.round();
         let (serial, is_owner) = (process.serial, process.is_owner());
+        if is_owner && self.dice.one_in(16) {
+            is_its_fold(process, &self.disk, self.story)?;
+        }
         for (attempt, to) in process.machine.begun() {
             let call = &attempt.call;
             if self.trace {
@@ -288,6 +291,22 @@ impl<'a> Sim<'a> {
         let to = &self.processes[at].to;
         from_inbox(rows, to, &mut |row, reason| panic!("a command that cannot be read: {row:?} {reason}"));
     }
+}
+
+/// What a process keeps in memory is the fold of what is on disk, wherever the disk has caught up.
+fn is_its_fold(process: &Process, disk: &Disk, story: &Story) -> Checked {
+    for id in story.starts.iter().map(|start| &start.workflow_id) {
+        let Some(kept) = process.engine.state(id) else { continue };
+        let version = disk.durable().heads.get(id).map_or(0, |head| head.0);
+        if kept.version == 0 || kept.version != version {
+            continue;
+        }
+        let folded = state_at(&*disk.store, id, None).map_err(|e| format!("{id}: {e}"))?;
+        if folded.as_ref() != Some(kept) {
+            return Err(format!("{id} at {version}: what is kept is not what the log folds to"));
+        }
+    }
+    Ok(())
 }
 
 fn flight(world: &World, i: usize) -> String {

@@ -105,7 +105,7 @@ impl World {
                 && flight.place() == place
                 && flight.attempt.call.attempt == call.attempt
         };
-        if self.flights.iter().any(|flight| is_there(&flight)) {
+        if call.effect == Effect::Write && self.flights.iter().any(|flight| is_there(&flight)) {
             self.wrong.push(format!("{what} began twice at once"));
         }
         *self.begun.entry(place).or_default() += 1;
@@ -187,6 +187,7 @@ impl World {
             attempt: call.attempt,
             outcome,
             latency_ms,
+            flight: self.flights[i].attempt.flight,
         });
     }
 
