@@ -154,6 +154,16 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
         seen.json()
     );
 
+    // A server of that protocol that needs no key is asked at the same place.
+    let server = Server::start(move |_, _| events(answer())).await;
+    let keyless = format!(
+        "[providers.p]\nkind = \"anthropic\"\nbase_url = \"{}\"\napi_key_env = \"\"\n",
+        server.url("")
+    );
+    assert_eq!(completed(ask(&configured(&keyless).0, request.clone()).await), json!({"label": "a"}));
+    assert_eq!(server.seen()[0].line, "POST /v1/messages HTTP/1.1");
+    assert_eq!(server.seen()[0].header("x-api-key"), None);
+
     let overloaded = || {
         vec![(
             "error",
@@ -256,4 +266,23 @@ async fn a_real_model_answers() {
     assert!(["a", "b"].contains(&output["label"].as_str().unwrap_or_default()), "{output}");
     let cut = json!({"model": format!("real/{model}"), "template": "Classify.", "schema": schema(), "max_tokens": 2});
     assert!(matches!(ask(&registry, cut).await, Outcome::Rejected { .. }));
+    // A cut that was asked for is marked; one before the first word of JSON is rejected, as above.
+    let cut = json!({"model": format!("real/{model}"), "template": "Count to ten.", "max_tokens": 2});
+    for kind in ["openai", "anthropic"] {
+        // The same server speaks both protocols.
+        let place = if kind == "openai" { url.as_str() } else { url.trim_end_matches("/v1") };
+        let table =
+            format!("[providers.real]\nkind = \"{kind}\"\nbase_url = \"{place}\"\napi_key_env = \"\"\n");
+        let (registry, _directory) = configured(&table);
+        match ask(&registry, cut.clone()).await {
+            Outcome::Completed { usage: Some(usage), .. } => {
+                assert_eq!(usage.finish_reason.as_deref(), Some("length"), "{kind}: {usage:?}");
+                assert!(
+                    (1..=2).contains(&usage.output_tokens) && usage.micro_usd.is_none(),
+                    "{kind}: {usage:?}"
+                );
+            }
+            other => panic!("{kind}: {other:?}"),
+        }
+    }
 }

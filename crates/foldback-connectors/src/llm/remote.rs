@@ -242,9 +242,17 @@ impl Remote {
         let auth = match key {
             Some(key) => AuthData::from_single(key),
             // Without a key no header is sent at all: some local servers refuse a made-up one.
-            None => AuthData::RequestOverride {
-                url: under(&base, "chat/completions"),
-                headers: Headers::default(),
+            None => match adapter {
+                AdapterKind::Anthropic => AuthData::RequestOverride {
+                    url: under(&base, "messages"),
+                    headers: Headers::from([("anthropic-version".to_owned(), "2023-06-01".to_owned())]),
+                },
+                // The path of Gemini names the model and how it answers: the library's to write.
+                AdapterKind::Gemini => AuthData::from_single(""),
+                _ => AuthData::RequestOverride {
+                    url: under(&base, "chat/completions"),
+                    headers: Headers::default(),
+                },
             },
         };
         ServiceTarget { endpoint: Endpoint::from_owned(base), auth, model: ModelIden::new(adapter, model) }
