@@ -516,7 +516,10 @@ fn a_limit_holds_nothing_open_and_goes_with_its_task() {
     let mut story = Story::begun();
     let begin = vec![limit("!timeout"), start, limit("s!timeout"), limit("s/x!timeout")];
     story.when(Stimulus::Continue, asks(begin)).unwrap();
-    let end = asks(vec![finish("s/x", TaskKind::Set), finish("s", TaskKind::Do)]);
+    story.when(Stimulus::Continue, asks(vec![finish("s/x", TaskKind::Set)])).unwrap();
+    let owed: Vec<_> = story.state.open.iter().map(Key::as_str).collect();
+    assert_eq!(owed, ["!timeout", "s!timeout"], "also that of a task with nothing inside");
+    let end = asks(vec![finish("s", TaskKind::Do)]);
     assert!(!text(&story.when(Stimulus::Continue, end).unwrap()).contains("Parked"));
     let owed: Vec<_> = story.state.open.iter().map(Key::as_str).collect();
     assert_eq!(owed, ["!timeout"], "the limit of what has ended is gone");
