@@ -31,6 +31,13 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
     let config = load_config(cli)?;
     let loaded = definition::load(&args.file)?;
     check_models(&config, &loaded, &args.file)?;
+    loaded.check_input(&input).map_err(|why| {
+        let what = if args.input.is_some() { "--input" } else { "without --input it is {}, which" };
+        Error::input(
+            format!("{what} misses the schema of {}: {why}", args.file.display()),
+            "the definition's `input.schema` says what it takes; nothing was run",
+        )
+    })?;
     let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     Start::check_id(&id).map_err(refused)?;
     let url = cli.store_url();

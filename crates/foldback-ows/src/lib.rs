@@ -8,7 +8,7 @@
 //! Files of a definition come through the function that [`load`] is given.
 //!
 //! The rooms: `tree` (YAML with places), `resolve` (files), `read` (what a definition may say),
-//! `jq` (expressions, bounded by counting), `program` (what was read), `walk` (the interpreter).
+//! `jq` (expressions, bounded by counting), `schema` (what data must look like), `program` (what was read), `walk` (the interpreter).
 
 mod jq;
 mod problem;
@@ -16,6 +16,7 @@ mod program;
 mod read;
 mod resolve;
 mod scalar;
+mod schema;
 mod template;
 mod tree;
 mod walk;
@@ -53,6 +54,17 @@ pub struct Loaded {
     pub secrets: Vec<String>,
     /// The program.
     pub program: Arc<OwsProgram>,
+}
+
+impl Loaded {
+    /// Whether a workflow can begin with this input.
+    ///
+    /// # Errors
+    /// What of the input's schema it misses.
+    pub fn check_input(&self, input: &serde_json::Value) -> Result<(), String> {
+        let schema = self.program.inner.input_schema.as_ref();
+        schema.and_then(|schema| schema.miss(input)).map_or(Ok(()), Err)
+    }
 }
 
 /// Reads a definition, YAML or JSON.

@@ -10,6 +10,7 @@ use foldback_core::{
 use serde_json::Value;
 
 use crate::jq::Filter;
+use crate::schema::Schema;
 use crate::template::{Template, Uri};
 use crate::walk::WalkingRun;
 
@@ -41,6 +42,8 @@ pub(crate) struct Definition {
     pub output: Option<Template>,
     /// How long the workflow may take, in ms.
     pub limit_ms: Option<u64>,
+    pub input_schema: Option<Schema>,
+    pub output_schema: Option<Schema>,
     /// `{document: …}`, as `$workflow.definition` gives it.
     pub document: Value,
     /// Whether every value of the workflow may be erased one day.
@@ -84,6 +87,7 @@ pub(crate) struct Task {
     pub input: Option<Template>,
     pub output: Option<Template>,
     pub export: Option<Template>,
+    pub schemas: Schemas,
     pub then: Flow,
     /// How long it may take with all inside it, in ms: a timer that is set when it has begun.
     pub limit_ms: Option<u64>,
@@ -95,7 +99,7 @@ pub(crate) struct Task {
 impl Task {
     /// Whether its output or the context is computed after its work is done.
     pub fn shapes_output(&self) -> bool {
-        self.output.is_some() || self.export.is_some()
+        self.output.is_some() || self.export.is_some() || self.schemas.output.is_some()
     }
 
     /// The tasks inside it, or inside its handler.
@@ -128,6 +132,17 @@ impl Task {
             }
         }
     }
+}
+
+/// What a task's data must look like.
+#[derive(Default)]
+pub(crate) struct Schemas {
+    /// Its input, before it is shaped.
+    pub input: Option<Schema>,
+    /// Its output, after it was shaped.
+    pub output: Option<Schema>,
+    /// The context that it exports.
+    pub export: Option<Schema>,
 }
 
 /// Where it goes after a task.

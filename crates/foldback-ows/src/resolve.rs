@@ -12,20 +12,29 @@ use crate::tree::{Data, Member, Node};
 /// Reads the file of a path relative to the definition.
 pub(crate) type Read<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
+/// Members by which a task, or a definition, is known.
+const DOERS: [&str; 11] =
+    ["call", "do", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try"];
+
 /// Replaces references below this node.
 pub(crate) fn resolve(node: &mut Node, read: Read<'_>, report: &mut Report) {
     match &mut node.data {
         Data::Scalar(_) => {}
         Data::List(items) => items.iter_mut().for_each(|item| resolve(item, read, report)),
         Data::Map(members) => {
-            let is_call = members.iter().any(|member| member.name == "call");
+            let has = |name: &str| members.iter().any(|member| member.name == name);
+            let (is_call, is_task) = (has("call"), DOERS.iter().any(|name| has(name)));
             for member in members.iter_mut() {
                 match member.name.as_str() {
                     "with" if is_call => prompts(&mut member.value, read, report),
                     "run" => run(&mut member.value, read, report),
+                    "input" | "output" | "export" if is_task => schema(&mut member.value, read, report),
                     _ => {}
                 }
-                resolve(&mut member.value, read, report);
+                // What `set` gives and what a schema says is data, whatever it looks like.
+                if !matches!(member.name.as_str(), "set" | "schema") {
+                    resolve(&mut member.value, read, report);
+                }
             }
         }
     }
@@ -96,6 +105,54 @@ fn script(script: &mut Node, read: Read<'_>, report: &mut Report) {
     code.value = plant(&code.value, Value::String(text));
     code.name = "code".to_owned();
     members.push(code);
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+/// `schema: { resource: … }`: the file's content becomes the `document`.
+fn schema(holder: &mut Node, read: Read<'_>, report: &mut Report) {
+    let Data::Map(members) = &mut holder.data else {
+        return;
+    };
+    let Some(schema) = members.iter_mut().find(|member| member.name == "schema") else {
+        return;
+    };
+    let Data::Map(members) = &mut schema.value.data else {
+        return;
+    };
+    let Some(at) = members.iter().position(|member| member.name == "resource") else {
+        return;
+    };
+    let resource = &members[at].value;
+    let endpoint = resource.get("endpoint").map(|e| e.get("uri").unwrap_or(e)).and_then(Node::as_str);
+    let path = reference(resource)
+        .or_else(|| endpoint.map(|uri| uri.strip_prefix("file://").unwrap_or(uri).to_owned()));
+    let Some(path) = path.filter(|path| !path.contains("://") && !path.contains("${")) else {
+        return report.hinted(
+            resource,
+            "a schema comes from a file: it is pinned by its content when the definition is loaded",
+            "write resource: { endpoint: schemas/input.json }, or document: { … }",
+        );
+    };
+    if members.iter().any(|member| member.name == "document") {
+        let hint = "leave one out";
+        return report.hinted(resource, "`schema` has one of `document` and `resource`", hint);
+    }
+    let text = content(resource, &path, read, report);
+    // What could not be read was told; one that fits everything in its place keeps the reading going.
+    let value = match text.is_empty() {
+        true => Value::Bool(true),
+        false => match crate::tree::parse(&text) {
+            Ok(tree) => tree.to_value(),
+            Err(problem) => {
+                let message = format!("`{path}`, line {}, is no schema: {}", problem.line, problem.message);
+                return report.hinted(resource, message, "a schema is JSON Schema, as JSON or YAML");
+            }
+        },
+    };
+    let mut document = members.remove(at);
+    document.value = plant(&document.value, value);
+    document.name = "document".to_owned();
+    members.push(document);
     members.sort_by(|a, b| a.name.cmp(&b.name));
 }
 

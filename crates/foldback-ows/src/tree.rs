@@ -108,6 +108,20 @@ impl Node {
         members.binary_search_by(|m| m.name.as_str().cmp(name)).ok().map(|at| &members[at])
     }
 
+    /// The node at a JSON pointer below this one.
+    pub fn find(&self, pointer: &str) -> Option<&Node> {
+        let mut at = self;
+        for part in pointer.split('/').skip(1) {
+            let name = part.replace("~1", "/").replace("~0", "~");
+            at = match &at.data {
+                Data::Map(_) => at.get(&name)?,
+                Data::List(items) => items.get(name.parse::<usize>().ok()?)?,
+                Data::Scalar(_) => return None,
+            };
+        }
+        Some(at)
+    }
+
     /// What kind of value it is, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.data {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Reader;
 use super::value::Allow;
 use crate::program::Definition;
+use crate::schema::Schema;
 use crate::tree::Node;
 
 const ROOT: [&str; 8] = ["document", "input", "use", "do", "timeout", "output", "schedule", "evaluate"];
@@ -36,17 +37,29 @@ impl<'a> Reader<'a> {
         }
         let limit_ms = root.get("timeout").and_then(|timeout| self.timeout(timeout));
         let input = root.get("input").and_then(|input| self.from(input));
+        let input_schema = self.schema_of(root.get("input"));
         let tasks = match self.required(root, "a definition", "do") {
             Some(list) => self.task_list(list, "do"),
             None => None,
         };
         let output = root.get("output").and_then(|output| self.output_as(output));
+        let output_schema = self.schema_of(root.get("output"));
         let definition = tasks.map(|tasks| {
             let document = root.get("document").map_or(Value::Null, Node::to_value);
             let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
             let redaction = std::mem::take(&mut self.redaction);
             let document = json!({ "document": document });
-            Definition { tasks, input, output, limit_ms, document, is_erasable, redaction }
+            Definition {
+                tasks,
+                input,
+                output,
+                input_schema,
+                output_schema,
+                limit_ms,
+                document,
+                is_erasable,
+                redaction,
+            }
         });
         (definition, name)
     }
@@ -242,12 +255,6 @@ impl<'a> Reader<'a> {
     pub(super) fn from(&mut self, input: &Node) -> Option<crate::template::Template> {
         self.map(input, "`input`")?;
         self.only(input, "`input`", &["from", "schema"]);
-        self.refuse(
-            input,
-            "schema",
-            "a schema of the input",
-            "planned; until then check the input in a first task",
-        );
         let from = input.get("from")?;
         self.shaping(from, "`from`", Allow::Expressions)
     }
@@ -256,13 +263,37 @@ impl<'a> Reader<'a> {
     pub(super) fn output_as(&mut self, output: &Node) -> Option<crate::template::Template> {
         self.map(output, "`output` or `export`")?;
         self.only(output, "`output` or `export`", &["as", "schema"]);
-        self.refuse(
-            output,
-            "schema",
-            "a schema of the output",
-            "planned; a model call takes a `schema` in its `with`",
-        );
         let as_ = output.get("as")?;
         self.shaping(as_, "`as`", Allow::Output)
+    }
+
+    /// `schema: {document: …}` of an `input`, `output` or `export`. Where it names a file, the file
+    /// was put in its place before (see `resolve`).
+    pub(super) fn schema_of(&mut self, holder: Option<&Node>) -> Option<Schema> {
+        const FORMATS: [&str; 2] = ["json", "json:"];
+        let schema = holder?.get("schema")?;
+        self.map(schema, "`schema`")?;
+        self.only(schema, "`schema`", &["format", "document", "resource"]);
+        if let Some(format) = schema.get("format") {
+            let text = self.text(format, "`format`")?;
+            if text != FORMATS[0] && !text.starts_with(FORMATS[1]) {
+                let hint = "write format: json, and JSON Schema; or leave `format` out";
+                self.report.hinted(format, format!("schemas in `{text}` are not supported"), hint);
+                return None;
+            }
+        }
+        if schema.get("resource").is_some() {
+            // It could not be resolved; the reason was told.
+            return None;
+        }
+        let document = self.required(schema, "`schema`", "document")?;
+        match Schema::new(document.to_value()) {
+            Ok(schema) => Some(schema),
+            Err(fault) => {
+                let at = document.find(&fault.pointer).unwrap_or(document);
+                self.report.hinted(at, fault.message, fault.hint);
+                None
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use foldback_core::{key, limits};
 
 use super::Reader;
 use super::value::Allow;
-use crate::program::{Body, Case, Flow, ForTask, ForkTask, Task, TaskList};
+use crate::program::{Body, Case, Flow, ForTask, ForkTask, Schemas, Task, TaskList};
 use crate::tree::{Data, Node};
 use foldback_core::report::nearest;
 
@@ -127,6 +127,15 @@ impl Reader<'_> {
         let body = self.body(kind, node, siblings);
         let output = node.get("output").and_then(|node| self.output_as(node));
         let export = node.get("export").and_then(|node| self.output_as(node));
+        let schemas = Schemas {
+            input: self.schema_of(node.get("input")),
+            output: self.schema_of(node.get("output")),
+            export: self.schema_of(node.get("export")),
+        };
+        if let (Some(_), None, Some(export)) = (&schemas.export, &export, node.get("export")) {
+            let hint = "write what is exported: as: '${ $context + . }'";
+            self.report.hinted(export, "a schema of `export` needs `as`", hint);
+        }
         let then = self.flow(node.get("then"), siblings);
         let is_erasable = self.erasable(node);
         let mut limit_ms = None;
@@ -146,7 +155,7 @@ impl Reader<'_> {
             Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Emit(_) => None,
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) => limit_ms,
         };
-        Some(Task { name, pointer, condition, input, output, export, then, limit_ms, is_erasable, body })
+        Some(Task { name, pointer, condition, input, output, export, schemas, then, limit_ms, is_erasable, body })
     }
 
     fn body(&mut self, kind: &str, node: &Node, siblings: &[String]) -> Option<Body> {

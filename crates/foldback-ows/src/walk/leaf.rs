@@ -28,6 +28,12 @@ impl<'a> Walker<'a> {
         {
             return self.decide_if(task, &key, condition, &data, scope);
         }
+        // Before its first fact, a task's input has not been judged yet.
+        if let (Some(schema), None) = (&task.schemas.input, self.entry(&key))
+            && let Some(failure) = schema.failure("The input", &data, self.definition.is_erasable(&key))
+        {
+            return self.fault(task, &key, failure);
+        }
         if let Some(limit_ms) = task.limit_ms
             && self.entry(&key).is_some()
             && let Some(walked) = self.limit(Some(task), &key, limit_ms)
@@ -148,12 +154,28 @@ impl<'a> Walker<'a> {
                 }
             }
         };
+        if let Some(failure) = task
+            .schemas
+            .output
+            .as_ref()
+            .and_then(|s| s.failure("The output", &output, self.definition.is_erasable(&key)))
+        {
+            return self.fault(task, &key, failure);
+        }
         let context = match &task.export {
             None => None,
             Some(template) => {
                 let sight = Sight { output: Some(&output), ..Sight::of_task(task, &key, scope, input) };
                 match self.eval(template, &output, &sight) {
-                    Ok(context) => Some(Arc::new(context)),
+                    Ok(context) => {
+                        let schema = task.schemas.export.as_ref();
+                        if let Some(failure) = schema.and_then(|s| {
+                            s.failure("The context", &context, self.definition.is_erasable(&key))
+                        }) {
+                            return self.fault(task, &key, failure);
+                        }
+                        Some(Arc::new(context))
+                    }
                     Err(detail) => {
                         return self.expression_fault(
                             task,

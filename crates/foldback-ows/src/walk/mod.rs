@@ -150,6 +150,17 @@ impl<'a> Walker<'a> {
 
     fn workflow(&mut self) -> Walked {
         let root = Key::root();
+        // Nothing was asked yet: the input was not judged.
+        let is_new = self.state.entries.is_empty() && !self.state.cursors.contains_key(&root);
+        if let (true, Some(schema)) = (is_new, &self.definition.input_schema)
+            && let Some(failure) = schema.failure(
+                "The input of the workflow",
+                &self.state.input.get(),
+                self.definition.is_erasable(&root),
+            )
+        {
+            return Walked::Failed(at_place(failure, "/input/schema"));
+        }
         if let Some(limit_ms) = self.definition.limit_ms
             && let Some(walked) = self.limit(None, &root, limit_ms)
         {
@@ -182,6 +193,17 @@ impl<'a> Walker<'a> {
 
     /// The workflow's output from the data at its end.
     fn output(&self, data: &Arc<Value>) -> Result<Value, Failure> {
+        let output = self.shaped_output(data)?;
+        let miss = self.definition.output_schema.as_ref();
+        match miss.and_then(|schema| {
+            schema.failure("The output of the workflow", &output, self.definition.is_erasable(&Key::root()))
+        }) {
+            Some(failure) => Err(*at_place(failure, "/output/schema").failure),
+            None => Ok(output),
+        }
+    }
+
+    fn shaped_output(&self, data: &Arc<Value>) -> Result<Value, Failure> {
         let Some(template) = &self.definition.output else {
             return Ok((**data).clone());
         };
@@ -199,9 +221,7 @@ impl<'a> Walker<'a> {
     }
 
     fn workflow_fault(&self, title: &str, instance: &str, detail: String) -> Fault {
-        let mut failure = crate::program::expression_failure(title, detail);
-        failure.instance = Some(instance.to_owned());
-        Fault { failure: Box::new(failure), is_recorded: false }
+        at_place(crate::program::expression_failure(title, detail), instance)
     }
 
     /// Walks a list of tasks from what finished last in it.
@@ -302,6 +322,12 @@ impl<'a> Walker<'a> {
     fn expression_fault(&self, task: &Task, key: &Key, title: &str, detail: String) -> Walked {
         self.fault(task, key, crate::program::expression_failure(title, detail))
     }
+}
+
+/// A failure that no fact holds, at a place of the definition.
+fn at_place(mut failure: Failure, instance: &str) -> Fault {
+    failure.instance = Some(instance.to_owned());
+    Fault { failure: Box::new(failure), is_recorded: false }
 }
 
 /// The input that was recorded for a task.
