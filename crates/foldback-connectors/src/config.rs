@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,7 +31,11 @@ const FILE: &str = "foldback.toml";
 pub struct Config {
     pub(crate) providers: BTreeMap<String, Arc<Provider>>,
     redaction: Redaction,
+    pub(crate) stand_ins: StandIns,
 }
+
+/// Servers that answer in the place of hosts: a host, and the address that `http` asks instead.
+pub(crate) type StandIns = BTreeMap<String, SocketAddr>;
 
 /// A configuration that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,11 @@ impl Default for Config {
     fn default() -> Config {
         let kinds = [Kind::Openai, Kind::Anthropic, Kind::Gemini, Kind::Ollama];
         let entry = |kind: Kind| (kind.name().to_owned(), Arc::new(Provider::built_in(kind)));
-        Config { providers: kinds.into_iter().map(entry).collect(), redaction: Redaction::default() }
+        Config {
+            providers: kinds.into_iter().map(entry).collect(),
+            redaction: Redaction::default(),
+            stand_ins: StandIns::new(),
+        }
     }
 }
 
@@ -115,6 +124,14 @@ impl Config {
             hint: "name an existing file with --config, or leave it out".to_owned(),
         })?;
         Config::parse(&text, path)
+    }
+
+    /// Lets a server stand in for a host, as in a test: what `http` would ask of the host is asked of
+    /// the server, without TLS and with the host's name in `Host`. The log keeps the address as it
+    /// was asked for. Redirects are sent where they lead, to a stand-in where the host has one.
+    pub fn with_stand_in(mut self, host: &str, server: SocketAddr) -> Config {
+        self.stand_ins.insert(host.to_ascii_lowercase(), server);
+        self
     }
 
     /// The built-in providers and those of a text; errors name `path`, and the file of a scripted

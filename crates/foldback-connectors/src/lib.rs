@@ -41,7 +41,7 @@ pub fn registry(config: &Config) -> Registry {
     web::install_cryptography();
     let keys = config.key_variables();
     Registry::default()
-        .with("http", Veiled(Arc::new(http::Http)))
+        .with("http", Veiled(Arc::new(http::Http::new(config))))
         .with("llm", Veiled(Arc::new(llm::Llm::new(config))))
         .with("shell", Veiled(Arc::new(process::Shell { keys: keys.clone() })))
         .with("script", Veiled(Arc::new(process::Script { keys })))

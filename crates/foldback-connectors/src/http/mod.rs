@@ -20,10 +20,11 @@ use std::sync::Arc;
 use foldback_core::step::error_type;
 use foldback_core::{Effect, Failure, Outcome, limits};
 use foldback_engine::kind::Call;
-use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
+use crate::config::{Config, StandIns};
 use crate::veil::{Work, failed};
 use crate::web;
 use plan::Plan;
@@ -32,14 +33,22 @@ use plan::Plan;
 pub(crate) const HOPS_MAX: usize = 10;
 
 /// The kind `http`.
-pub(crate) struct Http;
+pub(crate) struct Http {
+    stand_ins: StandIns,
+}
+
+impl Http {
+    pub(crate) fn new(config: &Config) -> Http {
+        Http { stand_ins: config.stand_ins.clone() }
+    }
+}
 
 impl Work for Http {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         match Plan::read(&call, &request) {
-            Ok(plan) => perform(plan, call.effect).await,
+            Ok(plan) => perform(plan, call.effect, &self.stand_ins).await,
             Err(error) => failed(error),
         }
     }
@@ -50,7 +59,7 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> Failure {
     Failure::new(error_type::CONFIGURATION, 400, "Bad request", detail)
 }
 
-async fn perform(mut plan: Plan, effect: Effect) -> Outcome {
+async fn perform(mut plan: Plan, effect: Effect, stand_ins: &StandIns) -> Outcome {
     let is_write = effect == Effect::Write;
     let client = if is_write { web::fresh() } else { web::pooled() };
     let client = match client {
@@ -61,7 +70,11 @@ async fn perform(mut plan: Plan, effect: Effect) -> Outcome {
     };
     let mut hop = 0;
     loop {
-        let mut request = client.request(plan.method.clone(), plan.url.clone()).headers(plan.headers.clone());
+        let (url, host) = target(&plan.url, stand_ins);
+        let mut request = client.request(plan.method.clone(), url).headers(plan.headers.clone());
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
         if is_write {
             request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -89,6 +102,19 @@ async fn perform(mut plan: Plan, effect: Effect) -> Outcome {
         }
         hop += 1;
     }
+}
+
+/// Where a request is sent, and the host it is meant for where another server stands in for it.
+fn target(url: &Url, stand_ins: &StandIns) -> (Url, Option<String>) {
+    let Some((host, server)) = url.host_str().and_then(|host| stand_ins.get_key_value(host)) else {
+        return (url.clone(), None);
+    };
+    let mut target = url.clone();
+    let is_set = target.set_scheme("http").is_ok()
+        && target.set_ip_host(server.ip()).is_ok()
+        && target.set_port(Some(server.port())).is_ok();
+    // `http` and `https` addresses have a host and can all be rewritten.
+    if is_set { (target, Some(host.clone())) } else { (url.clone(), None) }
 }
 
 /// A request without an answer: refused before it was sent, or gone.
