@@ -130,6 +130,9 @@ pub struct InitArgs {
 pub struct CheckArgs {
     /// The definition: YAML or JSON
     pub file: PathBuf,
+    /// Exit 1 where there is a warning
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `run`

@@ -41,6 +41,7 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
     };
     let mut warnings = loaded.warnings.clone();
     warnings.extend(strangers(&load_config(cli)?, &loaded.models));
+    warnings.sort_by_key(|warning| (warning.line, warning.column));
     warnings.iter().for_each(|warning| tell(file, "warning: ", warning));
     if cli.json {
         let warnings: Vec<Value> = warnings.iter().map(as_json).collect();
@@ -64,7 +65,7 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
         )?;
     }
     out.flush()?;
-    Ok(Exit::Done)
+    Ok(if args.strict && !warnings.is_empty() { Exit::No } else { Exit::Done })
 }
 
 fn tell(file: &Path, severity: &str, problem: &Problem) {

@@ -43,6 +43,24 @@ fn a_check_names_file_line_and_column() {
     assert!(ran.err.contains(&place) && ran.err.contains("hint:"), "{}", ran.err);
 }
 
+/// A warning leaves a definition good, unless it is asked to count.
+#[test]
+fn a_check_warns_and_a_strict_one_says_no() {
+    let world = World::empty();
+    let source = "document: { dsl: '1.0.3', namespace: a, name: b, version: '0.1.0' }\ndo:\n  - one: { set: { tone: dry } }\n  - two: { set: { t: '${ .topic }' } }\n";
+    std::fs::write(world.dir.path().join("lossy.yaml"), source).expect("written");
+    let ran = world.run(&["check", "lossy.yaml", "--json"]);
+    let told = ran.document(0);
+    assert_eq!((&told["ok"], told["warnings"].as_array().map(Vec::len)), (&json!(true), Some(1)));
+    let warning = &told["warnings"][0];
+    assert_eq!((&warning["line"], &warning["column"]), (&json!(3), &json!(17)));
+    assert!(warning["hint"].as_str().is_some_and(|hint| hint.contains("${ . + ")), "{warning}");
+    assert!(ran.err.contains("lossy.yaml:3:17: warning: this `set` replaces the data"), "{}", ran.err);
+    assert_eq!(world.run(&["check", "--strict", "lossy.yaml", "--json"]).document(1), told);
+    std::fs::write(world.dir.path().join("good.yaml"), source.replace(".topic", ".tone")).expect("written");
+    assert_eq!(world.run(&["check", "--strict", "good.yaml"]).code, 0);
+}
+
 #[test]
 fn a_doctor_says_what_is_there_and_what_is_broken() {
     let world = World::filled();

@@ -8,9 +8,11 @@
 //! Files of a definition come through the function that [`load`] is given.
 //!
 //! The rooms: `tree` (YAML with places), `resolve` (files), `read` (what a definition may say),
-//! `jq` (expressions, bounded by counting), `schema` (what data must look like), `program` (what was read), `walk` (the interpreter).
+//! `jq` (expressions, bounded by counting), `schema` (what data must look like), `lint` (what is seldom
+//! meant), `program` (what was read), `walk` (the interpreter).
 
 mod jq;
+mod lint;
 mod problem;
 mod program;
 mod read;
@@ -81,6 +83,8 @@ pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
     let Some(definition) = definition.filter(|_| report.problems.is_empty()) else {
         return Err(report.problems);
     };
+    report.warnings.extend(lint::lint(&definition, &tree));
+    report.warnings.sort_by_key(|warning| (warning.line, warning.column));
     let value = tree.to_value();
     Ok(Loaded {
         hash: Hash::of_json(&value),

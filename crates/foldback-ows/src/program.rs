@@ -261,6 +261,8 @@ pub(crate) struct StepTask {
     pub lists: &'static [&'static str],
     pub effect: Effect,
     pub recovery: Recovery,
+    /// Whether the definition says what becomes of it after a crash, itself or by its document.
+    pub is_recovery_said: bool,
     /// How long one attempt may take, in ms.
     pub timeout_ms: Option<u64>,
     /// What the task's own `timeout` says, in ms; see [`StepTask::take_limit`].

@@ -11,6 +11,7 @@ mod library;
 mod natives;
 mod paths;
 mod rewrite;
+mod sketch;
 mod value;
 
 use std::collections::BTreeSet;
@@ -27,9 +28,10 @@ use bounds::Meter;
 pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX, WORK_MAX};
 use foldback_core::report::nearest;
 use natives::{Metered, Tools};
-pub(crate) use paths::StaticPath;
+pub(crate) use paths::{StaticPath, Step};
 use paths::{Uses, Wanted};
 use rewrite::Rewriter;
+pub(crate) use sketch::Sketch;
 
 /// A compiled expression.
 pub(crate) struct Filter {
@@ -39,6 +41,9 @@ pub(crate) struct Filter {
     input: Wanted,
     variables: Vec<(String, Wanted)>,
     reasons: Vec<StaticPath>,
+    /// For warnings: the outline of what it gives, and the paths it needs a value at.
+    pub sketch: Sketch,
+    pub needs: Vec<StaticPath>,
     depth: u32,
 }
 
@@ -95,6 +100,7 @@ impl Filter {
     fn compile(text: &str, term: Term<&str>, variables: &[&str]) -> Result<Filter, Fault> {
         const MAIN: &str = "foldback_main";
         let uses = Uses::of(&term);
+        let (sketch, needs) = (Sketch::of(&term), sketch::needs(&term));
         let plain = StaticPath::of(&term)
             .filter(|path| path.base.as_deref().is_none_or(|base| variables.contains(&base)));
         let mut rewriter = Rewriter {
@@ -143,6 +149,8 @@ impl Filter {
                 .into_iter()
                 .filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b)))
                 .collect(),
+            sketch,
+            needs,
             depth,
         })
     }

@@ -121,7 +121,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// The text of a string without interpolations and escapes.
-fn plain_text<T>(parts: &[StrPart<&str, T>]) -> Option<String> {
+pub(super) fn plain_text<T>(parts: &[StrPart<&str, T>]) -> Option<String> {
     parts
         .iter()
         .map(|part| match part {

@@ -215,6 +215,7 @@ impl<'a> Reader<'a> {
             lists: &[],
             effect,
             recovery,
+            is_recovery_said: self.recovery.is_some(),
             timeout_ms: None,
             limit_ms: None,
             retry: None,

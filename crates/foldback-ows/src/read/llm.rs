@@ -101,6 +101,7 @@ impl Reader<'_> {
             lists: &["messages", "attachments"],
             effect: Effect::Read,
             recovery: Recovery::Operator,
+            is_recovery_said: false,
             timeout_ms: None,
             limit_ms: None,
             retry: Some(RetryPolicy::model_or(others)),

@@ -57,6 +57,7 @@ impl Reader<'_> {
             lists: &[],
             effect: Effect::Write,
             recovery: self.recovery.unwrap_or(Recovery::Operator),
+            is_recovery_said: self.recovery.is_some(),
             timeout_ms: None,
             limit_ms: None,
             retry: None,
@@ -164,6 +165,7 @@ impl Reader<'_> {
                 self.report.hinted(recovery, "`recovery` is for steps that write", hint);
             }
             step.recovery = self.recovery_word(recovery).unwrap_or(step.recovery);
+            step.is_recovery_said = true;
         }
         if let Some(timeout) = ours.get("timeout_ms") {
             step.timeout_ms = self.number(timeout, "`timeout_ms`").or(step.timeout_ms);

@@ -58,6 +58,10 @@ impl Schema {
         }
     }
 
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+
     /// What of the schema the value misses; nothing when it fits.
     pub fn miss(&self, value: &Value) -> Option<String> {
         self.told(value, false)
