@@ -155,7 +155,19 @@ impl Reader<'_> {
             Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Emit(_) => None,
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) => limit_ms,
         };
-        Some(Task { name, pointer, condition, input, output, export, schemas, then, limit_ms, is_erasable, body })
+        Some(Task {
+            name,
+            pointer,
+            condition,
+            input,
+            output,
+            export,
+            schemas,
+            then,
+            limit_ms,
+            is_erasable,
+            body,
+        })
     }
 
     fn body(&mut self, kind: &str, node: &Node, siblings: &[String]) -> Option<Body> {
