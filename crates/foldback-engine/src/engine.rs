@@ -94,6 +94,9 @@ pub struct Surroundings {
     pub observer: Option<Arc<dyn Observer>>,
 }
 
+/// The number of an attempt's flight, and what tells it to stop.
+type Flight = (u64, oneshot::Sender<()>);
+
 /// The loop of one shard's owner.
 pub struct Engine {
     around: Surroundings,
@@ -103,7 +106,7 @@ pub struct Engine {
     to_self: Sender<Message>,
     live: HashMap<Arc<str>, Live>,
     /// Attempts under way, each with the number of its flight and what tells it to stop.
-    in_flight: HashMap<(Arc<str>, Key, u32), (u64, oneshot::Sender<()>)>,
+    in_flight: HashMap<(Arc<str>, Key, u32), Flight>,
     /// Flights so far.
     flights: u64,
     /// Attempts of each workflow in flight.
