@@ -226,7 +226,7 @@ async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
 
 fn refused(refusal: Refusal) -> Error {
     Error {
-        code: if refusal.is_quarantined { 1 } else { 2 },
+        code: if refusal.is_quarantined || refusal.needs_erased { 1 } else { 2 },
         message: refusal.message,
         hint: Some(refusal.hint).filter(|hint| !hint.is_empty()),
     }

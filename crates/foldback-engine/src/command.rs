@@ -134,16 +134,18 @@ pub struct Refusal {
     pub message: String,
     /// What to do next.
     pub hint: String,
-    /// Whether the log of the workflow is what is wrong, not the command: it is quarantined, or needs
-    /// a value that was erased.
+    /// Whether the log of the workflow is what is wrong, not the command: it is quarantined.
     #[serde(default)]
     pub is_quarantined: bool,
+    /// Whether the workflow needs a value that was erased.
+    #[serde(default)]
+    pub needs_erased: bool,
 }
 
 impl Refusal {
     /// A refusal.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), hint: hint.into(), is_quarantined: false }
+        Refusal { message: message.into(), hint: hint.into(), is_quarantined: false, needs_erased: false }
     }
 
     /// The refusal of a command to a workflow that is not there.

@@ -213,11 +213,10 @@ impl Engine {
     /// nothing to go on with, and who asks is told where it stands.
     fn attach(&mut self, id: &Arc<str>) -> Result<(), Refusal> {
         let refusal = match self.take_up(id) {
-            Err(refusal) if refusal.is_quarantined => refusal,
+            Err(refusal) if refusal.needs_erased => refusal,
             other => return other,
         };
-        let status = self.stored_status(id).filter(|status| status.is_ended());
-        match status.filter(|status| *status != Status::Quarantined) {
+        match self.stored_status(id).filter(|status| status.is_ended()) {
             Some(status) => {
                 self.tell_watchers(id, status, None);
                 Ok(())
@@ -276,12 +275,14 @@ fn unreadable(id: &str, error: &LoadError) -> Refusal {
                 "payload {}: what is erased is gone; start anew with another --id, or import an export from before",
                 tombstone.hash
             ),
-            is_quarantined: true,
+            is_quarantined: false,
+            needs_erased: true,
         },
         LoadError::Quarantined { .. } => Refusal {
             message: format!("`{id}` is quarantined: {error}"),
             hint: format!("`foldback audit {id}` shows what is broken; others go on"),
             is_quarantined: true,
+            needs_erased: false,
         },
     }
 }
