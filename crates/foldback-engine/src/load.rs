@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::Builder;
 
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
@@ -15,6 +17,9 @@ use serde_json::{Value, json};
 
 /// Events fetched at a time: few enough to be folded while they are in the cache.
 const PAGE: usize = 256;
+
+/// Pages that are read before they are asked for.
+const PAGES_AHEAD: usize = 2;
 
 /// Why a workflow could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,21 +126,62 @@ fn each(
     mut previous: Hash,
     take: &mut dyn FnMut(Event) -> Result<bool, LoadError>,
 ) -> Result<(), LoadError> {
-    let mut last = after;
-    loop {
-        let page = store.read(workflow_id, last, PAGE)?;
-        for recorded in &page {
+    each_page(store, workflow_id, after, &mut |page| {
+        for recorded in page {
             verify_chain(previous, recorded)
                 .map_err(|reason| LoadError::Quarantined { version: recorded.version, reason })?;
-            (previous, last) = (recorded.hash, recorded.version);
+            previous = recorded.hash;
             if !take(decode(recorded)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// Hands over the pages of a log above a version. What lies behind the first is read on a thread of its
+/// own while the page before it is folded: either takes about as long as the other.
+fn each_page(
+    store: &dyn Store,
+    workflow_id: &str,
+    after: Version,
+    take: &mut dyn FnMut(&[Recorded]) -> Result<bool, LoadError>,
+) -> Result<(), LoadError> {
+    let first = store.read(workflow_id, after, PAGE)?;
+    let Some(mut last) = first.last().map(|r| r.version).filter(|_| first.len() == PAGE) else {
+        return take(&first).map(drop);
+    };
+    std::thread::scope(|scope| {
+        let (hand_over, pages) = sync_channel(PAGES_AHEAD);
+        let read_on = move || loop {
+            let page = store.read(workflow_id, last, PAGE);
+            let goes_on = page.as_ref().ok().filter(|page| page.len() == PAGE).and_then(|page| page.last());
+            let next = goes_on.map(|recorded| recorded.version);
+            let is_unwanted = hand_over.send(page).is_err();
+            match next {
+                Some(version) if !is_unwanted => last = version,
+                _ => return,
+            }
+        };
+        Builder::new().name("foldback-reader".into()).spawn_scoped(scope, read_on).map_err(no_thread)?;
+        if !take(&first)? {
+            return Ok(());
+        }
+        for page in pages {
+            if !take(&page?)? {
                 return Ok(());
             }
         }
-        if page.len() < PAGE {
-            return Ok(());
-        }
-    }
+        Ok(())
+    })
+}
+
+fn no_thread(error: std::io::Error) -> LoadError {
+    LoadError::Store(StoreError {
+        message: format!("no thread to read with: {error}"),
+        hint: None,
+        is_input: false,
+    })
 }
 
 /// The state of a workflow at a version (the newest when `None`), its values at hand; `None` when
