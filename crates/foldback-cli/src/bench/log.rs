@@ -45,9 +45,16 @@ pub fn sizes(folder: &Path) -> Result<Vec<Row>, Error> {
 }
 
 fn append(path: &Path) -> Result<f64, Error> {
-    let (mut dice, mut serial) = (88_172_645_463_325_252, 0);
+    // Made before the clock starts, as the bare loop's are.
+    let mut dice = 88_172_645_463_325_252;
+    let outputs: Vec<String> = (0..4_096).map(|_| noise(&mut dice)).collect();
+    let mut serial = 0;
     commits(path, SECONDS, &mut || {
-        let events = (0..2).map(|_| event(&mut serial, &noise(&mut dice))).collect();
+        let mut next = || {
+            let output = &outputs[serial as usize % outputs.len()];
+            event(&mut serial, output)
+        };
+        let events = vec![next(), next()];
         (events, Vec::new())
     })
 }
