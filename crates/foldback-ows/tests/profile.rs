@@ -26,7 +26,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "`document.metadata`",
-        "`foldback: { recovery, erasable }` is ours, all else is yours",
+        "`foldback: { recovery, erasable, redact }` is ours, all else is yours",
         "document: { dsl: '1.0.3', namespace: a, name: b, version: '1.0.0', metadata: { mine: 1, foldback: { recovery: retry } } }\ndo: [a: { set: { x: 1 } }]",
     ),
     (
@@ -90,7 +90,7 @@ const ROWS: &[Row] = &[
     ("`schema` in another `format`", "", "input: { schema: { format: avro, document: {} } }\nSET"),
     (
         "`timeout` of a `call` or `run` task",
-        "for each attempt",
+        "of a read: all attempts; of a `write`: each",
         "do: [a: { call: http, with: { method: get, endpoint: 'http://x' }, timeout: { after: { seconds: 1 } } }]",
     ),
     ("`timeout` of another task", "", "do: [a: { do: [b: { set: { x: 1 } }], timeout: { after: PT1S } }]"),
@@ -181,9 +181,10 @@ const ROWS: &[Row] = &[
     ),
     (
         "`call: llm`",
-        "ours: `model`, `template` with `vars` or `messages`, `system`, `schema`, `tools`, `temperature`, `seed`, `max_tokens`",
-        "do: [a: { call: 'llm:1.0.0@default', with: { model: a/b, template: 'x {y}', vars: { y: 1 }, schema: { type: object } } }]",
+        "ours: `model`, `template` with `vars` or `messages`, `system`, `schema`, `fallback`, `attachments`, `temperature`, `seed`, `max_tokens`",
+        "do: [a: { call: 'llm:1.0.0@default', with: { model: a/b, fallback: [c/d], template: 'x {y}', vars: { y: 1 }, attachments: [], schema: { type: object } } }]",
     ),
+    ("`tools` of `call: llm`", "", "do: [a: { call: llm, with: { model: a/b, template: x, tools: [] } }]"),
     ("`call: asyncapi`", "", "do: [a: { call: asyncapi, with: {} }]"),
     ("`call: grpc`", "", "do: [a: { call: grpc, with: {} }]"),
     ("`call: openapi`", "", "do: [a: { call: openapi, with: {} }]"),

@@ -168,7 +168,11 @@ impl Engine {
                 if self.live.get(id).is_some_and(|live| live.incarnation == incarnation) {
                     self.forget(id);
                     if let Err(refusal) = self.take_up(id) {
-                        self.tell_watchers(id, Status::Quarantined, Some(refusal.message));
+                        let status = match refusal.is_quarantined {
+                            true => Status::Quarantined,
+                            false => self.stored_status(id).unwrap_or(Status::Running),
+                        };
+                        self.tell_watchers(id, status, Some(refusal.message));
                     }
                     self.rest_if_done(id);
                 }

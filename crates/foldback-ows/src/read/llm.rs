@@ -13,7 +13,7 @@ use crate::tree::{Member, Node};
 use foldback_core::report::nearest;
 
 /// The members of a model call.
-pub(super) const LLM: [&str; 12] = [
+pub(super) const LLM: [&str; 11] = [
     "model",
     "fallback",
     "attachments",
@@ -25,7 +25,6 @@ pub(super) const LLM: [&str; 12] = [
     "seed",
     "max_tokens",
     "schema",
-    "tools",
 ];
 
 impl Reader<'_> {
@@ -35,6 +34,15 @@ impl Reader<'_> {
                 with,
                 "`call: llm` needs `with`",
                 "write with: { model: openai/gpt-5-mini, template: … }",
+            );
+            return None;
+        }
+        if with.get("tools").is_some() {
+            self.refuse(
+                with,
+                "tools",
+                "`tools`",
+                "let the model choose by `schema`, and act on it with `switch`",
             );
             return None;
         }
@@ -82,7 +90,7 @@ impl Reader<'_> {
                 || match name {
                     "model" | "system" | "template" => node.as_str().is_some(),
                     "vars" | "schema" => node.as_map().is_some(),
-                    "fallback" | "attachments" | "messages" | "tools" => node.as_list().is_some(),
+                    "fallback" | "attachments" | "messages" => node.as_list().is_some(),
                     _ => node.as_scalar().is_some_and(Value::is_number),
                 };
             if !is_right {
