@@ -31,13 +31,16 @@ impl Hash {
     /// ```
     pub fn of_parts(parts: &[&[u8]]) -> Hash {
         // One buffer and one call: for the few hundred bytes of an event this is twice as fast
-        // as feeding a hasher part by part.
-        let mut framed = Vec::with_capacity(parts.iter().map(|p| p.len() + 8).sum());
-        for part in parts {
-            framed.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            framed.extend_from_slice(part);
+        // as feeding a hasher part by part. Most fit the stack.
+        let mut small = [0u8; 512];
+        let length = parts.iter().map(|part| part.len() + 8).sum();
+        if length > small.len() {
+            let mut framed = vec![0; length];
+            frame(parts, &mut framed);
+            return Hash::of_bytes(&framed);
         }
-        Hash::of_bytes(&framed)
+        frame(parts, &mut small);
+        Hash::of_bytes(&small[..length])
     }
 
     /// The hash of a JSON value in canonical form: object keys sorted, no white space. Two values
@@ -57,6 +60,16 @@ impl Hash {
             text.push(DIGITS[(byte & 15) as usize] as char);
         }
         text
+    }
+}
+
+/// Each part behind its length.
+fn frame(parts: &[&[u8]], framed: &mut [u8]) {
+    let mut at = 0;
+    for part in parts {
+        framed[at..at + 8].copy_from_slice(&(part.len() as u64).to_le_bytes());
+        framed[at + 8..at + 8 + part.len()].copy_from_slice(part);
+        at += 8 + part.len();
     }
 }
 

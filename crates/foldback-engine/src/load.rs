@@ -11,7 +11,7 @@ use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
 use foldback_core::{Event, Fact, Hash, Version, WorkflowState};
-use foldback_store::chain::verify_chain;
+use foldback_store::chain::{verify_link, verify_payload};
 use foldback_store::{Recorded, Store, StoreError, Tombstone};
 use serde_json::{Value, json};
 
@@ -127,48 +127,75 @@ fn each(
     take: &mut dyn FnMut(Event) -> Result<bool, LoadError>,
 ) -> Result<(), LoadError> {
     each_page(store, workflow_id, after, &mut |page| {
-        for recorded in page {
-            verify_chain(previous, recorded)
-                .map_err(|reason| LoadError::Quarantined { version: recorded.version, reason })?;
+        for recorded in &page.events {
+            verify_link(previous, recorded).map_err(|reason| broken(recorded, reason))?;
             previous = recorded.hash;
             if !take(decode(recorded)?)? {
                 return Ok(false);
             }
         }
-        Ok(true)
+        page.broken.map_or(Ok(true), Err)
     })
 }
 
-/// Hands over the pages of a log above a version. What lies behind the first is read on a thread of its
-/// own while the page before it is folded: either takes about as long as the other.
+fn broken(recorded: &Recorded, reason: String) -> LoadError {
+    LoadError::Quarantined { version: recorded.version, reason }
+}
+
+/// Some events of a log, each with the payload that was written.
+struct Page {
+    events: Vec<Recorded>,
+    /// Why there are no more of them: the next one's payload is another.
+    broken: Option<LoadError>,
+    /// The last version, if there may be more behind it.
+    goes_on: Option<Version>,
+}
+
+impl Page {
+    fn read(store: &dyn Store, workflow_id: &str, after: Version) -> Result<Page, LoadError> {
+        let mut events = store.read(workflow_id, after, PAGE)?;
+        let goes_on = events.last().map(|last| last.version).filter(|_| events.len() == PAGE);
+        let wrong = events.iter().enumerate().find_map(|(i, recorded)| {
+            let reason = verify_payload(recorded).err()?;
+            Some((i, broken(recorded, reason)))
+        });
+        let broken = wrong.map(|(i, error)| {
+            events.truncate(i);
+            error
+        });
+        Ok(Page { events, broken, goes_on })
+    }
+}
+
+/// Hands over the pages of a log above a version, until `take` says that it has enough. What lies behind
+/// the first is read on a thread of its own while the page before is folded: either takes about as long.
 fn each_page(
     store: &dyn Store,
     workflow_id: &str,
     after: Version,
-    take: &mut dyn FnMut(&[Recorded]) -> Result<bool, LoadError>,
+    take: &mut dyn FnMut(Page) -> Result<bool, LoadError>,
 ) -> Result<(), LoadError> {
-    let first = store.read(workflow_id, after, PAGE)?;
-    let Some(mut last) = first.last().map(|r| r.version).filter(|_| first.len() == PAGE) else {
-        return take(&first).map(drop);
+    let first = Page::read(store, workflow_id, after)?;
+    let Some(mut last) = first.goes_on else {
+        return take(first).map(drop);
     };
     std::thread::scope(|scope| {
         let (hand_over, pages) = sync_channel(PAGES_AHEAD);
         let read_on = move || loop {
-            let page = store.read(workflow_id, last, PAGE);
-            let goes_on = page.as_ref().ok().filter(|page| page.len() == PAGE).and_then(|page| page.last());
-            let next = goes_on.map(|recorded| recorded.version);
+            let page = Page::read(store, workflow_id, last);
+            let goes_on = page.as_ref().ok().and_then(|page| page.goes_on);
             let is_unwanted = hand_over.send(page).is_err();
-            match next {
+            match goes_on {
                 Some(version) if !is_unwanted => last = version,
                 _ => return,
             }
         };
         Builder::new().name("foldback-reader".into()).spawn_scoped(scope, read_on).map_err(no_thread)?;
-        if !take(&first)? {
+        if !take(first)? {
             return Ok(());
         }
         for page in pages {
-            if !take(&page?)? {
+            if !take(page?)? {
                 return Ok(());
             }
         }

@@ -42,10 +42,29 @@ pub(crate) fn link(
 /// # Errors
 /// What does not match, in words.
 pub fn verify_chain(previous: Hash, recorded: &Recorded) -> Result<(), String> {
-    let Recorded { workflow_id, version, event, tenant, payload_hash, hash, .. } = recorded;
+    verify_payload(recorded)?;
+    verify_link(previous, recorded)
+}
+
+/// Whether the payload is the one that was written: the half of [`verify_chain`] that needs nothing but
+/// the event.
+///
+/// # Errors
+/// That it is not, in words.
+pub fn verify_payload(recorded: &Recorded) -> Result<(), String> {
+    let Recorded { workflow_id, version, event, payload_hash, .. } = recorded;
     if Hash::of_bytes(event.payload.as_bytes()) != *payload_hash {
         return Err(format!("{workflow_id} version {version}: the payload is not the one that was written"));
     }
+    Ok(())
+}
+
+/// Whether the event stands behind `previous`: the other half.
+///
+/// # Errors
+/// That it does not, in words.
+pub fn verify_link(previous: Hash, recorded: &Recorded) -> Result<(), String> {
+    let Recorded { workflow_id, version, event, tenant, payload_hash, hash, .. } = recorded;
     if link(&previous, workflow_id, tenant, *version, event, payload_hash) != *hash {
         return Err(format!(
             "{workflow_id} version {version}: the hash does not match the event and the one before it"

@@ -118,18 +118,23 @@ fn commits(
 }
 
 fn event(serial: &mut u128, output: &str) -> NewEvent {
+    // Shared, as the engine's are.
+    thread_local! {
+        static TEXTS: [Arc<str>; 3] = ["StepCompleted", "engine", "json"].map(Arc::from);
+    }
+    let [event_type, actor, codec] = TEXTS.with(Clone::clone);
     *serial += 1;
     NewEvent {
         id: EventId(serial.to_be_bytes()),
         is_id_supplied: false,
-        event_type: Arc::from("StepCompleted"),
+        event_type,
         schema_version: 1,
         payload: format!(r#"{{"key":"noop","attempt":1,"output":{{"inline":"{}"}},"latency_ms":0}}"#, output),
         timestamp: 1_700_000_000_000_000,
         causation_id: Some(EventId([1; 16])),
         correlation_id: Some(EventId([2; 16])),
-        actor: Arc::from("engine"),
-        codec: Arc::from("json"),
+        actor,
+        codec,
         key_id: None,
     }
 }
