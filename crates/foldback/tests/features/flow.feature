@@ -135,3 +135,21 @@ Feature: Flow
     And the key 'draft#2' should be in the log
     And the key 'draft#3' should be in the log
     And the decision 'judge#2' should have chosen 'again'
+
+  Scenario: In a race the first branch that completes wins
+    Given a workflow with definition:
+    """yaml
+    document: { dsl: '1.0.3', namespace: own, name: race, version: '1.0.0' }
+    do:
+      - race:
+          fork:
+            compete: true
+            branches:
+              - slow: { do: [ nap: { wait: { seconds: 30 } }, late: { set: { won: slow } } ] }
+              - quick: { set: { won: quick } }
+    """
+    When the workflow is executed
+    Then the workflow should complete with output:
+    """yaml
+    won: quick
+    """

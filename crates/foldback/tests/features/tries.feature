@@ -118,3 +118,41 @@ Feature: Tries
     way: otherwise
     """
     And usual should not run
+
+  Scenario: A timeout is an error that can be caught
+    Given a workflow with definition:
+    """yaml
+    document: { dsl: '1.0.3', namespace: own, name: late, version: '1.0.0' }
+    do:
+      - guarded:
+          try:
+            - patient:
+                timeout: { after: { milliseconds: 20 } }
+                do:
+                  - nap: { wait: { seconds: 30 } }
+          catch:
+            errors: { with: { type: 'https://open-workflow-specification.org/dsl/errors/types/timeout', status: 408 } }
+            as: late
+            do:
+              - tell: { set: { status: '${ $late.status }' } }
+    """
+    When the workflow is executed
+    Then the workflow should complete with output:
+    """yaml
+    status: 408
+    """
+
+  Scenario: A workflow that takes too long fails
+    Given a workflow with definition:
+    """yaml
+    document: { dsl: '1.0.3', namespace: own, name: too-long, version: '1.0.0' }
+    timeout: { after: { milliseconds: 20 } }
+    do:
+      - nap: { wait: { seconds: 30 } }
+    """
+    When the workflow is executed
+    Then the workflow should fault with error:
+    """yaml
+    type: https://open-workflow-specification.org/dsl/errors/types/timeout
+    status: 408
+    """
