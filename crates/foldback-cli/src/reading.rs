@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldback::core::report::nearest;
-use foldback::core::{Event, Hash, Slot, Version, WorkflowState};
+use foldback::core::{Event, Hash, Slot, StoredRef, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, Tombstone, WorkflowRow};
@@ -179,7 +179,7 @@ pub struct Values<'a> {
     store: &'a dyn Store,
     shard: u32,
     is_json: bool,
-    kept: HashMap<Hash, Arc<Value>>,
+    kept: HashMap<(Hash, Option<Arc<str>>), Arc<Value>>,
     kept_bytes: u64,
     missing: BTreeSet<Hash>,
 }
@@ -231,11 +231,13 @@ impl<'a> Values<'a> {
         if stored.value.is_some() || self.missing.contains(&stored.hash) {
             return Ok(());
         }
-        if let Some(value) = self.kept.get(&stored.hash) {
+        // The same bytes may be a value of one type here, and of another there.
+        let as_what = (stored.hash, stored.media_type.clone());
+        if let Some(value) = self.kept.get(&as_what) {
             stored.value = Some(value.clone());
             return Ok(());
         }
-        let Some(value) = self.bring(&stored.hash)?.map(Arc::new) else {
+        let Some(value) = self.bring(stored)?.map(Arc::new) else {
             self.missing.insert(stored.hash);
             return Ok(());
         };
@@ -244,24 +246,21 @@ impl<'a> Values<'a> {
             self.kept_bytes = 0;
         }
         self.kept_bytes += stored.bytes;
-        self.kept.insert(stored.hash, value.clone());
+        self.kept.insert(as_what, value.clone());
         stored.value = Some(value);
         Ok(())
     }
 
-    fn bring(&self, hash: &Hash) -> Result<Option<Value>, Error> {
-        let Some(payload) = self.store.payload(self.shard, hash)? else {
-            let tombstone = self.store.tombstone(self.shard, hash)?;
+    fn bring(&self, stored: &StoredRef) -> Result<Option<Value>, Error> {
+        let Some(payload) = self.store.payload(self.shard, &stored.hash)? else {
+            let tombstone = self.store.tombstone(self.shard, &stored.hash)?;
             return Ok(tombstone.map(|tombstone| match self.is_json {
                 true => load::marker(&tombstone),
                 false => Value::String(erased(&tombstone)),
             }));
         };
-        let read = || {
-            serde_json::from_slice(&payload.bytes)
-                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&payload.bytes).into()))
-        };
-        Ok((Hash::of_bytes(&payload.bytes) == *hash).then(read))
+        let is_it = Hash::of_bytes(&payload.bytes) == stored.hash;
+        Ok(is_it.then(|| stored.read(&payload.bytes).ok()).flatten())
     }
 
     /// Says on stderr which values were missing.

@@ -69,6 +69,39 @@ fn a_fallback_answers_and_is_named_and_an_unknown_one_is_refused_before_the_firs
     assert!(shown.contains("llm gpt-4o-mini-2024-07-18 fallback 1"), "{shown}");
 }
 
+#[test]
+fn a_pdf_from_a_server_goes_to_a_model_and_lies_in_the_store_as_the_bytes_it_is() {
+    let pdf: Vec<u8> = b"%PDF-1.7\n".iter().copied().chain((0..9_000u32).map(|i| (i * 31) as u8)).collect();
+    let (files, model) = (
+        Server::that(Answers::Bytes("Application/PDF; version=1.7", pdf.clone())),
+        Server::that(Answers::Streams(WHOLE)),
+    );
+    let world = asking(&model.url, ", attachments: ['${ $steps.fetch }']");
+    let path = world.dir.path().join("a.yaml");
+    let source = std::fs::read_to_string(&path).expect("read");
+    let fetch =
+        format!("do:\n  - fetch: {{ call: http, with: {{ method: GET, endpoint: '{}/a.pdf' }} }}", files.url);
+    std::fs::write(&path, source.replace("do:", &fetch)).expect("written");
+    world.run(&["run", "a.yaml", "--id", "w", "--json"]).document(0);
+
+    let kept = rusqlite::Connection::open(world.path()).expect("the file");
+    let kept: Vec<(String, Vec<u8>)> = kept
+        .prepare("SELECT media_type, bytes FROM payloads WHERE media_type <> 'application/json'")
+        .and_then(|mut rows| rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("it is read");
+    assert!(kept == [("application/pdf".to_owned(), pdf)], "once, though two steps hold it");
+    let steps = world.run(&["steps", "w", "--json"]).lines(0);
+    let given = steps[0]["output"].as_str().expect("a text");
+    assert!(given.starts_with("data:application/pdf;base64,JVBERi0xLjcK"), "{}", &given[..60]);
+    assert_eq!(steps[1]["input"]["attachments"][0], given);
+
+    let (file, other) = (world.run(&["export", "w"]), World::empty());
+    std::fs::write(other.dir.path().join("w.jsonl"), &file.out).expect("written");
+    other.run(&["--json", "import", "w.jsonl"]).document(0);
+    assert!(other.run(&["export", "w"]).out == file.out, "it comes out as it went in");
+    assert_eq!(other.run(&["audit", "--json"]).document(0)["problems"], json!([]));
+}
+
 const WHOLE: &str = "data: {\"model\":\"gpt-4o-mini-2024-07-18\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Once upon a time\"},\"finish_reason\":\"stop\"}]}\n\n\
 data: {\"model\":\"gpt-4o-mini-2024-07-18\",\"choices\":[],\"usage\":{\"prompt_tokens\":1000,\"completion_tokens\":0,\"total_tokens\":1000}}\n\n\
 data: [DONE]\n\n";

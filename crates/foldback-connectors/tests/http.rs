@@ -19,7 +19,14 @@ async fn content_is_told_by_its_type() {
         ("content-type: text/plain\r\n", b"", json!("")),
         ("", b"[1]", json!([1])),
         ("", b"hello", json!("hello")),
-        ("content-type: image/png\r\n", b"\xff\xd8\x00", json!("/9gA")),
+        ("content-type: image/png\r\n", b"\xff\xd8\x00", json!("data:image/png;base64,/9gA")),
+        ("content-type: Image/JPEG; q=1\r\n", b"abc", json!("data:image/jpeg;base64,YWJj")),
+        ("content-type: image/svg+xml\r\n", b"<svg/>", json!("<svg/>")),
+        ("content-type: application/pdf\r\n", b"%PDF", json!("data:application/pdf;base64,JVBERg==")),
+        ("content-type: application/octet-stream\r\n", b"as text", json!("as text")),
+        ("content-type: text/plain\r\n", b"\xff", json!("data:text/plain;base64,/w==")),
+        ("content-type: a b/c\r\n", b"\xff", json!("data:application/octet-stream;base64,/w==")),
+        ("", b"\xff", json!("data:application/octet-stream;base64,/w==")),
     ];
     for (headers, body, expected) in table {
         let server = Server::constant("200 OK", headers, body).await;

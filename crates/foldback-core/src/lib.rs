@@ -16,6 +16,7 @@ pub mod event;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod media;
 pub mod program;
 pub mod projection;
 pub mod redact;

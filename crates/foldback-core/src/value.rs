@@ -5,6 +5,9 @@
 //! A slot that is stored may have its value at hand or not; both are the same slot. Pure code
 //! never fetches: the engine fills what is missing ([`crate::WorkflowState::missing`]) before a
 //! program sees the state.
+//!
+//! A stored value is its JSON, except that a `data:` URI ([`crate::media`]) is stored as its bytes
+//! under its own media type.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +19,7 @@ use serde_json::Value;
 
 use crate::hash::Hash;
 use crate::limits;
+use crate::media;
 
 /// The media type of a value that is JSON.
 pub const JSON: &str = "application/json";
@@ -47,6 +51,26 @@ impl StoredRef {
     pub fn is_json(&self) -> bool {
         self.media_type.as_deref().is_none_or(|media_type| media_type == JSON)
     }
+
+    /// The value that the stored bytes stand for: JSON as it is, others as a `data:` URI.
+    ///
+    /// # Errors
+    /// When they should be JSON and are none.
+    pub fn read(&self, bytes: &[u8]) -> Result<Value, serde_json::Error> {
+        match self.media_type.as_deref() {
+            Some(media_type) if !self.is_json() => Ok(Value::String(media::write(media_type, bytes))),
+            _ => serde_json::from_slice(bytes),
+        }
+    }
+}
+
+/// What is stored of a value, and as what where it is not JSON.
+fn stored_form(value: &Value) -> (Option<&str>, Vec<u8>) {
+    match value.as_str().and_then(media::read) {
+        // Under the type of JSON these bytes would be read as a value.
+        Some((media_type, bytes)) if media_type != JSON => (Some(media_type), bytes),
+        _ => (None, serde_json::to_vec(value).expect("a JSON value has a text")),
+    }
 }
 
 /// A payload to be stored beside the log.
@@ -71,16 +95,11 @@ impl Slot {
         if is_surely_short(&value) {
             return Slot::Inline(value);
         }
-        let bytes = serde_json::to_vec(&*value).expect("a JSON value has a text");
+        let (media_type, bytes) = stored_form(&value);
         if bytes.len() <= inline_max_bytes {
             return Slot::Inline(value);
         }
-        Slot::Stored(StoredRef {
-            hash: Hash::of_bytes(&bytes),
-            bytes: bytes.len() as u64,
-            media_type: None,
-            value: Some(value),
-        })
+        Slot::stored(media_type.map(Arc::from), &bytes, value.clone())
     }
 
     /// The slot of a value that may be erased: beside the log however short it is, since only what lies
@@ -98,9 +117,13 @@ impl Slot {
     }
 
     fn beside(value: Arc<Value>) -> Slot {
-        let bytes = serde_json::to_vec(&*value).expect("a JSON value has a text");
-        let (hash, bytes) = (Hash::of_bytes(&bytes), bytes.len() as u64);
-        Slot::Stored(StoredRef { hash, bytes, media_type: None, value: Some(value) })
+        let (media_type, bytes) = stored_form(&value);
+        Slot::stored(media_type.map(Arc::from), &bytes, value.clone())
+    }
+
+    fn stored(media_type: Option<Arc<str>>, bytes: &[u8], value: Arc<Value>) -> Slot {
+        let (hash, bytes) = (Hash::of_bytes(bytes), bytes.len() as u64);
+        Slot::Stored(StoredRef { hash, bytes, media_type, value: Some(value) })
     }
 
     /// The slot of `null`.
@@ -127,7 +150,7 @@ impl Slot {
             Slot::Stored(StoredRef { hash, media_type, value: Some(value), .. }) => Some(Payload {
                 hash: *hash,
                 media_type: media_type.as_deref().unwrap_or(JSON).to_owned(),
-                bytes: serde_json::to_vec(&**value).expect("a JSON value has a text"),
+                bytes: stored_form(value).1,
             }),
             _ => None,
         }
@@ -381,6 +404,26 @@ mod tests {
         assert_eq!(back, slot, "a slot without its value at hand is the same slot");
         assert_eq!(back.value(), None);
         assert_eq!(*slot.get(), value);
+    }
+
+    #[test]
+    fn an_image_is_stored_as_its_bytes() {
+        let pixels: Vec<u8> = (0..3_000u32).map(|i| (i * 31) as u8).collect();
+        let image = json!(media::write("image/png", &pixels));
+        for slot in [Slot::of(image.clone()), Slot::apart(Arc::new(image.clone()))] {
+            let payload = slot.payload().expect("stored");
+            assert_eq!((payload.media_type.as_str(), &payload.bytes), ("image/png", &pixels));
+            assert_eq!(payload.hash, Hash::of_bytes(&pixels));
+            let back: Slot = serde_json::from_str(&serde_json::to_string(&slot).unwrap()).unwrap();
+            assert_eq!(back, slot);
+            let Slot::Stored(stored) = back else { panic!("it was stored") };
+            assert_eq!(stored.read(&payload.bytes).unwrap(), image);
+        }
+        // What says that it is JSON, and is spelled as bytes, stays the text it was.
+        let odd = json!(media::write(JSON, &pixels));
+        let slot = Slot::of(odd.clone());
+        let (Slot::Stored(stored), Some(payload)) = (&slot, slot.payload()) else { panic!("it is stored") };
+        assert_eq!((stored.read(&payload.bytes).unwrap(), stored.media_type.clone()), (odd, None));
     }
 
     #[test]

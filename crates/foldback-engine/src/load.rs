@@ -376,11 +376,6 @@ fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadErr
     if Hash::of_bytes(&payload.bytes) != stored.hash {
         return Err(broken("is damaged: its bytes have another hash"));
     }
-    // What is no JSON, an image say, is referred to by its hash; it reads `null`.
-    if !stored.is_json() {
-        return Ok(None);
-    }
-    let value: Value = serde_json::from_slice(&payload.bytes).map_err(|_| broken("is no JSON"))?;
-    stored.value = Some(Arc::new(value));
+    stored.value = Some(Arc::new(stored.read(&payload.bytes).map_err(|_| broken("is no JSON"))?));
     Ok(None)
 }

@@ -24,6 +24,8 @@ pub enum Answers {
     Error,
     /// A list in a list in a list, so deep.
     Nested(usize),
+    /// Bytes of a media type.
+    Bytes(&'static str, Vec<u8>),
     /// It streams these events, as a model does.
     Streams(&'static str),
     /// It closes the first connection, and answers well from then on.
@@ -87,6 +89,11 @@ impl Answers {
             Answers::BadJson => json(6, "{\"id\":"),
             Answers::Error => b"HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\nno luck".to_vec(),
             Answers::Nested(depth) => json(2 * depth, &nested(*depth)),
+            Answers::Bytes(media_type, bytes) => {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type:";
+                let head = format!("{head} {media_type}\r\ncontent-length: {}\r\n\r\n", bytes.len());
+                [head.as_bytes(), bytes].concat()
+            }
             Answers::Streams(events) => {
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length:";
                 format!("{head} {}\r\n\r\n{events}", events.len()).into_bytes()

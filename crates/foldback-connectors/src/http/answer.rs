@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback_core::step::error_type;
-use foldback_core::{Effect, Failure, Outcome, limits};
+use foldback_core::{Effect, Failure, Outcome, limits, media};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -130,17 +130,23 @@ fn content(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, Stri
         Some(content_type) if is_json_type(content_type) => {
             serde_json::from_slice(bytes).map_err(|why| why.to_string())
         }
-        Some(_) => Ok(text(bytes)),
-        None => Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| text(bytes))),
+        Some(content_type) => Ok(other(content_type, bytes)),
+        None => Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| other("", bytes))),
     }
 }
 
-/// UTF-8 as text, other bytes as base64.
-fn text(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Value::String(text.to_owned()),
-        Err(_) => Value::String(STANDARD.encode(bytes)),
-    }
+/// UTF-8 as text; what is none, or a picture, a sound or a PDF by its type, as a `data:` URI.
+fn other(content_type: &str, bytes: &[u8]) -> Value {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_seen_or_heard =
+        ["image/", "audio/", "video/", "font/"].iter().any(|kind| media_type.starts_with(kind));
+    let is_text = media_type != "application/pdf" && (!is_seen_or_heard || media_type.ends_with("+xml"));
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if is_text => text.to_owned(),
+        _ if media::is_media_type(&media_type) => media::write(&media_type, bytes),
+        _ => media::write("application/octet-stream", bytes),
+    };
+    Value::String(text)
 }
 
 /// Headers by name, those given several times joined by commas.

@@ -5,9 +5,10 @@
 //! asked for, or a secret sent to another host than the one the definition names.
 //!
 //! Output: `content` (the default) is JSON where the answer says so (or says nothing and parses),
-//! `null` where it is empty JSON or says nothing, else its text; bytes that are no UTF-8 become
-//! base64. `raw` is the base64 of the bytes. `response` is `{request, statusCode, headers,
-//! content}`, the request without secrets.
+//! `null` where it is empty JSON or says nothing, else its text. A picture, a sound, a PDF, and bytes
+//! that are no UTF-8 become a `data:` URI, which is stored as its bytes ([`foldback_core::media`]).
+//! `raw` is the base64 of the bytes. `response` is `{request, statusCode, headers, content}`, the
+//! request without secrets.
 //!
 //! A 3xx is an error, as OWS says, unless `redirect` is true: then it is followed up to
 //! [`HOPS_MAX`] times, and is an answer like another where it leads nowhere.
