@@ -40,6 +40,9 @@ scripts/kill_test.py 25
 { scripts/kill_test.py 20 --forget-keys 2>&1 || true; } | grep 'took effect more than once' ||
   fail "the kill test does not notice writes that took effect twice"
 
+headline "a real model"
+scripts/real_model_test.sh
+
 headline "doc tests"
 cargo test --locked --workspace --doc --quiet
 
