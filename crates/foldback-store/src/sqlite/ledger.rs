@@ -51,7 +51,7 @@ impl Ledger {
     ///
     /// Each commit is dropped as soon as its rows are made, while its memory is still at hand: after
     /// the transaction the same would cost half as much as the rows themselves.
-    pub(crate) fn write(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
+    pub(crate) fn write<'a>(&mut self, group: impl Iterator<Item = &'a Hashed>) -> StoreResult<Vec<Outcome>> {
         sql(&self.path, self.conn.execute_batch("BEGIN IMMEDIATE"))?;
         fault::point("begun");
         let written = self.transact(group);
@@ -62,7 +62,7 @@ impl Ledger {
         written
     }
 
-    fn transact(&mut self, group: impl Iterator<Item = Hashed>) -> StoreResult<Vec<Outcome>> {
+    fn transact<'a>(&mut self, group: impl Iterator<Item = &'a Hashed>) -> StoreResult<Vec<Outcome>> {
         let Ledger { conn, path, heads, left } = self;
         let found = sql(path, shard(conn))?;
         if found != *left {
@@ -82,7 +82,7 @@ impl Ledger {
                 outcomes.push(Err(CommitError::StaleEpoch { actual }));
                 continue;
             }
-            match judge::judge(&hashed, &mut Shelf { conn, path, heads }, counters, &mut ruling)? {
+            match judge::judge(hashed, &mut Shelf { conn, path, heads }, counters, &mut ruling)? {
                 Err(refusal) => outcomes.push(Err(refusal)),
                 Ok(()) => {
                     pen.commit(commit, &ruling)?;
