@@ -103,6 +103,8 @@ pub enum Command {
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
     Audit(AuditArgs),
+    /// Whether a definition makes of the recorded stimuli what the log says; performs and writes nothing
+    Verify(VerifyArgs),
     /// Write a workflow with its definition and values to stdout, as JSON lines
     Export(ExportArgs),
     /// Read a workflow that `export` wrote
@@ -246,6 +248,18 @@ pub struct AuditArgs {
     /// Which workflows; all when none is named
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Workflows, or files that `export` wrote. When none is named: all; with --definition all that
+    /// are unfinished under its name
+    #[arg(value_name = "ID|FILE")]
+    pub targets: Vec<String>,
+    /// Verify against this definition instead of the one that the log names: the check before a deploy
+    #[arg(long, value_name = "FILE")]
+    pub definition: Option<PathBuf>,
 }
 
 /// `export`

@@ -32,7 +32,7 @@ const GROUPS: [(&[&str], Measure); 7] = [
     (&["projected"], engine::projected),
     (&["alone"], engine::alone),
     (&["fold", "fold-json", "fold-file"], fold::folds),
-    (&["long", "back"], engine::long),
+    (&["long", "back", "verify"], engine::long),
     (&["value-256", "value-1k", "value-4k", "value-16k"], log::sizes),
 ];
 

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 
-use foldback::exchange::{self, ExchangeError};
+use foldback::exchange::{self, ExchangeError, Imported};
+use foldback::store::Store;
 use serde_json::json;
 
 use crate::args::{Cli, ExportArgs, ImportArgs};
@@ -37,10 +39,7 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
 /// # Errors
 /// The file is none, or is refused; another process owns the store; or the store fails.
 pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
-    let mut file = open(&args.file)?;
-    let store = foldback::store::open(&cli.store_url())?;
-    let name = args.file.display().to_string();
-    let imported = exchange::import(&*store, &mut *file).map_err(|error| told(error, &name))?;
+    let imported = read_into(&args.file, || Ok(foldback::store::open(&cli.store_url())?))?.1;
     let (id, status, counts) = (&imported.workflow_id, imported.status.as_str(), imported.counts);
     let verb = if imported.is_known { "already here" } else { "imported" };
     say(format!("{verb}: {id} ({status}), {} events, {} payloads", counts.events, counts.payloads));
@@ -56,6 +55,21 @@ pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
         out.flush()?;
     }
     Ok(Exit::Done)
+}
+
+/// Reads a workflow from a file into a store, which is opened when the file is there.
+///
+/// # Errors
+/// As [`import`].
+pub fn read_into(
+    file: &Path,
+    store: impl FnOnce() -> Result<Arc<dyn Store>, Error>,
+) -> Result<(Arc<dyn Store>, Imported), Error> {
+    let mut opened = open(file)?;
+    let store = store()?;
+    let imported = exchange::import(&*store, &mut *opened);
+    let imported = imported.map_err(|error| told(error, &file.display().to_string()))?;
+    Ok((store, imported))
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Error> {

@@ -23,6 +23,7 @@ mod reading;
 mod show;
 mod state;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Decisions(args) => state::decisions(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
+        Command::Verify(args) => verify::verify(cli, args),
         Command::Export(args) => exchange::export(cli, args),
         Command::Import(args) => exchange::import(cli, args),
         Command::Prune(args) => prune::prune(cli, args),

@@ -139,23 +139,9 @@ pub fn advance(
             batch.is_cut = true;
             break;
         }
-        let facts = match turn_of(run, state) {
-            Turn::Waits => break,
-            _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
-            Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, &mut room)).collect(),
-            Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
-            Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
-            Turn::Diverged(at) => {
-                vec![Fact::WorkflowParked { key: at.key, recorded: at.recorded, asked: at.asked }]
-            }
-        };
+        let Some(facts) = answer(state, run, now, &mut room) else { break };
         for fact in facts {
-            let fact = if holds_too_deep(&fact) { too_deep(&fact) } else { fact };
-            let fact = match state.admits_fact(&fact) {
-                Ok(()) => fact,
-                Err(reason) => broke_the_law(&fact, &reason),
-            };
-            let fact = erasable(run, fact);
+            let fact = lawful(state, run, fact);
             write(state, &mut batch, fact, state.stimulus, now, &engine, ids);
             if state.end.is_some() {
                 break;
@@ -163,6 +149,35 @@ pub fn advance(
         }
     }
     Ok(batch)
+}
+
+/// What the program's next turn leads to; `None` where it waits.
+pub(crate) fn answer(
+    state: &WorkflowState,
+    run: &mut dyn Run,
+    now: Micros,
+    room: &mut usize,
+) -> Option<Vec<Fact>> {
+    Some(match turn_of(run, state) {
+        Turn::Waits => return None,
+        _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
+        Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, room)).collect(),
+        Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
+        Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
+        Turn::Diverged(at) => {
+            vec![Fact::WorkflowParked { key: at.key, recorded: at.recorded, asked: at.asked }]
+        }
+    })
+}
+
+/// The fact as it may be written here: itself, or why not.
+pub(crate) fn lawful(state: &WorkflowState, run: &dyn Run, fact: Fact) -> Fact {
+    let fact = if holds_too_deep(&fact) { too_deep(&fact) } else { fact };
+    let fact = match state.admits_fact(&fact) {
+        Ok(()) => fact,
+        Err(reason) => broke_the_law(&fact, &reason),
+    };
+    erasable(run, fact)
 }
 
 /// A turn is a person's code. Its panic costs its workflow, not the process.

@@ -359,6 +359,8 @@ impl Fact {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            // By its caller; one with a key is its program's.
+            | Fact::Recorded { key: None, .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
             Fact::StepAsked(_)
             | Fact::StepCancelled { .. }
@@ -368,7 +370,7 @@ impl Fact {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed { .. }
-            | Fact::Recorded { .. }
+            | Fact::Recorded { key: Some(_), .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Class::Consequence,

@@ -26,6 +26,7 @@ pub mod state;
 pub mod step;
 pub mod text;
 pub mod value;
+pub mod verify;
 
 mod admits;
 mod apply;

@@ -15,6 +15,7 @@ pub mod load;
 pub mod machine;
 pub mod projector;
 pub mod session;
+pub mod verify;
 
 mod ids;
 mod live;
@@ -25,6 +26,7 @@ pub use kind::{Call, Performing, Progress, Registry, StepKind};
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
 pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
+pub use verify::{Verified, verify};
 
 use std::sync::Arc;
 

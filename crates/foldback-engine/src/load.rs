@@ -119,7 +119,7 @@ fn hash_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Has
 
 /// Hands over the events above a version in order, each checked against the hash before it, until
 /// there are no more or `take` says that it has enough.
-fn each(
+pub(crate) fn each(
     store: &dyn Store,
     workflow_id: &str,
     after: Version,
@@ -355,7 +355,7 @@ fn show_erased(slot: &mut Slot, tombstone: &Tombstone) {
 }
 
 /// Brings a slot's value; what stands in its place where it was erased.
-fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
+pub(crate) fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
     let Slot::Stored(stored) = slot else {
         return Ok(None);
     };

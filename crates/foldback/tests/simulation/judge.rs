@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldback::core::state::End;
 use foldback::core::step::idempotency_key;
 use foldback::core::{Effect, Fact, Hash, WorkflowState};
-use foldback::engine::{events_of, state_at};
+use foldback::engine::{Programs, events_of, state_at, verify};
 use foldback::store::Filter;
 
 use crate::callers::NOTED;
@@ -57,6 +57,7 @@ pub fn judge(story: &Story, disk: &Disk, world: &World) -> Result<Came, String> 
     }) {
         let id = &row.workflow_id;
         let state = workflow(disk, world, id, notes, &mut asked)?;
+        agrees(story, disk, &state)?;
         insist(row.status == state.status().as_str(), || format!("{id}: the row says {}", row.status))?;
         let end = match &state.end {
             Some(End::Completed { output }) => format!("completed {}", output.get()),
@@ -72,6 +73,15 @@ pub fn judge(story: &Story, disk: &Disk, world: &World) -> Result<Came, String> 
     })?;
     let digest = Hash::of_bytes(&hashes);
     Ok(Came { ends, digest, events: feed.len() as u64 })
+}
+
+/// What its program makes of all that happened to it is what its log says.
+fn agrees(story: &Story, disk: &Disk, state: &WorkflowState) -> Result<(), String> {
+    let (store, id) = (&*disk.store, &state.workflow_id);
+    let definition = store.definition(&state.definition).map_err(|e| e.to_string())?;
+    let program = story.programs.program(&definition.ok_or("no definition")?)?;
+    let walked = verify(store, id, &*program).map_err(|e| format!("{id}: {e}"))?;
+    insist(walked.parting.is_none(), || format!("{id} does not verify: {:?}", walked.parting))
 }
 
 /// One workflow: its state. The idempotency keys of its writes are added to `asked_with`.

@@ -1,0 +1,169 @@
+//! `verify`, by the real binary on real runs: what agrees, where it parts, and what cannot be verified.
+
+mod world;
+
+use serde_json::{Value, json};
+use world::{World, tamper};
+
+const TRIAGE: &str = "
+document: { dsl: '1.0.3', namespace: test, name: triage, version: '1.0.0' }
+do:
+- find:
+    run: { shell: { command: 'printf %s \"$WORD\"', environment: { WORD: '${ .word }' } } }
+    metadata: { foldback: { effect: read } }
+- route:
+    switch:
+    - long: { when: '(. | length) > 4', then: people }
+    - short: { then: robots }
+- people: { set: { queue: people }, then: end }
+- robots: { set: { queue: robots } }
+";
+
+fn ran(source: &str, word: &str) -> World {
+    let world = World::empty();
+    put(&world, "triage.yaml", source);
+    let input = json!({ "word": word }).to_string();
+    world.run(&["run", "triage.yaml", "--id", "t", "--input", &input, "--json"]).lines(0);
+    world
+}
+
+fn put(world: &World, name: &str, text: &str) {
+    std::fs::write(world.dir.path().join(name), text).expect("it is written");
+}
+
+#[test]
+fn where_a_changed_definition_parts_as_a_table() {
+    let world = ran(TRIAGE, "lamps");
+    assert_eq!(
+        world.run(&["verify", "t", "--json"]).lines(0),
+        [json!({"workflow_id": "t", "matched": true, "recorded": 4, "divergence": null})]
+    );
+    for (from, to, parting) in [
+        // What no fact tells is no difference: a name of a case that was not taken, a timeout, a
+        // condition in other words, a task that was not reached.
+        ("short:", "brief:", Value::Null),
+        ("then: end }", "then: end, timeout: { after: PT5S } }", Value::Null),
+        ("(. | length) > 4", "4 < length", Value::Null),
+        ("set: { queue: robots }", "set: { queue: nobody }", Value::Null),
+        (
+            "printf %s",
+            "echo",
+            json!({"version": 2, "key": "find",
+                "recorded": {"type": "StepAsked", "request": {"command": "printf %s \"$WORD\""}},
+                "derived": {"type": "StepAsked", "request": {"command": "echo \"$WORD\""}}}),
+        ),
+        (
+            "effect: read",
+            "effect: write",
+            json!({"version": 2, "key": "find",
+                "recorded": {"type": "StepAsked", "effect": "read"}, "derived": {"type": "StepAsked", "effect": "write"}}),
+        ),
+        (
+            "> 4",
+            "> 9",
+            json!({"version": 4, "key": "route",
+                "recorded": {"type": "DecisionMade", "chosen": "long"}, "derived": {"type": "DecisionMade", "chosen": "short"}}),
+        ),
+        (
+            "queue: people",
+            "queue: staff",
+            json!({"version": 5, "key": "people",
+                "recorded": {"type": "TaskFinished", "output": {"queue": "people"}},
+                "derived": {"type": "TaskFinished", "output": {"queue": "staff"}}}),
+        ),
+        // The log ends, and the program would go on.
+        (
+            "then: end }",
+            "then: continue }",
+            json!({"version": 6, "key": "robots",
+                "recorded": {"type": "WorkflowCompleted", "output": {"queue": "people"}},
+                "derived": {"type": "TaskFinished", "key": "robots", "kind": "set", "output": {"queue": "robots"}, "context": null}}),
+        ),
+        // Another task stands before it.
+        (
+            "- route:",
+            "- nap: { wait: PT1H }\n- route:",
+            json!({"version": 4, "key": "route",
+                "recorded": {"type": "DecisionMade", "key": "route", "chosen": "long", "finishes": true},
+                "derived": {"type": "TimerSet", "key": "nap", "due": "DUE", "finishes": true, "limits": false}}),
+        ),
+    ] {
+        assert!(TRIAGE.contains(from), "{from}");
+        put(&world, "new.yaml", &TRIAGE.replace(from, to));
+        let told = world.run(&["verify", "t", "--definition", "new.yaml", "--json"]);
+        let matched = parting.is_null();
+        let mut document = told.document(if matched { 0 } else { 1 });
+        if let Some(due) = document.pointer_mut("/divergence/derived/due") {
+            *due = json!("DUE");
+        }
+        assert_eq!(
+            (&document["matched"], &document["divergence"]),
+            (&json!(matched), &parting),
+            "{from} → {to}"
+        );
+        assert_eq!(told.err.contains("hint: what runs keeps the definition"), !matched, "{told:?}");
+    }
+}
+
+#[test]
+fn without_a_name_all_are_verified_and_before_a_deploy_those_that_run() {
+    // Who goes to the robots never ends: its process dies under it.
+    let dies =
+        TRIAGE.replace("{ set: { queue: robots } }", "{ run: { shell: { command: 'kill -9 $PPID' } } }");
+    let world = World::empty();
+    put(&world, "triage.yaml", &dies);
+    for (id, word) in [("t", "lamp"), ("u", "lamps"), ("v", "sun")] {
+        let input = json!({ "word": word }).to_string();
+        let ran = world.run(&["run", "triage.yaml", "--id", id, "--input", &input, "--json"]);
+        assert_eq!(ran.code == 0, id == "u", "{ran:?}");
+    }
+    let ids = |told: Vec<Value>| {
+        let mut ids: Vec<_> =
+            told.iter().map(|line| line["workflow_id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(world.run(&["verify", "--json"]).lines(0)), ["t", "u", "v"]);
+    put(&world, "new.yaml", &dies.replace("> 4", "> 3").replace("1.0.0", "1.1.0"));
+    let told = world.run(&["verify", "--definition", "new.yaml", "--json"]).lines(1);
+    assert_eq!(ids(told.clone()), ["t", "v"], "`u` has ended");
+    let parted: Vec<_> =
+        told.iter().filter(|line| line["matched"] == false).map(|l| &l["workflow_id"]).collect();
+    assert_eq!(parted, ["t"]);
+    put(&world, "other.yaml", &dies.replace("name: triage", "name: other"));
+    let told = world.run(&["verify", "--definition", "other.yaml"]);
+    assert!(told.code == 0 && told.err.contains("nothing to verify"), "{told:?}");
+}
+
+#[test]
+fn what_cannot_be_verified_says_why() {
+    let world = ran(&TRIAGE.replace("effect: read", "effect: read, erasable: true"), "lamps");
+    put(&world, "broken.yaml", "do: 7");
+    put(&world, "no.jsonl", "{}");
+    for (words, code, said) in [
+        (&["verify", "T"][..], 2, "did you mean `t`?"),
+        (&["verify", "nowhere.jsonl"], 2, "no workflow `nowhere.jsonl`"),
+        (&["verify", "no.jsonl"], 2, "nothing was imported"),
+        (&["verify", "t", "--definition", "broken.yaml"], 2, "broken.yaml:1"),
+        (&["verify", "t", "--definition", "none.yaml"], 2, "none.yaml"),
+    ] {
+        let told = world.run(words);
+        assert!(
+            told.code == code && told.err.contains(said) && told.err.contains("hint:"),
+            "{words:?}: {told:?}"
+        );
+    }
+    // The answer of `find` decided; without it nobody can say what it led to.
+    assert_eq!(world.run(&["erase", "t", "find:output", "--reason", "asked"]).code, 0);
+    let told = world.run(&["verify", "t"]);
+    assert!(
+        told.code == 1 && told.out.contains("cannot be verified") && told.out.contains("was erased"),
+        "{told:?}"
+    );
+
+    let broken = ran(TRIAGE, "lamps");
+    let sql = "DROP TRIGGER log_is_never_updated; UPDATE log SET payload = replace(payload, 'long', 'loud')";
+    tamper(&broken.path(), sql);
+    let told = broken.run(&["verify", "t"]);
+    assert!(told.code == 1 && told.out.contains("its log is broken: version 4"), "{told:?}");
+}

@@ -1,0 +1,248 @@
+//! Verifying: a program against recorded stimuli. Every consequence is derived anew and compared with
+//! the one in the log; nothing is performed and nothing is written.
+//!
+//! Invariants: the walk begins at version 1 and never looks ahead. What is compared is the meaning of
+//! a fact ([`Fact::StepAsked`]: key, kind, effect and request; a decision: what was chosen), not its
+//! spelling, and not what may change without another past: retries, timeouts, places in the source.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::decide::{answer, lawful};
+use crate::event::{Class, Event, Fact};
+use crate::program::{Program, Run};
+use crate::state::WorkflowState;
+use crate::value::Slot;
+use crate::{Illegal, Key, Micros, Version, limits};
+
+/// Where a program and its log part first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Parting {
+    /// The version at which the log says something else than the program.
+    pub version: Version,
+    /// The key of which it is said; the program's, where the log says nothing of the kind.
+    pub key: Option<Key>,
+    /// What the log says there: a type and what of it differs; `null` where it says nothing.
+    pub recorded: Value,
+    /// What the program says there; `null` where it waits.
+    pub derived: Value,
+}
+
+/// Why a walk stopped.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stopped {
+    /// The program says something else than the log.
+    Parted(Box<Parting>),
+    /// The log breaks the law: no program could have written it.
+    Illegal(Illegal),
+}
+
+/// Brings a value that is not at hand. Who cannot leaves it as it is.
+pub type Bring<'a> = &'a mut dyn FnMut(&mut Slot);
+
+/// A walk along a log. Give it each event in order, then say that there are no more.
+pub struct Verification {
+    run: Box<dyn Run>,
+    state: WorkflowState,
+    /// Derived, and not yet met in the log.
+    due: VecDeque<Fact>,
+    /// Facts since the last place where a batch may have been cut.
+    batch: usize,
+    compared: u64,
+}
+
+impl Verification {
+    /// A walk from version 1.
+    pub fn of(program: &dyn Program, workflow_id: &str) -> Verification {
+        let state = WorkflowState::empty(workflow_id);
+        let run = program.start(&state);
+        Verification { run, state, due: VecDeque::new(), batch: 0, compared: 0 }
+    }
+
+    /// The next event. Values of stimuli, and of consequences that read otherwise than what was
+    /// derived, are brought.
+    ///
+    /// # Errors
+    /// Here the program and the log part, or the log breaks the law.
+    pub fn take(&mut self, mut event: Event, bring: Bring<'_>) -> Result<(), Stopped> {
+        if event.fact.class() == Class::Stimulus {
+            self.nothing_is_due(&event)?;
+            event.fact.slots_mut().into_iter().for_each(bring);
+            self.batch = 0;
+        } else {
+            self.compared += 1;
+            let derived = self.derived(event.timestamp);
+            event.fact = self.compared(&event, derived, bring)?;
+        }
+        self.state.admits(&event).map_err(Stopped::Illegal)?;
+        self.state.apply(&event);
+        self.batch += 1;
+        Ok(())
+    }
+
+    /// There are no more events. How many consequences were compared; all agreed.
+    ///
+    /// # Errors
+    /// The program goes on where the log ends.
+    pub fn end(mut self) -> Result<u64, Stopped> {
+        let version = self.state.version + 1;
+        match self.left_over() {
+            Some(fact) => Err(parted(version, None, Some(&fact))),
+            None => Ok(self.compared),
+        }
+    }
+
+    /// How many consequences were compared so far.
+    pub fn compared_so_far(&self) -> u64 {
+        self.compared
+    }
+
+    fn nothing_is_due(&mut self, event: &Event) -> Result<(), Stopped> {
+        match self.left_over() {
+            Some(fact) => Err(parted(event.version, Some(&event.fact), Some(&fact))),
+            None => Ok(()),
+        }
+    }
+
+    /// What the program would say before the world speaks. Where a batch may have been cut it is not
+    /// asked: the world may have spoken in between, and the program goes on behind it.
+    fn left_over(&mut self) -> Option<Fact> {
+        if self.due.is_empty() && self.batch >= limits::BATCH_MAX_EVENTS {
+            return None;
+        }
+        self.derived(self.state.now)
+    }
+
+    /// The next consequence by the program.
+    fn derived(&mut self, now: Micros) -> Option<Fact> {
+        if self.due.is_empty() && self.state.is_started() && self.state.end.is_none() {
+            if self.batch >= limits::BATCH_MAX_EVENTS {
+                self.batch = 0;
+            }
+            let mut room = usize::MAX;
+            self.due = answer(&self.state, &mut *self.run, now, &mut room)?.into();
+        }
+        let fact = self.due.pop_front()?;
+        Some(lawful(&self.state, &*self.run, fact))
+    }
+
+    /// The consequence to go on with: the derived one, whose values are all at hand, where it means
+    /// what was recorded.
+    fn compared(&self, event: &Event, derived: Option<Fact>, bring: Bring<'_>) -> Result<Fact, Stopped> {
+        let Some(derived) = derived else {
+            let mut recorded = event.fact.clone();
+            recorded.slots_mut().into_iter().for_each(bring);
+            return Err(parted(event.version, Some(&recorded), None));
+        };
+        if let (Fact::StepAsked(recorded), Fact::StepAsked(asked)) = (&event.fact, &derived) {
+            let is_same = recorded.key == asked.key
+                && recorded.request_hash == asked.request_hash
+                && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect);
+            if is_same {
+                // The attempts that follow in the log went by the policy that was recorded.
+                return Ok(event.fact.clone());
+            }
+        } else if event.fact == derived {
+            return Ok(derived);
+        }
+        let mut recorded = event.fact.clone();
+        recorded.slots_mut().into_iter().for_each(bring);
+        match meaning(&recorded) == meaning(&derived) {
+            true => Ok(derived),
+            false => Err(parted(event.version, Some(&recorded), Some(&derived))),
+        }
+    }
+}
+
+/// What of a consequence is compared.
+fn meaning(fact: &Fact) -> Map<String, Value> {
+    let value = |slot: &Slot| (*slot.get()).clone();
+    let said = match fact {
+        Fact::StepAsked(e) => json!({
+            "kind": e.kind, "effect": e.effect, "finishes": e.finishes,
+            "request": e.request.to_json(), "secrets": e.secrets,
+        }),
+        Fact::DecisionMade(e) => json!({"chosen": e.chosen, "finishes": e.finishes}),
+        Fact::TimerSet { due, finishes, limits, .. } => {
+            json!({"due": due, "finishes": finishes, "limits": limits})
+        }
+        Fact::TaskStarted { kind, input, .. } => json!({"kind": kind, "input": value(input)}),
+        Fact::TaskFinished { kind, output, context, .. } => {
+            json!({"kind": kind, "output": value(output), "context": context.as_ref().map(value)})
+        }
+        Fact::Recorded { event_type, data, .. } => json!({"event": &**event_type, "data": value(data)}),
+        Fact::UndoArmed { undo, .. } => json!({"undo": value(undo)}),
+        Fact::WorkflowCompleted { output } => json!({"output": value(output)}),
+        Fact::WorkflowFailed { error } => json!({
+            "status": error.status, "error": error.error_type, "title": error.title, "detail": error.detail,
+        }),
+        Fact::StepCancelled { attempt, .. } => json!({"attempt": attempt}),
+        Fact::TimerCancelled { .. } => json!({}),
+        // That it was parked, not in whose words.
+        Fact::WorkflowParked { .. } => json!({}),
+        // The world's; never derived.
+        Fact::WorkflowStarted(_)
+        | Fact::AttemptStarted { .. }
+        | Fact::AttemptFailed(_)
+        | Fact::StepCompleted(_)
+        | Fact::StepFailed(_)
+        | Fact::OutcomeUnknown { .. }
+        | Fact::OutcomeResolved { .. }
+        | Fact::TimerFired { .. } => json!({}),
+    };
+    let Value::Object(said) = said else { return Map::new() };
+    let mut map = Map::new();
+    map.insert("type".into(), json!(fact.event_type()));
+    if let Some(key) = fact.key() {
+        map.insert("key".into(), json!(key));
+    }
+    map.extend(said);
+    map
+}
+
+fn parted(version: Version, recorded: Option<&Fact>, derived: Option<&Fact>) -> Stopped {
+    // A stimulus names what the world spoke of, which is not what parts.
+    let said = recorded.filter(|fact| fact.class() == Class::Consequence);
+    let key = said.and_then(Fact::key).or_else(|| derived.and_then(Fact::key)).cloned();
+    let (mut a, mut b) = (recorded.map(meaning), derived.map(meaning));
+    if let (Some(a), Some(b)) = (&mut a, &mut b) {
+        only_unlike(a, b);
+    }
+    let shown = |map: Option<Map<String, Value>>| map.map_or(Value::Null, Value::Object);
+    Stopped::Parted(Box::new(Parting { version, key, recorded: shown(a), derived: shown(b) }))
+}
+
+/// Leaves the type, and what differs: in full where the types do.
+fn only_unlike(a: &mut Map<String, Value>, b: &mut Map<String, Value>) {
+    if a.get("type") != b.get("type") {
+        return;
+    }
+    without_same(a, b, &["type"]);
+    if let (Some(Value::Object(a)), Some(Value::Object(b))) = (a.get_mut("request"), b.get_mut("request")) {
+        without_same(a, b, &[]);
+    }
+}
+
+fn without_same(a: &mut Map<String, Value>, b: &mut Map<String, Value>, kept: &[&str]) {
+    a.retain(|name, value| {
+        let is_same = !kept.contains(&name.as_str()) && b.get(name) == Some(value);
+        if is_same {
+            b.remove(name);
+        }
+        !is_same
+    });
+}
+
+/// Verifies a log whose values are all at hand: how many consequences agree.
+///
+/// # Errors
+/// Where the program and the log part, or the log breaks the law.
+pub fn verify(program: &dyn Program, workflow_id: &str, events: &[Event]) -> Result<u64, Stopped> {
+    let mut walk = Verification::of(program, workflow_id);
+    for event in events {
+        walk.take(event.clone(), &mut |_| {})?;
+    }
+    walk.end()
+}
