@@ -99,6 +99,8 @@ pub enum Command {
     Steps(AtArgs),
     /// What was decided, and why
     Decisions(DecisionsArgs),
+    /// Reopen a workflow that failed or was parked, and go on from the step that failed
+    Retry(RetryArgs),
     /// Settle an unknown outcome
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
@@ -214,6 +216,17 @@ pub struct DecisionsArgs {
     /// The workflow
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+/// `retry`
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why, for the log
+    #[arg(long, value_name = "REASON", default_value = "")]
+    pub reason: String,
 }
 
 /// `resolve`

@@ -1,4 +1,4 @@
-//! The commands that move workflows: `run`, `resume`, `resolve`. Each says its command to a
+//! The commands that move workflows: `run`, `resume`, `retry`, `resolve`. Each says its command to a
 //! session, follows what happens on stderr, and prints the end on stdout.
 
 use std::io::Read;
@@ -16,7 +16,7 @@ use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
 
-use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict};
+use crate::args::{Cli, ResolveArgs, ResumeArgs, RetryArgs, RunArgs, Verdict};
 use crate::definition;
 use crate::error::{Error, Exit};
 use crate::out::{Out, say, say_error};
@@ -75,6 +75,15 @@ pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
     }
     let commands = ids.into_iter().map(|workflow_id| Command::Resume { workflow_id }).collect();
     let rests = drive(cli, &config, &store, commands)?;
+    finish(cli, &*store, rests)
+}
+
+/// `retry ID`: reopens a workflow that failed or was parked, and goes on.
+pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let config = load_config(cli)?;
+    let command = Command::Retry { workflow_id: Arc::from(args.id.as_str()), reason: args.reason.clone() };
+    let rests = drive(cli, &config, &store, vec![command])?;
     finish(cli, &*store, rests)
 }
 
@@ -314,7 +323,9 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
             if let Some(hint) = hint {
                 say(format!("hint: {hint}"));
             }
-            say(format!("hint: `{again} state {id} --at failure` shows what the failing step got"));
+            say(format!(
+                "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
+            ));
         }
         Some(End::Parked { recorded, asked, .. }) => {
             say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));

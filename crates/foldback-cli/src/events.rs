@@ -152,6 +152,7 @@ fn ink(fact: &Fact) -> Ink {
         Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } | Fact::StepCancelled { .. } => Ink::Yellow,
         Fact::DecisionMade(_) | Fact::Recorded { .. } => Ink::Cyan,
         Fact::WorkflowStarted(_)
+        | Fact::WorkflowReopened { .. }
         | Fact::StepAsked(_)
         | Fact::AttemptStarted { .. }
         | Fact::OutcomeResolved { .. }

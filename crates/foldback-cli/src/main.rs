@@ -63,6 +63,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::State(args) => state::state(cli, args),
         Command::Steps(args) => state::steps(cli, args),
         Command::Decisions(args) => state::decisions(cli, args),
+        Command::Retry(args) => drive::retry(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
         Command::Verify(args) => verify::verify(cli, args),

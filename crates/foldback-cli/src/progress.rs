@@ -173,6 +173,11 @@ impl Progress {
             Fact::WorkflowParked { key, .. } => {
                 format!("{} {id}  parked at {key}: the program and its log disagree", self.paint("1;31", "■"))
             }
+            Fact::WorkflowReopened { reason, .. } => {
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
+                format!("{} {id}  reopened{reason}", self.paint("1", "▶"))
+            }
             Fact::Recorded { event_type, .. } => {
                 format!("{} {}", self.paint("36", "●"), clean(event_type))
             }

@@ -162,6 +162,7 @@ impl Page<'_> {
                 print_failure(out, error)?;
                 next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
+                next.push((format!("{again} retry {id}"), "once it is mended, go on from there"));
             }
             Some(End::Parked { key, recorded, asked }) => {
                 out.line("")?;

@@ -8,7 +8,7 @@ use crate::Version;
 use crate::event::{ENGINE_TYPES, Event, Fact};
 use crate::key::Key;
 use crate::limits;
-use crate::state::{Entry, EntryBody, Step, StepStatus, WorkflowState};
+use crate::state::{End, Entry, EntryBody, Step, StepStatus, WorkflowState};
 use crate::step::Effect;
 
 /// A fact that may not stand where it stands.
@@ -68,6 +68,11 @@ impl WorkflowState {
             // that is no workflow at all.
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
+            Fact::WorkflowReopened { .. } => match self.end {
+                Some(End::Failed { .. } | End::Parked { .. }) => Ok(()),
+                Some(End::Completed { .. }) => Err("the workflow has completed".into()),
+                None => Err("the workflow has not ended".into()),
+            },
             _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
 
             Fact::StepAsked(asked) => {

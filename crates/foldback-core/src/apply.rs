@@ -138,6 +138,7 @@ impl WorkflowState {
                 self.open.clear();
                 self.end = Some(End::Completed { output: output.clone() });
             }
+            Fact::WorkflowReopened { again, .. } => self.reopen(again),
             Fact::WorkflowFailed { error } => self.end = Some(End::Failed { error: error.clone() }),
             Fact::WorkflowParked { key, recorded, asked } => {
                 self.end =
@@ -146,7 +147,20 @@ impl WorkflowState {
         }
     }
 
+    /// Takes back the end, and forgets the facts of these keys. A run that is to go on from here is
+    /// started afresh from the state as it is then: what has ended does not go on.
+    pub fn reopen(&mut self, again: &[Key]) {
+        self.end = None;
+        for key in again {
+            if let Some(step) = self.step(key) {
+                self.tried.insert(key.clone(), step.attempts);
+            }
+            self.forget(key);
+        }
+    }
+
     fn step_asked(&mut self, asked: &StepAsked, event: &Event) {
+        let tried = self.tried.remove(&asked.key).unwrap_or(0);
         let step = Step {
             kind: asked.kind.clone(),
             request: asked.request.clone(),
@@ -160,12 +174,12 @@ impl WorkflowState {
             finishes: asked.finishes,
             status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
             is_given_up: false,
-            attempts: u32::from(asked.starts),
+            attempts: tried + u32::from(asked.starts),
             interruptions: 0,
             repairs: 0,
             unknowns: 0,
             variant: 0,
-            attempts_before: 0,
+            attempts_before: tried,
             began: asked.starts.then_some(event.timestamp),
             due: None,
             output: None,

@@ -69,6 +69,13 @@ pub enum Stimulus {
         /// Its output if it landed, `None` if it did not happen.
         landed: Option<Value>,
     },
+    /// A person reopens a workflow that failed or was parked.
+    Reopen {
+        /// Why, for the log.
+        reason: String,
+        /// What is to be forgotten: [`Run::failures`].
+        again: Vec<Key>,
+    },
     /// A caller records a domain event.
     Record {
         /// Its type.
@@ -308,6 +315,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         Stimulus::Resolve { key, landed } => {
             Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) })
         }
+        Stimulus::Reopen { reason, again } => Some(Fact::WorkflowReopened { reason, again }),
         Stimulus::Record { event_type, data } => {
             Some(Fact::Recorded { event_type, key: None, data: Slot::of(data) })
         }

@@ -200,6 +200,9 @@ pub enum Fact {
         key: Option<Key>,
         data: Slot,
     },
+    /// Stimulus: a person reopens a workflow that failed or was parked. The facts of these keys are
+    /// forgotten, so that their places are met anew.
+    WorkflowReopened { reason: String, again: Vec<Key> },
     /// Consequence: the program ended well.
     WorkflowCompleted { output: Slot },
     /// Consequence: the program ended badly.
@@ -359,6 +362,7 @@ impl Fact {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::WorkflowReopened { .. }
             // By its caller; one with a key is its program's.
             | Fact::Recorded { key: None, .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
@@ -400,6 +404,7 @@ impl Fact {
             Fact::WorkflowCompleted { .. } => "WorkflowCompleted",
             Fact::WorkflowFailed { .. } => "WorkflowFailed",
             Fact::WorkflowParked { .. } => "WorkflowParked",
+            Fact::WorkflowReopened { .. } => "WorkflowReopened",
         }
     }
 
@@ -423,7 +428,10 @@ impl Fact {
             | Fact::UndoArmed { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
             Fact::Recorded { key, .. } => key.as_ref(),
-            Fact::WorkflowStarted(_) | Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } => None,
+            Fact::WorkflowStarted(_)
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. } => None,
         }
     }
 
@@ -449,6 +457,7 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -475,6 +484,7 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -512,6 +522,7 @@ impl Fact {
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => None,
         }
     }

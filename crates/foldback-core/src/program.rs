@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::event::TaskKind;
 use crate::key::Key;
 use crate::redact::Redaction;
-use crate::state::WorkflowState;
+use crate::state::{End, Step, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 
 /// A recipe that a workflow follows. Two exist: the OWS interpreter and Rust code.
@@ -33,6 +33,16 @@ pub trait Run {
     /// the log however short they are. The same at every version.
     fn is_erasable(&self, _key: &Key) -> bool {
         false
+    }
+
+    /// The keys whose facts made the workflow fail: forgotten when a person reopens it, so that the
+    /// program meets these places anew. The step that the failure names, unless a program knows more.
+    fn failures(&self, state: &WorkflowState) -> Vec<Key> {
+        let Some(End::Failed { error: Failure { key: Some(key), .. } }) = &state.end else {
+            return Vec::new();
+        };
+        let has_failed = |step: &Step| matches!(step.status, StepStatus::Failed | StepStatus::Cancelled);
+        state.step(key).filter(|step| has_failed(step)).map(|_| key.clone()).into_iter().collect()
     }
 }
 

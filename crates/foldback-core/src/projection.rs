@@ -59,6 +59,10 @@ impl Projection for Workflows {
                 Fact::WorkflowCompleted { .. } => end(row, "completed", event),
                 Fact::WorkflowFailed { .. } => end(row, "failed", event),
                 Fact::WorkflowParked { .. } => end(row, "parked", event),
+                Fact::WorkflowReopened { .. } => {
+                    row.insert("ended".into(), Value::Null);
+                    row.remove("ended_at");
+                }
                 Fact::StepAsked(_)
                 | Fact::AttemptStarted { .. }
                 | Fact::AttemptFailed(_)

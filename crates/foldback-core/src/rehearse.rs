@@ -87,6 +87,17 @@ fn go_on_from(program: &dyn Program, workflow_id: &str, events: &[Event], stage:
     go_on(program, events.to_vec(), state, Stimulus::Continue, stage)
 }
 
+/// Reopens a workflow that failed, and goes on in a world that was mended.
+///
+/// # Panics
+/// As [`resume`], and when it has not failed.
+pub fn reopen(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
+    let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
+    let again = program.start(&state).failures(&state);
+    let reopen = Stimulus::Reopen { reason: "mended".into(), again };
+    go_on(program, events.to_vec(), state, reopen, Stage { world, pace: AT_ONCE })
+}
+
 /// Attempts under way, by step: which one, and when it reports, if ever.
 type Flying = HashMap<Key, (u32, Option<Micros>)>;
 
@@ -97,7 +108,14 @@ fn go_on(
     first: Stimulus,
     stage: Stage<'_>,
 ) -> Rehearsal {
-    let mut run = program.start(&state);
+    let mut run = match &first {
+        Stimulus::Reopen { again, .. } => {
+            let mut reopened = state.clone();
+            reopened.reopen(again);
+            program.start(&reopened)
+        }
+        _ => program.start(&state),
+    };
     let mut next = Some((first, if state.version == 0 { 1_000 } else { state.now }));
     let mut flying = Flying::new();
     for _ in 0..1_000_000 {
@@ -120,7 +138,9 @@ fn go_on(
             .unwrap_or_else(|illegal| panic!("{illegal}\n{}", crate::text::render(&events)));
         for event in &batch.events {
             let (key, attempt, since) = match &event.fact {
-                Fact::StepAsked(asked) if asked.starts => (&asked.key, 1, event.timestamp),
+                Fact::StepAsked(asked) if asked.starts => {
+                    (&asked.key, state.step(&asked.key).map_or(1, |step| step.attempts), event.timestamp)
+                }
                 Fact::AttemptStarted { key, attempt, .. } => (key, *attempt, since),
                 _ => continue,
             };

@@ -19,7 +19,7 @@ use crate::{Illegal, Micros, Version};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 6;
+pub const STATE_SCHEMA: u32 = 7;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ pub struct WorkflowState {
     pub open: BTreeSet<Key>,
     /// For each open scope: what finished last in it, and the data that goes on from there.
     pub cursors: BTreeMap<Key, Cursor>,
+    /// Attempts of steps that were forgotten when the workflow was reopened, until they are asked for
+    /// again: attempts of a key are counted on, so that a late report of an earlier one means nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tried: BTreeMap<Key, u32>,
     /// How it ended, if it did.
     pub end: Option<End>,
     /// The version of the undo armed last; each names the one before it.
@@ -150,7 +154,7 @@ pub struct Step {
     pub status: StepStatus,
     /// Whether the program gave it up: it begins no further attempt.
     pub is_given_up: bool,
-    /// Attempts begun.
+    /// Attempts begun, with those before the workflow was reopened.
     pub attempts: u32,
     /// Attempts that began without the last one having reported: its process died.
     pub interruptions: u32,
@@ -342,6 +346,7 @@ impl WorkflowState {
             entries: BTreeMap::new(),
             open: BTreeSet::new(),
             cursors: BTreeMap::new(),
+            tried: BTreeMap::new(),
             end: None,
             newest_undo: None,
             spent: Spent::default(),

@@ -64,6 +64,11 @@ pub fn line(fact: &Fact) -> String {
             let key = error.key.as_ref().map(|k| format!("{k}: ")).unwrap_or_default();
             format!("{key}{} {}", error.status, error.title)
         }
+        Fact::WorkflowReopened { reason, again } => {
+            let again: Vec<&str> = again.iter().map(crate::Key::as_str).collect();
+            let reason = if reason.is_empty() { String::new() } else { format!("; {reason}") };
+            format!("again [{}]{reason}", again.join(", "))
+        }
         Fact::WorkflowParked { recorded, asked, .. } => format!("recorded {recorded}, asked {asked}"),
     };
     let key = fact.key().map(|k| format!("{k}  ")).unwrap_or_default();

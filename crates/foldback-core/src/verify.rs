@@ -43,7 +43,8 @@ pub enum Stopped {
 pub type Bring<'a> = &'a mut dyn FnMut(&mut Slot);
 
 /// A walk along a log. Give it each event in order, then say that there are no more.
-pub struct Verification {
+pub struct Verification<'a> {
+    program: &'a dyn Program,
     run: Box<dyn Run>,
     state: WorkflowState,
     /// Derived, and not yet met in the log.
@@ -53,12 +54,12 @@ pub struct Verification {
     compared: u64,
 }
 
-impl Verification {
+impl<'a> Verification<'a> {
     /// A walk from version 1.
-    pub fn of(program: &dyn Program, workflow_id: &str) -> Verification {
+    pub fn of(program: &'a dyn Program, workflow_id: &str) -> Verification<'a> {
         let state = WorkflowState::empty(workflow_id);
         let run = program.start(&state);
-        Verification { run, state, due: VecDeque::new(), batch: 0, compared: 0 }
+        Verification { program, run, state, due: VecDeque::new(), batch: 0, compared: 0 }
     }
 
     /// The next event. Values of stimuli, and of consequences that read otherwise than what was
@@ -79,6 +80,10 @@ impl Verification {
         self.state.admits(&event).map_err(Stopped::Illegal)?;
         self.state.apply(&event);
         self.batch += 1;
+        if let Fact::WorkflowReopened { .. } = event.fact {
+            // A run that has ended does not go on.
+            self.run = self.program.start(&self.state);
+        }
         Ok(())
     }
 
@@ -117,7 +122,10 @@ impl Verification {
 
     /// The next consequence by the program.
     fn derived(&mut self, now: Micros) -> Option<Fact> {
-        if self.due.is_empty() && self.state.is_started() && self.state.end.is_none() {
+        if self.state.end.is_some() || !self.state.is_started() {
+            // What a turn asks for behind its end is not written.
+            self.due.clear();
+        } else if self.due.is_empty() {
             if self.batch >= limits::BATCH_MAX_EVENTS {
                 self.batch = 0;
             }
@@ -190,6 +198,7 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
         | Fact::StepFailed(_)
         | Fact::OutcomeUnknown { .. }
         | Fact::OutcomeResolved { .. }
+        | Fact::WorkflowReopened { .. }
         | Fact::TimerFired { .. } => json!({}),
     };
     let Value::Object(said) = said else { return Map::new() };

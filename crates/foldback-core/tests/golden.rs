@@ -137,6 +137,10 @@ fn full() -> Vec<Fact> {
         },
         Fact::WorkflowCompleted { output: stored },
         Fact::WorkflowFailed { error },
+        Fact::WorkflowReopened {
+            reason: "the server is back".into(),
+            again: vec![key.clone(), key.mark("catch")],
+        },
         Fact::WorkflowParked { key, recorded: "llm request a".into(), asked: "http request b".into() },
     ]
 }

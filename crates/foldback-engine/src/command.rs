@@ -19,6 +19,13 @@ pub enum Command {
         /// The workflow.
         workflow_id: Arc<str>,
     },
+    /// Reopen a workflow that failed or was parked, and go on from there.
+    Retry {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// Why, for the log.
+        reason: String,
+    },
     /// Settle an unknown outcome.
     Resolve {
         /// The workflow.
@@ -98,6 +105,7 @@ impl Command {
         match &mut command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
             Command::Resume { .. } => {}
+            Command::Retry { reason, .. } => *reason = rules.text(reason).into_owned(),
             Command::Resolve { landed, .. } => *landed = landed.take().map(|output| rules.value(output)),
             Command::Record { data, .. } => *data = rules.value(data.take()),
         }
@@ -109,6 +117,7 @@ impl Command {
         match self {
             Command::Start(start) => &start.workflow_id,
             Command::Resume { workflow_id }
+            | Command::Retry { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
             | Command::Record { workflow_id, .. } => workflow_id,
         }

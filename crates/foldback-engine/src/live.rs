@@ -104,6 +104,16 @@ impl Live {
         }
     }
 
+    /// What made the workflow fail.
+    pub fn failures(&self) -> Vec<Key> {
+        self.run.failures(&self.state)
+    }
+
+    /// Puts a run in place of one that has ended.
+    pub fn restart(&mut self, run: Box<dyn Run>) {
+        self.run = run;
+    }
+
     /// Says a stimulus to the workflow.
     ///
     /// # Errors
@@ -148,7 +158,8 @@ impl Live {
                         kinds.get(&asked.kind).map_or(0, |k| u64::from(k.run_ahead()))
                     }
                 };
-                let dispatch = Dispatch { key: asked.key.clone(), attempt: 1 };
+                let attempt = self.state.step(&asked.key).map_or(1, |step| step.attempts);
+                let dispatch = Dispatch { key: asked.key.clone(), attempt };
                 self.waiting.push_back((self.queued.saturating_sub(ahead), dispatch));
                 false
             }
@@ -194,6 +205,7 @@ impl Live {
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => false,
+            Fact::WorkflowReopened { .. } => true,
         }
     }
 

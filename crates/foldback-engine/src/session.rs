@@ -296,7 +296,9 @@ impl Session {
         let definition = match command {
             Command::Start(start) => Some(start.stored_definition()),
             Command::Resume { .. } => return Ok(command.clone()),
-            Command::Resolve { workflow_id, .. } | Command::Record { workflow_id, .. } => {
+            Command::Retry { workflow_id, .. }
+            | Command::Resolve { workflow_id, .. }
+            | Command::Record { workflow_id, .. } => {
                 let hash = self.store.workflow(workflow_id)?.and_then(|row| row.definition);
                 hash.map(|hash| self.store.definition(&hash)).transpose()?.flatten()
             }

@@ -301,6 +301,7 @@ fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
         | Fact::Recorded { .. }
         | Fact::WorkflowCompleted { .. }
         | Fact::WorkflowFailed { .. }
+        | Fact::WorkflowReopened { .. }
         | Fact::WorkflowParked { .. } => Side::Output,
     };
     fact.slots().into_iter().map(|slot| (side, slot)).collect()

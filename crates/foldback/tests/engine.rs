@@ -360,6 +360,52 @@ fn an_unknown_outcome_stops_until_a_person_resolves_it() {
     }
 }
 
+/// The code handled one failure and passed on another: only that one is asked for again.
+#[test]
+fn code_that_failed_goes_on_from_the_step_that_its_failure_names() {
+    async fn careful(mut ctx: Ctx, input: Value) -> Ended {
+        let work = |name: &str| Work::new("echo", Effect::Write, json!({"name": name, "in": input}));
+        ctx.step("a", work("a")).await?;
+        let handled = ctx.step("b", work("b")).await.is_err();
+        ctx.step("c", work("c")).await?;
+        Ok(json!({ "handled": handled }))
+    }
+    let rig = Rig::new();
+    let store = rig.store();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (seen, is_mended) = (asked.clone(), Arc::new(AtomicBool::new(false)));
+    let mended = is_mended.clone();
+    let kinds = Registry::default().with(
+        "echo",
+        Does(move |call: Call| {
+            let name = call.request["name"].as_str().unwrap_or_default().to_owned();
+            seen.lock().unwrap().push(name.clone());
+            match name == "a" || mended.load(Ordering::SeqCst) {
+                true => done(json!(name)),
+                false => {
+                    let error = Failure::new("down", 500, "Down", "the server is down");
+                    Box::pin(std::future::ready(Outcome::Failed { error, retry_after_ms: None, usage: None }))
+                }
+            }
+        }),
+    );
+    let programs = Definitions::default().with_code("careful", "1", Code::new(careful));
+    let session = rig.session(&store, kinds, programs);
+    let start = Command::Start(start_code("careful", "1", "w", json!(1)));
+    assert_eq!(session.drive(vec![start]).unwrap()[0].status, Status::Failed);
+    is_mended.store(true, Ordering::SeqCst);
+    let retry = || Command::Retry { workflow_id: Arc::from("w"), reason: "mended".into() };
+    assert_eq!(session.drive(vec![retry()]).unwrap()[0].status, Status::Completed);
+    assert_eq!(*asked.lock().unwrap(), ["a", "b", "c", "c"]);
+    let state = state_at(&*store, "w", None).unwrap().unwrap();
+    let Some(foldback::core::state::End::Completed { output }) = &state.end else { panic!("it completed") };
+    assert_eq!(*output.get(), json!({"handled": true}), "what was recorded of `b` stands");
+    assert!(matches!(session.drive(vec![retry()]), Err(SessionError::Refused(_))));
+    let program = Code::new(careful);
+    let verified = foldback::engine::verify(&*store, "w", &program).unwrap();
+    assert_eq!(verified.parting, None);
+}
+
 #[test]
 fn a_thousand_workflows_at_once() {
     let rig = Rig::new();

@@ -89,6 +89,11 @@ mod shape {
         pub data: Slot,
     }
     #[derive(Deserialize)]
+    pub struct WorkflowReopened {
+        pub reason: String,
+        pub again: Vec<Key>,
+    }
+    #[derive(Deserialize)]
     pub struct WorkflowCompleted {
         pub output: Slot,
     }
@@ -122,7 +127,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 19] = [
+pub const ENGINE_TYPES: [&str; 20] = [
     "WorkflowStarted",
     "StepAsked",
     "AttemptStarted",
@@ -142,6 +147,7 @@ pub const ENGINE_TYPES: [&str; 19] = [
     "WorkflowCompleted",
     "WorkflowFailed",
     "WorkflowParked",
+    "WorkflowReopened",
 ];
 
 impl Fact {
@@ -194,6 +200,9 @@ impl Fact {
                 }),
                 "UndoArmed" => read(payload)
                     .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
+                "WorkflowReopened" => read(payload).map(|shape::WorkflowReopened { reason, again }| {
+                    Fact::WorkflowReopened { reason, again }
+                }),
                 "WorkflowCompleted" => read(payload)
                     .map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output }),
                 "WorkflowFailed" => {
@@ -242,6 +251,7 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => {}
         }
         value

@@ -20,6 +20,9 @@ impl Redaction {
             Stimulus::Resolve { key, landed } => {
                 Stimulus::Resolve { key, landed: landed.map(|output| self.value(output)) }
             }
+            Stimulus::Reopen { reason, again } => {
+                Stimulus::Reopen { reason: self.text(&reason).into_owned(), again }
+            }
             Stimulus::Record { event_type, data } => Stimulus::Record { event_type, data: self.value(data) },
             stimulus @ (Stimulus::Begin { .. }
             | Stimulus::Lost { .. }

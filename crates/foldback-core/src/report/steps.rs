@@ -173,6 +173,8 @@ pub fn steps<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<StepReport>
 struct Row {
     report: StepReport,
     started_at: Option<Micros>,
+    /// Attempts of the rows of this key before it: the step was asked for again.
+    attempts_before: u32,
     /// Whether an attempt had an unknown outcome and was sent again.
     is_in_doubt: bool,
 }
@@ -193,7 +195,7 @@ impl Rows {
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked, version, at),
             Fact::AttemptStarted { key, attempt, lost } => self.with(key, |row| {
-                row.report.attempts = *attempt;
+                row.report.attempts = attempt.saturating_sub(row.attempts_before);
                 row.report.lost_attempts += u32::from(lost.is_some());
                 row.report.status = ReportedStatus::Running;
                 row.report.due = None;
@@ -264,6 +266,7 @@ impl Rows {
             Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
             }
+            Fact::WorkflowReopened { .. } => self.is_ended = false,
             Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TimerSet { .. }
@@ -304,7 +307,10 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: asked.starts.then_some(at), is_in_doubt: false });
+        let before = self.of_key.get(&asked.key).map(|&at| &self.rows[at]);
+        let attempts_before = before.map_or(0, |row| row.attempts_before + row.report.attempts);
+        let started_at = asked.starts.then_some(at);
+        self.push(Row { report, started_at, attempts_before, is_in_doubt: false });
     }
 
     /// A value that the program computed: asked, begun and done in one fact.
@@ -340,7 +346,7 @@ impl Rows {
             failed_attempts: Vec::new(),
             shaped: None,
         };
-        self.push(Row { report, started_at: Some(asked_at), is_in_doubt: false });
+        self.push(Row { report, started_at: Some(asked_at), attempts_before: 0, is_in_doubt: false });
     }
 
     fn push(&mut self, row: Row) {

@@ -196,6 +196,7 @@ impl Growing {
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
             Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => self.end = Some(false),
+            Fact::WorkflowReopened { .. } => self.end = None,
             Fact::Recorded { event_type, key: Some(key), .. } => {
                 let what = What::Event { event_type: event_type.clone() };
                 let at = self.leaf(key, event, what);

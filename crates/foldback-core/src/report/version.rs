@@ -130,10 +130,13 @@ fn failure(events: &[Event]) -> Result<Version, Unresolved> {
             "name a step or a version: `foldback events ID` lists them",
         );
     };
+    // What was asked before it was reopened is another story.
+    let reopened = events.iter().rposition(|event| matches!(event.fact, Fact::WorkflowReopened { .. }));
+    let opened = &events[reopened.unwrap_or(0)..];
     if let Fact::WorkflowFailed { error } = &end.fact
         && let Some(key) = &error.key
         && let Some(asked) =
-            events.iter().find(|e| matches!(&e.fact, Fact::StepAsked(asked) if asked.key == *key))
+            opened.iter().find(|e| matches!(&e.fact, Fact::StepAsked(asked) if asked.key == *key))
     {
         return Ok(asked.version - 1);
     }
@@ -184,6 +187,7 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::Recorded { .. }
         | Fact::WorkflowCompleted { .. }
         | Fact::WorkflowFailed { .. }
+        | Fact::WorkflowReopened { .. }
         | Fact::WorkflowParked { .. } => false,
     };
     // `review!if` decided first does not end `review`: what has the key itself comes first.

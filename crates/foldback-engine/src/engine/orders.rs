@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use foldback_core::value::is_too_deep;
-use foldback_core::{Hash, Key, Owed, Redaction, Run, Status, StepStatus, Stimulus, WorkflowState, limits};
+use foldback_core::{
+    Hash, Key, Owed, Program, Redaction, Run, Status, StepStatus, Stimulus, WorkflowState, limits,
+};
 use foldback_store::{Append, Commit, Expected, Pruned, WorkflowRow};
 use serde_json::Value;
 use std::cmp::Reverse;
@@ -25,6 +27,7 @@ impl Engine {
         let outcome = match command {
             Command::Start(start) => self.start(start, actor, &from),
             Command::Resume { .. } => self.attach(&id).map(|()| false),
+            Command::Retry { reason, .. } => self.retry(&id, reason, actor, &from),
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
             Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
         };
@@ -92,6 +95,51 @@ impl Engine {
             self.forget(&id);
             return Err(Refusal::new(illegal.to_string(), "check the input"));
         }
+        Ok(true)
+    }
+
+    /// Reopens a workflow: its run begins anew from the state, and what was owed before is owed again.
+    pub(super) fn retry(
+        &mut self,
+        id: &Arc<str>,
+        reason: String,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        self.take_up(id)?;
+        let Some(live) = self.live.get(id) else {
+            return Err(Refusal::unknown_workflow(id));
+        };
+        let (state, again) = (&live.state, live.failures());
+        match state.status() {
+            Status::Failed | Status::Parked => {}
+            Status::Completed => {
+                return Err(Refusal::new(
+                    format!("`{id}` has completed: there is nothing to go on with"),
+                    format!("`foldback show {id}` shows what it did; start anew with another --id"),
+                ));
+            }
+            status @ (Status::Running | Status::Waiting | Status::Unknown | Status::Quarantined) => {
+                return Err(Refusal::new(
+                    format!("`{id}` has not failed: it is {}", status.as_str()),
+                    format!(
+                        "`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for"
+                    ),
+                ));
+            }
+        }
+        let definition = state.definition;
+        let mut reopened = state.clone();
+        reopened.reopen(&again);
+        let program = self.program_of(id, &definition)?;
+        let run = program.start(&reopened);
+        if let Some(live) = self.live.get_mut(id) {
+            live.restart(run);
+        }
+        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
+        self.say_with(id, Stimulus::Reopen { reason, again }, actor, with)
+            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
+        self.owe(id, reopened.owes());
         Ok(true)
     }
 
@@ -182,15 +230,7 @@ impl Engine {
                 return Err(unreadable(id, &error));
             }
         };
-        let stored =
-            self.around.store.definition(&state.definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
-        let Some(definition) = stored else {
-            return Err(Refusal::new(
-                format!("the definition {} of `{id}` is missing", state.definition),
-                "`foldback audit` shows what is damaged",
-            ));
-        };
-        let program = self.around.programs.program(&definition).map_err(unusable)?;
+        let program = self.program_of(id, &state.definition)?;
         self.disown(id, &state);
         let run = program.start(&state);
         let told = serde_json::from_value(Value::String(row.status)).unwrap_or(Status::Running);
@@ -198,6 +238,12 @@ impl Engine {
         let redaction = self.around.programs.redaction().and(&program.redaction());
         self.hold(id, state, run, redaction, told);
         self.say(id, Stimulus::Continue, "engine");
+        self.owe(id, owed);
+        Ok(())
+    }
+
+    /// Takes over what a folded state owes, beside what its turn has just asked for.
+    fn owe(&mut self, id: &Arc<str>, owed: Vec<Owed>) {
         for owed in owed {
             match owed {
                 Owed::Attempt(..) | Owed::Start(_) => self.pending.push_back((id.clone(), owed)),
@@ -206,7 +252,17 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+    }
+
+    fn program_of(&mut self, id: &str, definition: &Hash) -> Result<Arc<dyn Program>, Refusal> {
+        let stored = self.around.store.definition(definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
+        let stored = stored.ok_or_else(|| {
+            Refusal::new(
+                format!("the definition {definition} of `{id}` is missing"),
+                "`foldback audit` shows what is damaged",
+            )
+        })?;
+        self.around.programs.program(&stored).map_err(unusable)
     }
 
     /// Takes a workflow up, unless it has ended and some of its values were erased: then there is

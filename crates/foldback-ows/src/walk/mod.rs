@@ -35,6 +35,7 @@ mod emit;
 mod leaf;
 mod limit;
 mod race;
+mod reopen;
 mod scopes;
 mod scribe;
 mod tries;
@@ -76,6 +77,10 @@ impl Run for WalkingRun {
 
     fn is_erasable(&self, key: &Key) -> bool {
         self.definition.is_erasable(key)
+    }
+
+    fn failures(&self, state: &WorkflowState) -> Vec<Key> {
+        reopen::failures(state)
     }
 }
 

@@ -17,9 +17,9 @@ use crate::program::{Backoff, RetryTask, Task, TryTask};
 /// a list of tasks ended, the handler's. It tells this end from that of the block itself.
 pub(super) const BY_HANDLER: TaskKind = TaskKind::Do;
 
-const CAUGHT: &str = "caught";
+pub(super) const CAUGHT: &str = "caught";
 const UNCAUGHT: &str = "uncaught";
-const RETRY: &str = "retry";
+pub(super) const RETRY: &str = "retry";
 
 impl<'a> Walker<'a> {
     pub(super) fn try_block(

@@ -1,6 +1,7 @@
 //! Callers: they start workflows, record domain events and settle unknown outcomes, say it again when
 //! a process died before it answered, and remember what they were promised.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
@@ -24,6 +25,8 @@ pub struct Callers {
     dice: Dice,
     wishes: Vec<Wish>,
     serial: u64,
+    /// Workflows that were reopened: each is once.
+    reopened: BTreeSet<Arc<str>>,
 }
 
 /// Something a caller wants to be done, once.
@@ -47,7 +50,9 @@ impl Wish {
     fn again(&mut self) {
         self.state = match self.command {
             Command::Resolve { .. } => State::Done,
-            Command::Start(_) | Command::Record { .. } | Command::Resume { .. } => State::Idle,
+            Command::Start(_) | Command::Record { .. } | Command::Resume { .. } | Command::Retry { .. } => {
+                State::Idle
+            }
         };
     }
 }
@@ -63,7 +68,7 @@ impl Callers {
                 wishes.push(Wish { command, state: State::Idle });
             }
         }
-        Callers { dice, wishes, serial: 0 }
+        Callers { dice, wishes, serial: 0, reopened: BTreeSet::new() }
     }
 
     pub fn are_quiet(&self) -> bool {
@@ -167,7 +172,15 @@ impl Callers {
                 }
                 wish.state = State::Done;
             }
-            (Ok(_), Command::Record { .. } | Command::Resume { .. }) => wish.state = State::Done,
+            (Ok(_), Command::Record { .. } | Command::Resume { .. } | Command::Retry { .. }) => {
+                wish.state = State::Done;
+            }
+            // It was reopened already, by a word that got no answer.
+            (Err(refusal), Command::Retry { .. })
+                if ["has completed", "has not failed"].iter().any(|said| refusal.message.contains(said)) =>
+            {
+                wish.state = State::Done;
+            }
             // What was asked is no longer the question.
             (Err(refusal), Command::Resolve { .. }) if refusal.message.contains("is not unknown") => {
                 wish.state = State::Done;
@@ -195,6 +208,21 @@ impl Callers {
             }
         }
         self.tidy();
+    }
+
+    /// A person reopens what failed, once each. Says whether there was such a workflow.
+    pub fn reopen(&mut self, disk: &Disk) -> Result<bool, String> {
+        let filter = Filter { status: Some("failed".into()), ..Filter::default() };
+        let mut any = false;
+        for row in disk.store.workflows(&filter).map_err(|e| e.to_string())? {
+            let workflow_id = row.workflow_id;
+            if self.reopened.insert(workflow_id.clone()) {
+                let command = Command::Retry { workflow_id, reason: "once more".into() };
+                self.wishes.push(Wish { command, state: State::Idle });
+                any = true;
+            }
+        }
+        Ok(any)
     }
 
     /// A person looks for outcomes that are unknown, finds out what became of them, and wants it to be

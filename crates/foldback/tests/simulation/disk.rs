@@ -59,7 +59,11 @@ impl Durable {
         }
         match Fact::decode(&event.event_type, event.schema_version, &event.payload) {
             Ok(Fact::StepAsked(asked)) if asked.starts => {
-                self.started.insert((id.clone(), asked.key.to_string(), 1));
+                // Reopened, a step is asked for again, and its attempts are counted on.
+                let key = asked.key.to_string();
+                let of_key = (id.clone(), key.clone(), 0)..=(id.clone(), key.clone(), u32::MAX);
+                let before = self.started.range(of_key).next_back().map_or(0, |started| started.2);
+                self.started.insert((id.clone(), key, before + 1));
             }
             Ok(Fact::AttemptStarted { key, attempt, .. }) => {
                 self.started.insert((id.clone(), key.to_string(), attempt));

@@ -160,6 +160,7 @@ fn workflow(
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => {}
         }
     }

@@ -97,6 +97,8 @@ impl<'a> Sim<'a> {
                 self.poll_inbox(0);
             } else if self.callers.resolve(&self.disk, &mut self.world)? {
                 self.say(|| "a person resolves".into());
+            } else if self.callers.reopen(&self.disk)? {
+                self.say(|| "a person reopens what failed".into());
             } else if self.is_over()? {
                 return Ok(());
             } else if let Some(due) = owner.engine.next_alarm() {
@@ -205,6 +207,9 @@ impl<'a> Sim<'a> {
                 self.callers.speak(&mut self.processes[at], &self.disk, false)?;
                 if self.dice.one_in(6) && self.processes.len() == 1 {
                     self.callers.resolve(&self.disk, &mut self.world)?;
+                    if self.dice.one_in(3) {
+                        self.callers.reopen(&self.disk)?;
+                    }
                 }
             }
             _ if process.is_owner() => self.poll_inbox(at),
