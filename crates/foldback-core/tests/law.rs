@@ -8,7 +8,8 @@ use foldback_core::step::error_type;
 use foldback_core::text::line;
 use foldback_core::{
     Ask, Divergence, Effect, EntryBody, Event, EventId, Fact, Failure, Hash, Illegal, Key, Outcome, Recovery,
-    RetryPolicy, Run, Slot, Status, Stimulus, TaskKind, Timing, Turn, WorkflowState, advance, limits,
+    RetryPolicy, Run, Slot, Status, StepStatus, Stimulus, TaskKind, Timing, Turn, WorkflowState, advance,
+    limits,
 };
 use serde_json::{Value, json};
 
@@ -335,6 +336,31 @@ fn after_the_end_only_late_reports_and_domain_events_are_written() {
     let noted = story.when(domain, vec![]).unwrap();
     assert_eq!(noted[0].causation_id, None, "a caller's event is nobody's consequence");
     assert_eq!(story.state.status(), Status::Parked);
+}
+
+/// Reopened, a step is asked for again: its attempts are counted on, its policy begins anew.
+#[test]
+fn what_is_reopened_counts_its_attempts_on() {
+    let policy = RetryPolicy { attempts: 2, delay_ms: 1, max_delay_ms: 1, ..RetryPolicy::default() };
+    let mut story = Story::asked(Effect::Read, Recovery::Operator, Some(policy.clone()));
+    assert!(story.report(1, failed(500, None)).starts_with("AttemptFailed"));
+    story.when(Stimulus::Begin { key: "a".into() }, vec![]).unwrap();
+    let error = Failure::new("t", 500, "no", "no").at(&"a".into());
+    let late = || Stimulus::Report { key: "a".into(), attempt: 2, outcome: failed(500, None), latency_ms: 1 };
+    story.when(late(), vec![Turn::Ends(Err(error))]).unwrap();
+    assert_eq!(story.state.status(), Status::Failed);
+
+    let mut ask = StepAsk::new(Key::from("a"), "http", Effect::Read, json!({"uri": "x"}));
+    ask.retry = Some(policy);
+    let reopen = Stimulus::Reopen { reason: "mended".into(), again: vec!["a".into()] };
+    let batch = story.when(reopen.clone(), vec![Turn::Asks(vec![Ask::Step(Box::new(ask))])]).unwrap();
+    assert!(text(&batch).starts_with("WorkflowReopened  again [a]; mended\nStepAsked"), "{}", text(&batch));
+    assert!(story.when(reopen, vec![]).is_err(), "it has not ended");
+    assert!(story.when(late(), vec![]).unwrap().is_empty(), "a report of an earlier attempt, come twice");
+    assert_eq!(story.state.step(&"a".into()).map(|step| step.status), Some(StepStatus::Running));
+    assert!(story.report(3, failed(500, None)).starts_with("AttemptFailed"), "the first of two");
+    story.when(Stimulus::Begin { key: "a".into() }, vec![]).unwrap();
+    assert!(story.report(4, failed(500, None)).starts_with("StepFailed"), "the second, and the last");
 }
 
 #[test]
