@@ -105,6 +105,11 @@ pub enum Command {
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
     Audit(AuditArgs),
+    /// Compare two workflows: where they part first, and what differs at each step and decision
+    #[command(
+        after_help = "Exit code 1 when they differ. Time, tokens and cost are told, and make no difference."
+    )]
+    Diff(DiffArgs),
     /// Whether a definition makes of the recorded stimuli what the log says; performs and writes nothing
     Verify(VerifyArgs),
     /// Write a workflow with its definition and values to stdout, as JSON lines
@@ -261,6 +266,17 @@ pub struct AuditArgs {
     /// Which workflows; all when none is named
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The one; behind an @ the version up to which it is compared
+    #[arg(value_name = "A[@VERSION]")]
+    pub a: String,
+    /// The other
+    #[arg(value_name = "B[@VERSION]")]
+    pub b: String,
 }
 
 /// `verify`

@@ -7,6 +7,7 @@ mod audit;
 mod bench;
 mod check;
 mod definition;
+mod diff;
 mod doctor;
 mod drive;
 mod erase;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Retry(args) => drive::retry(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
+        Command::Diff(args) => diff::diff(cli, args),
         Command::Verify(args) => verify::verify(cli, args),
         Command::Export(args) => exchange::export(cli, args),
         Command::Import(args) => exchange::import(cli, args),

@@ -163,6 +163,11 @@ impl Out {
         self.width
     }
 
+    /// Whether inks are seen.
+    pub fn has_colours(&self) -> bool {
+        self.has_colours
+    }
+
     /// Prints a line.
     ///
     /// # Errors

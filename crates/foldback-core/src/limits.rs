@@ -91,3 +91,13 @@ pub const REDACT_TEXT_MAX_BYTES: usize = 4_096;
 
 /// Bytes of memory that a pattern may take once it is compiled: a short text can ask for gigabytes.
 pub const REDACT_REGEX_MAX_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a text that is compared word by word; of a longer one only the length is told. The work
+/// grows with the square of what differs.
+pub const DIFF_TEXT_MAX_BYTES: usize = 16 * 1024;
+
+/// Bytes of all texts that one comparison of two workflows looks at word by word.
+pub const DIFF_TEXTS_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Places that are named where two values differ; further ones are counted.
+pub const DIFF_PATHS_MAX: usize = 1_000;

@@ -6,7 +6,7 @@
 //!
 //! The rooms: [`steps`] and [`decisions`] (two of the three questions), [`state_view`] (the
 //! third), [`tree`] (the summary of `show`), [`VersionSpec`] (which version a person means),
-//! [`changes`] (what one event did to the state).
+//! [`changes`] (what one event did to the state), [`diff`] (two workflows side by side).
 
 use std::sync::Arc;
 
@@ -16,12 +16,17 @@ use serde_json::Value;
 use crate::Micros;
 
 mod changes;
+mod diff;
 mod steps;
 mod tree;
 mod version;
 mod view;
 
 pub use changes::changes;
+pub use diff::{
+    Both, Compared, Comparison, Difference, Facet, Figures, First, Past, PathChange, Side, StepFigures,
+    Totals, Word, diff,
+};
 pub use steps::{AttemptReport, DecisionReport, ReportedStatus, StepReport, decisions, steps};
 pub use tree::{TreeNode, What, tree};
 pub use version::{Unresolved, VersionSpec, nearest};

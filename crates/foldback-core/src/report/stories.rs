@@ -14,7 +14,7 @@ use crate::step::{Effect, Failure, Outcome, Recovery, RetryPolicy, Usage, error_
 use crate::{Event, Key, TaskKind, Version};
 
 /// A program that asks for one thing after the other and fails when a step does.
-struct Script(Vec<Ask>);
+pub(super) struct Script(pub(super) Vec<Ask>);
 
 struct ScriptRun(std::vec::IntoIter<Ask>, Option<Key>);
 
@@ -46,7 +46,7 @@ fn failure_of(step: &Step) -> Option<Failure> {
     (step.status == StepStatus::Failed).then(|| step.error.clone())?
 }
 
-fn step(key: &str, kind: &str, effect: Effect) -> Ask {
+pub(super) fn step(key: &str, kind: &str, effect: Effect) -> Ask {
     let mut ask = StepAsk::new(Key::from(key), kind, effect, json!({"prompt": format!("do {key}")}));
     ask.recovery = Recovery::Operator;
     if kind == "llm" {
@@ -55,15 +55,15 @@ fn step(key: &str, kind: &str, effect: Effect) -> Ask {
     Ask::Step(Box::new(ask))
 }
 
-fn set(key: &str, value: Value) -> Ask {
+pub(super) fn set(key: &str, value: Value) -> Ask {
     Ask::Finish { key: Key::from(key), kind: TaskKind::Set, output: Arc::new(value), context: None }
 }
 
-fn open(key: &str, kind: TaskKind) -> Ask {
+pub(super) fn open(key: &str, kind: TaskKind) -> Ask {
     Ask::Start { key: Key::from(key), kind, input: Arc::new(json!({"n": 1})) }
 }
 
-fn close(key: &str, kind: TaskKind) -> Ask {
+pub(super) fn close(key: &str, kind: TaskKind) -> Ask {
     Ask::Finish { key: Key::from(key), kind, output: Arc::new(json!("out")), context: None }
 }
 
