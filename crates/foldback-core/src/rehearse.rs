@@ -94,7 +94,7 @@ fn go_on_from(program: &dyn Program, workflow_id: &str, events: &[Event], stage:
 pub fn reopen(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
     let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
     let again = program.start(&state).failures(&state);
-    let reopen = Stimulus::Reopen { reason: "mended".into(), again };
+    let reopen = Stimulus::Reopen { reason: "mended".into(), again, back_to: None, changes: None };
     go_on(program, events.to_vec(), state, reopen, Stage { world, pace: AT_ONCE })
 }
 
