@@ -122,6 +122,8 @@ impl Progress {
                 };
                 format!("{} {:<28} {what}; {next}{hint}", self.paint("33", "↻"), e.key)
             }
+            // That it begins for the first time says its end.
+            Fact::AttemptStarted { attempt: 1, .. } => return None,
             Fact::AttemptStarted { key, attempt, lost } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));
                 let cost = match asked {

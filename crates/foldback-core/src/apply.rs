@@ -139,8 +139,11 @@ impl WorkflowState {
                 self.open.clear();
                 self.end = Some(End::Completed { output: output.clone() });
             }
-            Fact::WorkflowReopened { again, changes, .. } => {
-                self.reopen(again);
+            Fact::WorkflowReopened { again, back_to, changes, .. } => {
+                match back_to {
+                    None => self.reopen(again),
+                    Some(_) => self.renew(again),
+                }
                 self.rewound = None;
                 changes.iter().for_each(|changes| self.change(changes));
             }
@@ -149,8 +152,7 @@ impl WorkflowState {
                 // What its parent used and may undo is the parent's.
                 self.spent = Spent::default();
                 self.newest_undo = None;
-                self.reopen(&forked.again);
-                self.tried.clear();
+                self.renew(&forked.again);
                 self.change(&forked.changes);
             }
             Fact::StepReused(reused) => match &reused.output {
@@ -183,6 +185,22 @@ impl WorkflowState {
                 self.tried.insert(key.clone(), step.attempts);
             }
             self.forget(key);
+        }
+    }
+
+    /// What was open where a past was cut is owed anew: nobody's attempt is this workflow's. What had
+    /// been given up is over.
+    fn renew(&mut self, open: &[Key]) {
+        self.end = None;
+        self.tried.clear();
+        for key in open {
+            self.with_step(key, |step| {
+                step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
+                (step.attempts, step.interruptions, step.repairs) = (0, 0, 0);
+                (step.unknowns, step.variant, step.attempts_before) = (0, 0, 0);
+                (step.began, step.due, step.rejected, step.error) = (None, None, None, None);
+                step.is_released = false;
+            });
         }
     }
 

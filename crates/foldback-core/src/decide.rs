@@ -128,6 +128,27 @@ pub enum Stimulus {
     Continue,
 }
 
+impl Stimulus {
+    /// The step or timer that it speaks to, if it speaks to one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Stimulus::Report { key, .. }
+            | Stimulus::Begin { key }
+            | Stimulus::Lost { key, .. }
+            | Stimulus::TimerDue { key }
+            | Stimulus::Resolve { key, .. }
+            | Stimulus::Reuse { key, .. }
+            | Stimulus::Hold { key, .. }
+            | Stimulus::Settle { key, .. } => Some(key),
+            Stimulus::Start { .. }
+            | Stimulus::Reopen { .. }
+            | Stimulus::Fork { .. }
+            | Stimulus::Record { .. }
+            | Stimulus::Continue => None,
+        }
+    }
+}
+
 /// When it is said, by whom, and what the engine can do now.
 #[derive(Clone, Debug)]
 pub struct Timing {

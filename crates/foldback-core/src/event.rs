@@ -203,7 +203,8 @@ pub enum Fact {
     },
     /// Stimulus: a person reopens a workflow that failed or was parked. The facts of these keys are
     /// forgotten, so that their places are met anew. With `back_to` the state is first the one at that
-    /// version; what lies between stands in the log, and its outcomes are taken by the rules of a fork.
+    /// version, and the keys are the steps that were open there, which are owed anew; what lies between
+    /// stands in the log, and its outcomes are taken by the rules of a fork.
     WorkflowReopened {
         reason: String,
         again: Vec<Key>,
@@ -253,7 +254,7 @@ pub struct WorkflowStarted {
 pub struct WorkflowForked {
     /// Where it comes from.
     pub lineage: Lineage,
-    /// What was open at the cut, and is asked for anew.
+    /// Steps that were open at the cut, and are owed anew.
     pub again: Vec<Key>,
     /// What is changed in it.
     pub changes: Changes,

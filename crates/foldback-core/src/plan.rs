@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::decide::{Stimulus, Timing};
 use crate::event::{EventId, Verdict};
 use crate::program::Run;
-use crate::reuse::{Asked, Ended, Recorded, word};
+use crate::reuse::{Asked, Ended, Recorded, first_taken, word_to};
 use crate::state::{EntryBody, Owed, WorkflowState};
 use crate::step::Effect;
 use crate::{Illegal, Key, Version, advance};
@@ -128,7 +128,14 @@ impl Planning {
         run: &mut dyn Run,
         recorded: &mut R,
     ) -> Result<bool, Unplanned<R::Error>> {
-        for owed in state.owes() {
+        let owes = state.owes();
+        let starts = owes.iter().filter_map(|owed| match owed {
+            Owed::Start(key) if !self.waiting.contains(key) => Some(key.clone()),
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) => None,
+        });
+        let starts: Vec<Key> = starts.collect();
+        let first = first_taken(state, &starts, recorded).map_err(Unplanned::Unread)?;
+        for owed in first.map(Owed::Start).into_iter().chain(owes) {
             let stimulus = match owed {
                 Owed::Start(key) if !self.waiting.contains(&key) => {
                     match self.judged(state, &key, recorded).map_err(Unplanned::Unread)? {
@@ -157,7 +164,7 @@ impl Planning {
         recorded: &mut R,
     ) -> Result<Option<Stimulus>, R::Error> {
         let is_write = state.step(key).is_some_and(|step| step.effect == Effect::Write);
-        let stimulus = word(state, key, recorded)?;
+        let stimulus = word_to(state, key, recorded)?;
         let (action, is_answered) = match &stimulus {
             Stimulus::Reuse { .. } => ("reuse", true),
             Stimulus::Settle { verdict: Verdict::Stub, .. } => ("stub", true),

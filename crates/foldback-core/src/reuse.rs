@@ -280,7 +280,9 @@ impl Outcome {
     }
 }
 
-/// The word to a step that is asked for: that it begins, or what becomes of it instead.
+/// The word to a step that is asked for: that it begins, or what becomes of it instead. Where the
+/// outcome of another step that waits was recorded before its own, the word is to that one: who was
+/// first there is first here.
 ///
 /// # Errors
 /// The past cannot be read.
@@ -289,12 +291,51 @@ pub fn word<R: Recorded + ?Sized>(
     key: &Key,
     recorded: &mut R,
 ) -> Result<Stimulus, R::Error> {
-    let key = key.clone();
-    let is_ruled = state.rules.is_some()
-        && state.step(&key).is_some_and(|step| step.status == StepStatus::Pending && !step.is_released);
-    if !is_ruled {
-        return Ok(Stimulus::Begin { key });
+    if !is_ruled(state, key) {
+        return Ok(Stimulus::Begin { key: key.clone() });
     }
+    let waiting: Vec<Key> = state.open.iter().filter(|key| is_ruled(state, key)).cloned().collect();
+    let first = first_taken(state, &waiting, recorded)?;
+    word_to(state, first.as_ref().unwrap_or(key), recorded)
+}
+
+fn is_ruled(state: &WorkflowState, key: &Key) -> bool {
+    let waits = |step: &Step| step.status == StepStatus::Pending && !step.is_released && !step.is_given_up;
+    state.rules.is_some() && state.step(key).is_some_and(waits)
+}
+
+/// Of these steps, the one whose outcome is taken and was recorded first.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn first_taken<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    keys: &[Key],
+    recorded: &mut R,
+) -> Result<Option<Key>, R::Error> {
+    let mut first: Option<((usize, Version), &Key)> = None;
+    for key in keys {
+        let asked = recorded.asked(state, key)?;
+        let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
+        if let Ruling::Take(past, version) = rule(state, key, &asked)
+            && first.is_none_or(|(earliest, _)| (past, version) < earliest)
+        {
+            first = Some(((past, version), key));
+        }
+    }
+    Ok(first.map(|(_, key)| key.clone()))
+}
+
+/// The word to this very step.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn word_to<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    key: &Key,
+    recorded: &mut R,
+) -> Result<Stimulus, R::Error> {
+    let key = key.clone();
     let asked = recorded.asked(state, &key)?;
     let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
     Ok(match rule(state, &key, &asked) {

@@ -458,7 +458,7 @@ impl WorkflowState {
         };
     }
 
-    /// Steps that are not settled: what a fork cut here, or a workflow reopened here, asks for anew.
+    /// Steps that are not settled: what is owed anew in a fork cut here, or in a workflow reopened here.
     pub fn open_steps(&self) -> Vec<Key> {
         self.open.iter().filter(|key| self.step(key).is_some()).cloned().collect()
     }

@@ -305,8 +305,13 @@ impl Rows {
             Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
             }
-            Fact::WorkflowReopened { changes, .. } => {
+            Fact::WorkflowReopened { changes, back_to, .. } => {
                 self.is_ended = false;
+                // What it leaves behind is another story: the step that is asked anew begins its own.
+                if let Some(version) = back_to {
+                    let rows = &self.rows;
+                    self.of_key.retain(|_, at| rows[*at].report.asked_version <= *version);
+                }
                 changes.iter().for_each(|changes| self.given(changes));
             }
             Fact::WorkflowForked(forked) => self.given(&forked.changes),

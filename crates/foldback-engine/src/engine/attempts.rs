@@ -168,7 +168,13 @@ impl Engine {
             };
             let stimulus = match owed {
                 Owed::Start(key) => match self.word(&id, &key) {
-                    Some(stimulus) => stimulus,
+                    Some(stimulus) => {
+                        // The word may be to another step, whose outcome came first: this one waits on.
+                        if stimulus.key() != Some(&key) {
+                            self.pending.push_front((id.clone(), Owed::Start(key)));
+                        }
+                        stimulus
+                    }
                     None => continue,
                 },
                 Owed::Retry(key, _) => Stimulus::Begin { key },
