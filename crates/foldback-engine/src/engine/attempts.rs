@@ -8,7 +8,6 @@ use std::sync::Arc;
 use foldback_core::{
     Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
 };
-use foldback_store::Commit;
 use tokio::sync::oneshot;
 
 use super::{Engine, ROUND};
@@ -255,16 +254,5 @@ impl Engine {
         for watcher in self.watchers.remove(id).unwrap_or_default() {
             let _gone = watcher.send(Rest { workflow_id: id.clone(), status, reason: reason.clone() });
         }
-    }
-
-    pub(super) fn snapshot_if_due(&mut self, id: &Arc<str>) {
-        let Some(live) = self.live.get_mut(id) else {
-            return;
-        };
-        let Some(snapshot) = live.snapshot_if_due() else {
-            return;
-        };
-        let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
-        self.queue(id.clone(), 0, commit, None);
     }
 }
