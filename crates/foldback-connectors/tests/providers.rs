@@ -90,6 +90,27 @@ async fn a_key_is_sent_and_never_told() {
         assert!(!shown.contains(&canary) && shown.contains("CARGO_MANIFEST_DIR"), "{shown}");
         assert_eq!(server.seen()[0].header("authorization"), Some(format!("Bearer {canary}").as_str()));
     }
+    // Streamed, the key comes cut into pieces: neither the answer nor its progress tells it.
+    for size in [1, 5, canary.len() - 1, canary.len()] {
+        let server = Server::start(move |_, seen| {
+            let key = seen.header("authorization").unwrap_or_default().trim_start_matches("Bearer ");
+            let text = format!("Your key is {key}, is it not?");
+            let pieces: Vec<&str> =
+                text.as_bytes().chunks(size).map(|piece| str::from_utf8(piece).expect("ASCII")).collect();
+            chat_stream(&pieces, "stop")
+        })
+        .await;
+        let url = server.url("/v1");
+        let text = format!(
+            "[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\napi_key_env = \"CARGO_MANIFEST_DIR\"\n"
+        );
+        let (call, told) = call(hello(), Read);
+        let output = completed(perform(&configured(&text).0, "llm", call).await);
+        let told = told.lock().expect("a log").concat();
+        assert!(!told.contains(&canary), "pieces of {size}: {told}");
+        assert_eq!(told, "Your key is [CARGO_MANIFEST_DIR], is it not?", "pieces of {size}");
+        assert_eq!(output, told.as_str(), "pieces of {size}");
+    }
 }
 
 #[tokio::test]
