@@ -46,6 +46,8 @@ pub struct Live {
     is_careful: bool,
     /// The status as the store knows it.
     told_status: Status,
+    /// The wake-up as the store knows it; `None` where that is not known here.
+    told_wake_at: Option<Option<Micros>>,
     /// Events of commits under way, for observers, oldest first.
     unseen: VecDeque<Vec<Event>>,
     /// A state that becomes a snapshot when this commit is on disk, and its version.
@@ -94,6 +96,7 @@ impl Live {
         Live {
             incarnation,
             redaction,
+            told_wake_at: (state.version == 0).then_some(None),
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
             state,
             run,
@@ -161,7 +164,7 @@ impl Live {
         Ok(advanced)
     }
 
-    /// What one fact means for the engine. True where it changes when to wake.
+    /// What one fact means for the engine. True where there may be something to wake for since.
     fn take_up(&mut self, fact: &Fact, kinds: &Registry, advanced: &mut Advanced) -> bool {
         match fact {
             Fact::StepAsked(asked) if asked.starts => {
@@ -242,11 +245,15 @@ impl Live {
             begins: events.iter().find_map(|event| begins(&self.state, event)),
             status: changed,
         };
-        let wakeups = if wakes || (status.is_ended() && changed.is_some()) {
-            vec![(self.state.workflow_id.clone(), self.wake_at())]
-        } else {
-            Vec::new()
-        };
+        let mut wakeups = Vec::new();
+        // What is woken for may also go without a fact of its own: a limit with its task, a delay
+        // with a late report.
+        if wakes || self.told_wake_at != Some(None) {
+            let wake_at = self.wake_at();
+            if self.told_wake_at.replace(wake_at) != Some(wake_at) {
+                wakeups.push((self.state.workflow_id.clone(), wake_at));
+            }
+        }
         Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
     }
 

@@ -96,6 +96,11 @@ impl World {
         if is_owner && durable.completed.contains(&place) {
             self.wrong.push(format!("{what} began though the step had completed"));
         }
+        // A write that was under way by the log goes on to its end, also where it was just about to begin.
+        let may_begin = |of: &Option<u32>| call.effect == Effect::Write && *of == Some(call.attempt);
+        if is_owner && durable.given_up.get(&place).is_some_and(|of| !may_begin(of)) {
+            self.wrong.push(format!("{what} began though the step had been given up"));
+        }
         if (call.effect == Effect::Write) != call.idempotency_key.is_some() {
             self.wrong.push(format!("{what}: an idempotency key belongs to a write, and each has one"));
         }
