@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 
+use foldback_core::step::error_type;
 use foldback_core::{
-    Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
+    Effect, EntryBody, Failure, Key, Outcome, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
 };
 use tokio::sync::oneshot;
 
@@ -26,6 +27,14 @@ impl Engine {
             return;
         };
         if step.status != StepStatus::Running || step.attempts != attempt {
+            return;
+        }
+        if step.is_given_up {
+            // Given up between its start and the word that the start is on disk: nothing was sent.
+            let title = "It was given up before it was sent";
+            let error = Failure::new(error_type::RUNTIME, 409, title, "nothing happened");
+            let outcome = Outcome::Failed { error, retry_after_ms: None, usage: None };
+            self.say(id, Stimulus::Report { key, attempt, outcome, latency_ms: 0 }, "engine");
             return;
         }
         let Vacant(place) = self.in_flight.entry((id.clone(), key.clone(), attempt)) else {
