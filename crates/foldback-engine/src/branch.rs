@@ -421,8 +421,8 @@ impl Prepared {
                 )
             })?,
         };
-        programs.program(&definition).map_err(|why| {
-            refused(format!("the definition cannot be run here: {why}"), "`foldback check FILE`")
-        })
+        programs
+            .program(&definition)
+            .map_err(|why| refused(format!("the definition cannot be run here: {why}"), UNUSABLE))
     }
 }
