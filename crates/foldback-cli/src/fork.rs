@@ -140,29 +140,29 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        lines.push(format!("  {title:<9} {:>3}  {}{more}{why}", keys.len(), named.join(", ")));
+        lines.push(format!("  {title:<10} {:>3}  {}{more}{why}", keys.len(), named.join(", ")));
     };
     keys("reused", &plan.reused, "");
     keys("failed", &plan.reused_failures, "  (their failures are reused; --rerun KEY asks again)");
     keys("run again", &plan.rerun, "");
     keys("behind", &plan.depending, "  (reused where the request stays the same)");
     for write in &plan.writes {
-        let when = if write.when == "changed" { "  if its request changes; else reused" } else { "" };
         let what = match write.action {
-            "reuse" => "its recorded outcome is taken; nothing is sent",
-            "ask" => "waits for `foldback resolve`; nothing is sent before",
-            "stub" => "taken for done; nothing is sent",
-            "deny" => "fails; nothing is sent",
+            "reuse" => "its recorded outcome is taken, nothing is sent",
+            "ask" => "waits for `foldback resolve`, nothing is sent before",
+            "stub" => "taken for done, nothing is sent",
+            "deny" => "fails, nothing is sent",
             _ => "PERFORMED",
         };
-        lines.push(format!("  write          {}  {what}{when}", write.key));
+        let when = if write.when == "changed" { "if its request changes: " } else { "" };
+        lines.push(format!("  write        {}  {when}{what}", write.key));
     }
     let cost = match (plan.estimated_micro_usd, plan.estimated_tokens) {
         (0, 0) => return lines,
         (0, tokens) => format!("{tokens} tokens at most, as recorded; no price is known"),
         (cost, tokens) => format!("{} and {tokens} tokens at most, as recorded", dollars(cost)),
     };
-    lines.push(format!("  cost           {cost}"));
+    lines.push(format!("  cost         {cost}"));
     lines
 }
 

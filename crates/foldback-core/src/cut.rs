@@ -192,7 +192,7 @@ impl<'a> Cutting<'a> {
                         self.is_a_step(key, knows)?;
                         return refused(
                             format!("`{key}` never completed up to version {}: it has no output", self.at),
-                            "edit its request instead, or name a later --at; `foldback steps ID` shows what completed",
+                            "edit its request instead, or name a later --at; `foldback steps` shows what completed",
                         );
                     };
                     let mut whole = match cut.outputs.pop() {
@@ -253,7 +253,7 @@ impl<'a> Cutting<'a> {
         }
         let hint = match nearest(key.as_str(), self.keys.iter().map(Key::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "`foldback steps ID` lists the keys of steps".to_owned(),
+            None => "`foldback steps` lists the keys of steps".to_owned(),
         };
         refused(format!("the definition has no step `{key}`"), hint)
     }
@@ -266,7 +266,7 @@ fn edit(target: Target, said: &Said, value: &Value) -> Edit {
 fn place(whole: &mut Value, said: &Said, value: &Value) -> Result<(), Refused> {
     put(whole, &said.path, value.clone()).or_else(|why| {
         let told = format!("{}.{}", said.target, parse::dotted(&said.path));
-        refused(format!("`{told}` has no place: {why}"), "`foldback steps ID --json` shows the value whole")
+        refused(format!("`{told}` has no place: {why}"), "`foldback steps --json` shows the value whole")
     })
 }
 
