@@ -121,16 +121,49 @@ foldback steps article-1
 say "10. Second question: what was decided, and why?"
 foldback decisions article-1
 
-say "11. A run that fails: the same pipeline, with a wrong address for publishing"
+say "11. The article is not for its readers. What was true just before it was drafted?"
+foldback state article-1 --at draft
+
+say "12. With another prompt: the plan first, which touches nothing"
+cat >"$demo/for-children.md" <<'TXT'
+Write a short article of one paragraph for children about {topic}.
+TXT
+edit="draft:template=@$demo/for-children.md"
+foldback fork article-1 --edit "$edit" --dry-run
+
+say "13. The fork runs up to the first thing that would change the world, and waits there"
+foldback fork article-1 --edit "$edit"
+[ "$(python3 -c 'import json,sys,urllib.request as u; print(len(json.load(u.urlopen(sys.argv[1]))))' "$content/effects")" = 2 ] ||
+  fail "the fork changed the world"
+
+say "14. The two articles side by side, with what they cost"
+code=0
+foldback diff article-1 'article-1~1' || code=$?
+[ "$code" = 1 ] || fail "two articles that differ should exit with 1, not $code"
+
+say "15. It is worth publishing: a person says so"
+foldback resolve 'article-1~1' publish live
+if "${fb[@]}" show 'article-1~1' | grep -q 'resolve .* announce'; then
+  foldback resolve 'article-1~1' announce live
+fi
+foldback list --tree
+
+say "16. A run that fails: the same pipeline, with a wrong address for publishing"
 wrong="{\"model\": \"local/$model\", \"service\": \"$content/wrong\"}"
 code=0
 foldback run examples/article.yaml --id article-2 --input "$wrong" || code=$?
 [ "$code" = 1 ] || fail "a failed workflow should exit with 1, not $code"
 
-say "12. Third question: from where can it go on? The state just before the failing step was asked"
+say "17. Third question: from where can it go on? The state just before the failing step was asked"
 foldback state article-2 --at failure
 
-say "13. And is the log whole? Every hash, every version"
+say "18. Mended, under its own id: the address of the step that failed, and of the one not yet reached"
+foldback retry article-2 --reason 'the address was wrong' \
+  --edit "publish:uri=\"$content/articles\"" --edit "announce:uri=\"$content/announcements\""
+foldback steps article-2
+
+say "19. Does every log agree with its definition, and is each whole? Every consequence, every hash"
+foldback verify
 foldback audit
 
 say "The demo took $((SECONDS - began)) s. All of it is in $demo/: ask it more, with

@@ -1,7 +1,9 @@
 //! `show`: a workflow on one page. What it did, as a tree with time and cost; how it stands; and
 //! what a person does next.
 
-use foldback::core::report::{Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree, why};
+use foldback::core::report::{
+    Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, tree, why,
+};
 use foldback::core::state::{End, EntryBody};
 use foldback::core::{Changes, Event, Fact, Failure, StepStatus, Verdict, WorkflowState};
 use serde_json::{Value, json};
@@ -75,9 +77,7 @@ impl Page<'_> {
 
     /// From its begin to its last event, in ms.
     fn duration_ms(&self) -> u64 {
-        let last = self.shown.last().map_or(0, |event| event.timestamp);
-        let first = self.shown.first().map_or(0, |event| event.timestamp);
-        u64::try_from(last - first).unwrap_or(0) / 1_000
+        lasted_ms(self.shown)
     }
 
     fn as_json(&self) -> Value {

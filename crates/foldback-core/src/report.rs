@@ -23,7 +23,7 @@ mod tree;
 mod version;
 mod view;
 
-pub use back::effective;
+pub use back::{effective, lasted_ms};
 pub use changes::changes;
 pub use diff::{
     Both, Compared, Comparison, Difference, Facet, Figures, First, Past, PathChange, Side, StepFigures,

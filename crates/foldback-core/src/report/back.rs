@@ -1,7 +1,7 @@
 //! Logs that went back: a workflow that was reopened at an earlier version goes on from the state that
 //! was there. What lies between stands in the log, and was paid for; the state does not know it.
 
-use crate::event::Event;
+use crate::event::{Event, Fact};
 
 /// The events without those that a later reopening left behind.
 pub fn effective(events: &[Event]) -> Vec<&Event> {
@@ -13,4 +13,16 @@ pub fn effective(events: &[Event]) -> Vec<&Event> {
         kept.push(event);
     }
     kept
+}
+
+/// How long a log went on, in ms: from its first event to its last, without the time that lay between
+/// the cut of a fork and its begin.
+pub fn lasted_ms(events: &[Event]) -> u64 {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return 0 };
+    let away: i64 = events
+        .windows(2)
+        .filter(|pair| matches!(pair[1].fact, Fact::WorkflowForked(_)))
+        .map(|pair| pair[1].timestamp - pair[0].timestamp)
+        .sum();
+    u64::try_from(last.timestamp - first.timestamp - away).unwrap_or(0) / 1_000
 }

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::steps::millis_between;
-use super::{DecisionReport, ReportedStatus, StepReport, Tokens, decisions, effective, state_view, steps};
+use super::{
+    DecisionReport, ReportedStatus, StepReport, Tokens, decisions, effective, lasted_ms, state_view, steps,
+};
 use crate::event::Event;
 use crate::state::WorkflowState;
 use crate::step::{Effect, Failure};
@@ -247,7 +248,10 @@ impl Read {
     fn of(past: Past<'_>) -> Read {
         let state = WorkflowState::folded(past.workflow_id, past.events);
         let view = state_view(&state);
-        let began = past.events.first().map_or(0, |event| event.timestamp);
+        // What was spent along the way, a fork's shared past with it; what was taken from elsewhere is free.
+        let reports = steps(past.events);
+        let mut tokens = Tokens::default();
+        reports.iter().for_each(|step| tokens.add(step.tokens));
         Read {
             side: Side { workflow_id: view.workflow_id, version: view.version, status: view.status },
             input: view.input,
@@ -255,10 +259,10 @@ impl Read {
             error: view.error,
             items: items(past.events),
             totals: Totals {
-                steps: view.spent.steps,
-                tokens: Tokens { input: view.spent.input_tokens, output: view.spent.output_tokens },
-                micro_usd: view.spent.micro_usd,
-                duration_ms: millis_between(began, view.at.0),
+                steps: reports.iter().filter(|step| is_done(step)).count() as u64,
+                tokens,
+                micro_usd: reports.iter().filter_map(|step| step.micro_usd).sum(),
+                duration_ms: lasted_ms(past.events),
             },
         }
     }
@@ -274,6 +278,12 @@ impl Read {
             (Facet::Output, self.output.clone()),
         ]
     }
+}
+
+/// Whether work outside the fold was done, or its outcome taken.
+fn is_done(step: &StepReport) -> bool {
+    matches!(step.status, ReportedStatus::Completed | ReportedStatus::Reused)
+        && !matches!(&*step.kind, "set" | "compute")
 }
 
 /// What is aligned by its key.
