@@ -233,7 +233,8 @@ async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
     std::process::exit(130);
 }
 
-fn refused(refusal: Refusal) -> Error {
+/// A refusal as a command's error.
+pub fn refused(refusal: Refusal) -> Error {
     Error {
         code: if refusal.is_quarantined || refusal.needs_erased { 1 } else { 2 },
         message: refusal.message,

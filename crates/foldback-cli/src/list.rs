@@ -1,15 +1,15 @@
 //! `list`: which workflows there are, newest first.
 
-use foldback::core::report::{Moment, nearest};
-use foldback::store::{Filter, WorkflowRow};
-use serde_json::json;
+use foldback::core::report::{Moment, dollars, nearest};
+use foldback::store::{Filter, Store, WorkflowRow};
+use serde_json::{Value, json};
 
 use crate::args::{Cli, ListArgs};
 use crate::error::{Error, Exit};
 use crate::moment::with_seconds;
 use crate::out::{Line, Out, say};
 use crate::state::status_ink;
-use crate::{reading, table};
+use crate::{projection, reading, table};
 
 /// Every status that a workflow can have, in this chapter or a later one.
 const STATUSES: [&str; 12] = [
@@ -48,7 +48,8 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
         limit: args.limit,
         ..Filter::default()
     };
-    let rows = store.workflows(&filter)?;
+    projection::up_to_date(cli, &store, "workflows")?;
+    let rows = with_figures(&*store, &filter)?;
     let mut out = Out::new();
     if cli.json {
         rows.iter().try_for_each(|row| out.json(&as_json(row)))?;
@@ -62,6 +63,8 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
             table::text("definition"),
             table::whole("status"),
             table::number("version"),
+            table::number("steps"),
+            table::number("cost"),
             table::whole("started"),
             table::whole("wakes"),
         ];
@@ -75,7 +78,19 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn as_json(row: &WorkflowRow) -> serde_json::Value {
+/// Workflows, each with its row of the projection `workflows`: null where that has none yet.
+///
+/// # Errors
+/// When the store fails.
+pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<(WorkflowRow, Value)>, Error> {
+    let figures = |row: WorkflowRow| {
+        let figures = store.projection_row(row.shard, "workflows", &row.workflow_id)?;
+        Ok((row, figures.unwrap_or_default()))
+    };
+    store.workflows(filter)?.into_iter().map(figures).collect()
+}
+
+fn as_json((row, figures): &(WorkflowRow, Value)) -> Value {
     json!({
         "workflow_id": row.workflow_id,
         "definition": row.name,
@@ -84,16 +99,24 @@ fn as_json(row: &WorkflowRow) -> serde_json::Value {
         "started_at": Moment(row.started_at),
         "wake_at": row.wake_at.map(Moment),
         "definition_hash": row.definition.map(|hash| hash.to_hex()),
+        "ended_at": figures["ended_at"],
+        "steps": figures["steps"],
+        "failed_steps": figures["failed_steps"],
+        "tokens": {"input": figures["input_tokens"], "output": figures["output_tokens"]},
+        "micro_usd": figures["micro_usd"],
         "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
     })
 }
 
-fn as_cells(row: &WorkflowRow) -> Vec<Line> {
+fn as_cells((row, figures): &(WorkflowRow, Value)) -> Vec<Line> {
+    let figure = |name: &str| figures[name].as_u64();
     vec![
         (&*row.workflow_id).into(),
         row.name.as_str().into(),
         Line::new().ink(status_ink(&row.status), &row.status),
         row.version.to_string().into(),
+        figure("steps").map(|steps| steps.to_string()).unwrap_or_default().as_str().into(),
+        figure("micro_usd").filter(|&cost| cost > 0).map(dollars).unwrap_or_default().as_str().into(),
         Line::new().dim(with_seconds(row.started_at)),
         Line::new().dim(row.wake_at.map(with_seconds).unwrap_or_default()),
     ]

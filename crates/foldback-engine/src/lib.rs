@@ -13,6 +13,7 @@ pub mod engine;
 pub mod kind;
 pub mod load;
 pub mod machine;
+pub mod projections;
 pub mod projector;
 pub mod session;
 pub mod verify;
@@ -30,6 +31,7 @@ pub use verify::{Verified, verify};
 
 use std::sync::Arc;
 
+use foldback_core::projection::Projection;
 use foldback_core::{Program, Redaction};
 use foldback_store::Definition;
 
@@ -40,6 +42,14 @@ pub trait Programs: Send + Sync {
     /// # Errors
     /// Why it cannot be run here, for a person.
     fn program(&self, definition: &Definition) -> Result<Arc<dyn Program>, String>;
+
+    /// The projection that a file describes.
+    ///
+    /// # Errors
+    /// Why it cannot be folded here, for a person.
+    fn projection(&self, _source: &str) -> Result<Box<dyn Projection>, String> {
+        Err("this process has no projections but the built-in ones".to_owned())
+    }
 
     /// What is redacted of everything that comes into any workflow here, beside what its definition
     /// says.

@@ -1,0 +1,160 @@
+//! Projections that a person writes: which events, which row each belongs to, and how it changes that
+//! row, in jq under the counted budget of every expression.
+//!
+//! What an expression sees is the event and the row, and nothing else, so the same log gives the same
+//! rows. It sees the event as `foldback events --json` prints it, but for its position and hash: they
+//! differ between a log and its copy.
+
+use std::sync::Arc;
+
+use foldback_core::projection::{Projection, Rows};
+use foldback_core::report::iso;
+use foldback_core::{Event, Hash, limits};
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+use crate::read::{Described, read_projection};
+use crate::tree;
+
+/// A projection of a user.
+pub struct JqProjection {
+    described: Described,
+    version: String,
+    warnings: Vec<Problem>,
+}
+
+/// Reads the file of a projection, YAML or JSON.
+///
+/// # Errors
+/// Everything that is wrong with it, each with line and column.
+pub fn load_projection(source: &str) -> Result<JqProjection, Vec<Problem>> {
+    let tree = tree::parse(source).map_err(|problem| vec![of_projection(problem)])?;
+    let (described, mut report) = read_projection(&tree);
+    report.problems.sort_by_key(|problem| (problem.line, problem.column));
+    let Some(described) = described.filter(|_| report.problems.is_empty()) else {
+        return Err(report.problems);
+    };
+    let by_content = || Hash::of_json(&tree.to_value()).to_hex()[..12].to_owned();
+    let version = described.version.clone().unwrap_or_else(by_content);
+    Ok(JqProjection { described, version, warnings: report.warnings })
+}
+
+/// The tree speaks of definitions; an empty file of a projection needs another hint.
+fn of_projection(problem: Problem) -> Problem {
+    match problem.message.as_str() {
+        "the definition is empty" => Problem {
+            message: "the projection is empty".into(),
+            hint: Some("it has `name`, `events`, `key` and `reduce`".into()),
+            ..problem
+        },
+        _ => problem,
+    }
+}
+
+impl JqProjection {
+    /// What is allowed and looks like a mistake.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The key of the row that an event belongs to; `None` where it belongs to none.
+    fn key(&self, event: &Arc<Value>) -> Result<Option<String>, String> {
+        let key = self.described.key.eval(event, &|_| event.clone()).map_err(|e| format!("`key`: {e}"))?;
+        let key = match key {
+            Value::Null => return Ok(None),
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                return Err(format!("`key` gives {}, where a key is a text or a number", kind(&key)));
+            }
+        };
+        if key.is_empty() || key.len() > limits::KEY_MAX_BYTES {
+            return Err(format!(
+                "`key` gives a text of {} bytes; a key has 1 to {}",
+                key.len(),
+                limits::KEY_MAX_BYTES
+            ));
+        }
+        Ok(Some(key))
+    }
+
+    fn reduced(&self, row: &Value, event: &Arc<Value>) -> Result<Value, String> {
+        let row =
+            self.described.reduce.eval(row, &|_| event.clone()).map_err(|e| format!("`reduce`: {e}"))?;
+        let most = limits::PROJECTION_ROW_MAX_BYTES;
+        if longer_than(&row, most) {
+            return Err(format!("`reduce` makes a row of more than {} KiB", most / 1024));
+        }
+        Ok(row)
+    }
+}
+
+impl Projection for JqProjection {
+    fn name(&self) -> &str {
+        &self.described.name
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        self.described.events.contains(event_type)
+    }
+
+    fn needs_values(&self) -> bool {
+        true
+    }
+
+    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
+        let event = Arc::new(shown(workflow_id, event));
+        let Some(key) = self.key(&event)? else { return Ok(()) };
+        let mut failed = None;
+        rows.change(&key, &mut |row| match self.reduced(row, &event) {
+            Ok(reduced) => *row = reduced,
+            Err(message) => failed = Some(message),
+        });
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// An event as `foldback events --json` shows it, but for what only its place in a store says.
+fn shown(workflow_id: &str, event: &Event) -> Value {
+    json!({
+        "id": event.id.to_string(),
+        "workflow_id": workflow_id,
+        "version": event.version,
+        "type": event.fact.event_type(),
+        "payload": event.fact.plain(),
+        "timestamp": iso(event.timestamp),
+        "actor": event.actor,
+        "causation_id": event.causation_id.map(|id| id.to_string()),
+        "correlation_id": event.correlation_id.map(|id| id.to_string()),
+    })
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Whether the JSON of a value has more bytes than this. Counted without making it.
+fn longer_than(value: &Value, most: usize) -> bool {
+    struct Left(usize);
+    impl std::io::Write for Left {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::WriteZero)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Left(most), value).is_err()
+}
