@@ -55,8 +55,9 @@ macro_rules! iso {
 
 /// Steps, and the projections with real columns; since version 3.
 ///
-/// `steps` makes one row of each ask: the facts of a key, up to its next ask, grouped. The last fact that
-/// says where a step stands is found as the greatest text of version and word. A cancelled `write`
+/// `steps` makes one row of each ask, of the facts of its key up to the next ask. By windows and not by
+/// GROUP BY, so that SQLite carries `workflow_id = 'a'` down to the index. The last fact that says
+/// where a step stands is found as the greatest text of version and word. A cancelled `write`
 /// that may have changed the world goes on to its outcome, as in `report/steps.rs`.
 pub(crate) const REPORTS: &str = concat!(
     "
@@ -92,29 +93,27 @@ marked AS (
 ),
 grouped AS (
     SELECT
-        workflow_id, key, ask, workflow_status,
-        max(CASE type WHEN 'StepAsked' THEN payload ->> '$.kind' END) AS kind,
-        max(CASE type WHEN 'StepAsked' THEN payload ->> '$.effect' END) AS effect,
-        min(version) AS asked_version,
-        min(at) AS asked_at,
-        min(CASE WHEN word = 'running' THEN version END) AS started_version,
-        min(CASE WHEN word = 'running' THEN at END) AS started_at,
-        count(CASE WHEN word = 'running' THEN 1 END) AS attempts,
-        substr(max(printf('%019d ', version) || word), 21) AS word,
-        max(CASE WHEN word IN ('completed', 'failed', 'reused', 'not landed') THEN version END) AS ended_version,
-        max(CASE WHEN word IN ('completed', 'failed', 'reused', 'not landed') THEN at END) AS ended_at,
-        max(CASE type WHEN 'StepCancelled' THEN version END) AS cancelled_version,
-        max(CASE type WHEN 'StepCancelled' THEN at END) AS cancelled_at,
+        workflow_id, key, workflow_status, type, version AS asked_version, at AS asked_at,
+        payload ->> '$.kind' AS kind,
+        payload ->> '$.effect' AS effect,
+        min(CASE WHEN word = 'running' THEN version END) OVER step AS started_version,
+        min(CASE WHEN word = 'running' THEN at END) OVER step AS started_at,
+        count(CASE WHEN word = 'running' THEN 1 END) OVER step AS attempts,
+        substr(max(printf('%019d ', version) || word) OVER step, 21) AS word,
+        max(CASE WHEN word IN ('completed', 'failed', 'reused', 'not landed') THEN version END) OVER step
+            AS ended_version,
+        max(CASE WHEN word IN ('completed', 'failed', 'reused', 'not landed') THEN at END) OVER step AS ended_at,
+        max(CASE type WHEN 'StepCancelled' THEN version END) OVER step AS cancelled_version,
+        max(CASE type WHEN 'StepCancelled' THEN at END) OVER step AS cancelled_at,
         max(CASE type WHEN 'StepCancelled' THEN payload ->> '$.attempt' WHEN 'AttemptFailed' THEN
-            iif(payload ->> '$.unknown', 1, NULL) END) AS in_doubt,
-        coalesce(sum(payload ->> '$.usage.input_tokens'), 0) AS input_tokens,
-        coalesce(sum(payload ->> '$.usage.output_tokens'), 0) AS output_tokens,
-        coalesce(sum(payload ->> '$.usage.micro_usd'), 0) AS micro_usd,
-        max(payload -> '$.usage' IS NOT NULL AND payload ->> '$.usage.micro_usd' IS NULL) AS is_unpriced,
-        substr(max(printf('%019d ', version) || (payload ->> '$.usage.model')), 21) AS model
+            iif(payload ->> '$.unknown', 1, NULL) END) OVER step AS in_doubt,
+        coalesce(sum(payload ->> '$.usage.input_tokens') OVER step, 0) AS input_tokens,
+        coalesce(sum(payload ->> '$.usage.output_tokens') OVER step, 0) AS output_tokens,
+        coalesce(sum(payload ->> '$.usage.micro_usd') OVER step, 0) AS micro_usd,
+        max(payload -> '$.usage' IS NOT NULL AND payload ->> '$.usage.micro_usd' IS NULL) OVER step AS is_unpriced,
+        substr(max(printf('%019d ', version) || (payload ->> '$.usage.model')) OVER step, 21) AS model
     FROM marked
-    WHERE ask > 0
-    GROUP BY workflow_id, key, ask
+    WINDOW step AS (PARTITION BY workflow_id, key, ask)
 ),
 judged AS (
     SELECT *,
@@ -122,6 +121,7 @@ judged AS (
         -- What has ended starts nothing more; what was under way may still report.
         workflow_status IN ('completed', 'failed', 'cancelled', 'compensated', 'parked') AS is_over
     FROM grouped
+    WHERE type = 'StepAsked'
 ),
 told AS (
     SELECT *,

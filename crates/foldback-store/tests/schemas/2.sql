@@ -135,18 +135,26 @@ CREATE INDEX workflows_by_status ON workflows (status);
 CREATE UNIQUE INDEX log_by_version ON log (workflow, version);
 CREATE UNIQUE INDEX log_by_supplied_id ON log (id) WHERE is_id_supplied = 1;
 CREATE TRIGGER log_is_never_updated BEFORE UPDATE ON log
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never changed'); END;
 CREATE TRIGGER definitions_are_never_updated BEFORE UPDATE ON definitions
+BEGIN SELECT RAISE(ABORT, 'a definition is kept by its hash and never changed'); END;
 CREATE TRIGGER payloads_are_never_updated BEFORE UPDATE ON payloads
+BEGIN SELECT RAISE(ABORT, 'a payload is kept by its hash and never changed'); END;
 CREATE INDEX inbox_open ON inbox (shard, n) WHERE answer IS NULL;
 CREATE TRIGGER pruned_is_never_updated BEFORE UPDATE ON pruned
+BEGIN SELECT RAISE(ABORT, 'what was signed off is never changed'); END;
 CREATE TRIGGER pruned_is_never_deleted BEFORE DELETE ON pruned
+BEGIN SELECT RAISE(ABORT, 'what was signed off is never deleted'); END;
 CREATE INDEX workflows_by_parent ON workflows (parent) WHERE parent IS NOT NULL;
 CREATE TRIGGER a_pruned_workflow_never_begins_again BEFORE INSERT ON workflows
 WHEN EXISTS (SELECT 1 FROM pruned WHERE workflow_id = new.id)
+BEGIN SELECT RAISE(ABORT, 'a pruned workflow never begins again'); END;
 CREATE TRIGGER log_is_never_deleted BEFORE DELETE ON log
 WHEN NOT EXISTS (SELECT 1 FROM pruned WHERE n = old.workflow)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only: an event is never deleted'); END;
 CREATE TRIGGER payloads_are_never_deleted BEFORE DELETE ON payloads
 WHEN NOT EXISTS (SELECT 1 FROM tombstones WHERE shard = old.shard AND hash = old.hash)
+BEGIN SELECT RAISE(ABORT, 'a payload is never deleted, but for a tombstone'); END;
 CREATE VIEW workflow_events AS
 SELECT
     log.position AS position,
