@@ -57,6 +57,7 @@ pub struct Projector {
     strays: Vec<String>,
     /// The change counter when the inbox was looked at.
     inbox_seen: Option<u64>,
+    page: usize,
 }
 
 /// A version of a projection, how far it has read, and the rows it touched lately.
@@ -87,11 +88,26 @@ impl Projector {
         epoch: u64,
     ) -> StoreResult<Projector> {
         let (tracks, strays) = (Vec::new(), Vec::new());
-        let mut projector =
-            Projector { store, programs, shard, epoch, tracks, serial: 0, strays, inbox_seen: None };
+        let mut projector = Projector {
+            store,
+            programs,
+            shard,
+            epoch,
+            tracks,
+            serial: 0,
+            strays,
+            inbox_seen: None,
+            page: PAGE,
+        };
         projector.register_built_in()?;
         projector.take_up()?;
         Ok(projector)
+    }
+
+    /// With another number of events to a page: for tests that stop it between two.
+    #[doc(hidden)]
+    pub fn with_page(self, page: usize) -> Projector {
+        Projector { page, ..self }
     }
 
     fn register_built_in(&mut self) -> StoreResult<()> {
@@ -187,7 +203,7 @@ impl Projector {
             let Some(i) = self.tracks.iter().position(|track| track.row.rows == rows) else { continue };
             let folded = self.fold(vec![i])?;
             done += folded;
-            if folded < PAGE && self.tracks[i].is_folded() {
+            if folded < self.page && self.tracks[i].is_folded() {
                 self.exchange(i)?;
                 done += 1;
             }
@@ -199,7 +215,7 @@ impl Projector {
     fn fold(&mut self, mut which: Vec<usize>) -> StoreResult<usize> {
         which.retain(|&i| self.tracks[i].is_folded());
         let Some(from) = which.iter().map(|&i| self.tracks[i].at).min() else { return Ok(0) };
-        let page = self.store.feed(self.shard, from, PAGE)?;
+        let page = self.store.feed(self.shard, from, self.page)?;
         let mut page: Vec<Seen> = page.into_iter().map(Seen::new).collect();
         let mut commit = self.commit();
         let mut failed = Vec::new();
@@ -237,11 +253,11 @@ impl Projector {
     /// Lets go of a page of rows that nobody refers to. How many names had some.
     fn let_go(&mut self) -> StoreResult<usize> {
         let Some(rows) = self.strays.last().cloned() else { return Ok(0) };
-        if self.store.row_count(&rows)? < PAGE as u64 {
+        if self.store.row_count(&rows)? < self.page as u64 {
             self.strays.pop();
         }
         let mut commit = self.commit();
-        commit.let_go = vec![(rows, PAGE)];
+        commit.let_go = vec![(rows, self.page)];
         self.write(commit)?;
         Ok(1)
     }
