@@ -155,7 +155,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (&["projection", "rebuild", "workflow"], "no projection `workflow`", "did you mean `workflows`?"),
         (&["projection", "show", "zebra"], "no projection `zebra`", "decisions, model_usage"),
         (&["projection"], "Usage", ""),
-        (&["--store", "sqlite:none.db", "projection", "list"], "none.db does not exist", "foldback run"),
+        (&["--store", "sqlite:none.db", "projection", "list"], "none.db does not exist", "run FILE"),
     ] {
         let ran = world.run(words);
         assert!(ran.code == 2 && ran.err.contains(message) && ran.err.contains(hint), "{words:?} {ran:?}");
