@@ -93,7 +93,8 @@ fn list(cli: &Cli, store: &Arc<dyn Store>) -> Result<Exit, Error> {
             table::number("lag"),
             table::number("rows"),
         ];
-        table::print(&mut out, &columns, standings.iter().map(as_cells).collect())?;
+        let stands = standings.iter().flat_map(|standing| standing.live.iter().chain(&standing.next));
+        table::print(&mut out, &columns, stands.map(as_cells).collect())?;
         out.flush()?;
         standings.iter().filter_map(|one| Some((one, one.failure()?))).for_each(|(one, failure)| {
             tell_failure(cli, &one.name, failure);
@@ -103,22 +104,25 @@ fn list(cli: &Cli, store: &Arc<dyn Store>) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn as_cells(standing: &Standing) -> Vec<Line> {
-    let shown = standing.live.as_ref().or(standing.next.as_ref());
-    let number = |of: fn(&Stand) -> u64| Line::from(shown.map(of).unwrap_or_default().to_string());
-    let state = standing.state();
+/// A line of a version: the one that readers see, and below it the one that is to take its place.
+fn as_cells(stand: &Stand) -> Vec<Line> {
+    let state = match (&stand.row.failure, stand.row.is_live) {
+        (Some(_), _) => State::Failed,
+        (None, true) => State::Live,
+        (None, false) => State::Rebuilding,
+    };
     let ink = match state {
         State::Live => Ink::Green,
         State::Rebuilding => Ink::Yellow,
         State::Failed => Ink::Red,
     };
     vec![
-        standing.name.as_str().into(),
-        shown.map_or("", |stand| stand.row.version.as_str()).into(),
+        stand.row.name.as_str().into(),
+        stand.row.version.as_str().into(),
         Line::new().ink(ink, state.as_str()),
-        number(|stand| stand.position),
-        number(|stand| stand.lag),
-        number(|stand| stand.rows),
+        stand.position.to_string().into(),
+        stand.lag.to_string().into(),
+        stand.rows.to_string().into(),
     ]
 }
 
@@ -230,16 +234,15 @@ fn checked(file: &Path) -> Result<String, Error> {
 /// Gives an order, stays until it is done, and says where the projection stands then.
 fn ordered(cli: &Cli, store: &Arc<dyn Store>, order: Order) -> Result<Exit, Error> {
     let mut last = Instant::now();
-    let mut tell = |next: Option<&Stand>| {
+    let mut tell = |way: Option<(u64, u64)>| {
         if last.elapsed() < TELL_EVERY {
-            return true;
+            return;
         }
         last = Instant::now();
-        say(match next {
-            Some(next) => format!("{} of {} events", next.position, next.position + next.lag),
+        say(match way {
+            Some((position, head)) => format!("{position} of {head} events"),
             None => "the process that owns the store has not answered yet".to_owned(),
         });
-        true
     };
     let done =
         projections::order(store, &programs(), &actor(), order, &mut tell).map_err(|error| match error {

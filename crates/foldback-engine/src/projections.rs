@@ -19,6 +19,12 @@ use crate::session::SessionError;
 /// How often it is looked whether another process has got on.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// How long the shard is kept while an order is carried out here, before others may have it.
+const WORK_FOR: Duration = Duration::from_millis(200);
+
+/// How long others have to take it, where they want it: twice as long as they take to look.
+const YIELD_FOR: Duration = Duration::from_millis(50);
+
 /// Where a projection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -142,7 +148,7 @@ pub fn catch_up(
         match ownership {
             Some(ownership) => {
                 let mut projector = Projector::new(store.clone(), programs.clone(), 0, ownership.epoch)?;
-                while lag()?.0 > 0 && Instant::now() < until && !is_wanted(&**store)? {
+                while lag()?.0 > 0 && Instant::now() < until {
                     if projector.step()? == 0 {
                         break;
                     }
@@ -153,8 +159,9 @@ pub fn catch_up(
     }
 }
 
-/// Gives an order and stays until it is done: the version that it asks for is live, or has failed.
-/// `told` is called now and then with where that version stands; it says whether to stay.
+/// Gives an order and stays until it is done: the version that it asks for is live, or has failed. It
+/// is durable from the beginning: who goes away earlier leaves it to the next owner. `told` is called
+/// now and then: how far the version has read, and of how many events, once the order was taken.
 ///
 /// # Errors
 /// The order is refused, or the store fails.
@@ -163,7 +170,7 @@ pub fn order(
     programs: &Arc<dyn Programs>,
     actor: &str,
     order: Order,
-    told: &mut dyn FnMut(Option<&Stand>) -> bool,
+    told: &mut dyn FnMut(Option<(u64, u64)>),
 ) -> Result<Ordered, SessionError> {
     let id = ids::text_id().to_string();
     let body = serde_json::to_value(Letter { projection: order }).map_err(|e| machine(e.to_string()))?;
@@ -171,26 +178,27 @@ pub fn order(
     loop {
         let answer = store.answer(&id)?.map(serde_json::from_value::<OrderAnswer>).transpose();
         let answer = answer.map_err(|e| machine(format!("an answer that cannot be read: {e}")))?;
-        let next = match answer {
+        let way = match answer {
             None => None,
             Some(answer) => {
                 let ordered = answer?;
-                let standing = standings(&**store)?.into_iter().find(|one| one.name == ordered.name);
-                match standing.and_then(|standing| standing.next).filter(|next| next.row.failure.is_none()) {
-                    None => return Ok(ordered),
-                    Some(next) if !told(Some(&next)) => return Ok(ordered),
-                    next => next,
-                }
+                let rows = store.projections()?;
+                let is_under_way =
+                    |row: &&ProjectionRow| row.name == ordered.name && !row.is_live && row.failure.is_none();
+                let Some(next) = rows.iter().find(is_under_way) else { return Ok(ordered) };
+                Some((store.checkpoint(0, &next.rows)?, store.head(0)?))
             }
         };
-        if next.is_none() && !told(None) {
-            return Err(SessionError::Refused(Refusal::new("nobody has answered yet", "")));
-        }
+        told(way);
         match store.acquire(0, actor)? {
             Some(ownership) => {
                 let mut projector = Projector::new(store.clone(), programs.clone(), 0, ownership.epoch)?;
-                let until = Instant::now() + Duration::from_millis(200);
+                let until = Instant::now() + WORK_FOR;
                 while Instant::now() < until && projector.step()? > 0 && !is_wanted(&**store)? {}
+                drop(ownership);
+                if is_wanted(&**store)? {
+                    std::thread::sleep(YIELD_FOR);
+                }
             }
             None => std::thread::sleep(LOOK_EVERY),
         }

@@ -215,14 +215,21 @@ impl Projector {
     fn fold(&mut self, mut which: Vec<usize>) -> StoreResult<usize> {
         which.retain(|&i| self.tracks[i].is_folded());
         let Some(from) = which.iter().map(|&i| self.tracks[i].at).min() else { return Ok(0) };
+        // Before the page: what is written between the two is in the next one.
+        let head = self.store.head(self.shard)?;
         let page = self.store.feed(self.shard, from, self.page)?;
+        // Behind the last event nothing may come any more: its workflow was pruned.
+        let end = if page.len() < self.page { head } else { 0 };
         let mut page: Vec<Seen> = page.into_iter().map(Seen::new).collect();
         let mut commit = self.commit();
         let mut failed = Vec::new();
         for &i in &which {
             let track = &mut self.tracks[i];
             let before = track.at;
-            failed.extend(fold_page(&*self.store, track, &mut page).then(|| track.row.name.clone()));
+            match fold_page(&*self.store, track, &mut page) {
+                true => failed.push(track.row.name.clone()),
+                false => track.at = track.at.max(end),
+            }
             track.table.hand_over(&mut commit)?;
             if track.at != before {
                 commit.checkpoints.push((track.table.name.clone(), before, track.at));
