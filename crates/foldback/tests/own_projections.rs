@@ -108,8 +108,12 @@ fn folded(store: &dyn Store, projection: &mut dyn Projection, up_to: u64) -> Vec
     table.0.into_iter().filter(|(_, row)| !row.is_null()).collect()
 }
 
-/// What readers see of each projection is one pass of its live version up to where that has read.
-fn assert_whole(store: &dyn Store, sources: &[&str]) {
+/// What readers saw last of each projection: under which name, and how far.
+type Seen = BTreeMap<String, (String, u64)>;
+
+/// What readers see of each projection is one pass of its live version up to where that has read; it never
+/// goes back, and what takes its place has read all.
+fn assert_whole(store: &dyn Store, sources: &[&str], seen: &mut Seen) {
     for standing in standings(store).unwrap() {
         let Some(live) = standing.live else {
             assert_eq!(
@@ -119,6 +123,11 @@ fn assert_whole(store: &dyn Store, sources: &[&str]) {
             );
             continue;
         };
+        let now = (live.row.rows.clone(), live.position);
+        if let Some(before) = seen.insert(standing.name.clone(), now.clone()) {
+            assert!(before.1 <= now.1, "{before:?} {now:?}");
+            assert!(before.0 == now.0 || live.lag == 0, "{before:?} {now:?}, {} behind", live.lag);
+        }
         let of_source = |source: &&str| foldback::ows::load_projection(source).unwrap();
         let made = sources
             .iter()
@@ -153,7 +162,7 @@ impl Dice {
 
 /// Owners come and go in the midst of pages, rebuilds and exchanges; others append and give orders.
 fn lives(store: &Arc<dyn Store>, seed: u64) {
-    let (mut dice, mut serial) = (Dice(seed * 2 + 1), 0);
+    let (mut dice, mut serial, mut seen) = (Dice(seed * 2 + 1), 0, Seen::new());
     let second = counted();
     let sources = [SALES, second.as_str()];
     for life in 0..12 {
@@ -186,7 +195,7 @@ fn lives(store: &Arc<dyn Store>, seed: u64) {
                 }
                 _ => {
                     projector.step().unwrap();
-                    assert_whole(&**store, &sources);
+                    assert_whole(&**store, &sources, &mut seen);
                 }
             }
         }
@@ -194,10 +203,10 @@ fn lives(store: &Arc<dyn Store>, seed: u64) {
     let ownership = store.acquire(0, "the last owner").unwrap().expect("free");
     let mut projector = Projector::new(store.clone(), programs(), 0, ownership.epoch).unwrap().with_page(5);
     while projector.step().unwrap() > 0 {
-        assert_whole(&**store, &sources);
+        assert_whole(&**store, &sources, &mut seen);
     }
     assert!(standings(&**store).unwrap().iter().all(|one| one.state() == State::Live));
-    assert_whole(&**store, &sources);
+    assert_whole(&**store, &sources, &mut seen);
     assert_eq!(store.strays().unwrap(), Vec::<String>::new(), "what was exchanged is let go");
     assert!(store.commands(0).unwrap().is_empty(), "every order is answered");
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
