@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldback_store::{InboxCommand, ProjectionFailure, ProjectionRow, Store, StoreError, StoreResult};
+use foldback_store::{
+    InboxCommand, Ownership, ProjectionFailure, ProjectionRow, Store, StoreError, StoreResult,
+};
 
 use crate::Programs;
-use crate::command::Refusal;
 use crate::ids;
 use crate::projector::{Letter, Order, OrderAnswer, Ordered, Projector, is_order};
 use crate::session::SessionError;
@@ -84,10 +85,8 @@ impl Standing {
 
     /// Why it stands still, if it does.
     pub fn failure(&self) -> Option<&ProjectionFailure> {
-        let of = |stand: &'_ Option<Stand>| stand.as_ref().map(|stand| stand.row.failure.is_some());
-        let newest =
-            if of(&self.next) == Some(true) || self.live.is_none() { &self.next } else { &self.live };
-        newest.as_ref().and_then(|stand| stand.row.failure.as_ref())
+        // What is being made mends what stood still before.
+        self.next.as_ref().or(self.live.as_ref()).and_then(|newest| newest.row.failure.as_ref())
     }
 }
 
@@ -135,6 +134,11 @@ pub fn catch_up(
         let at = live.as_ref().map_or(Ok(0), |row| store.checkpoint(0, &row.rows))?;
         Ok((head.saturating_sub(at), live.is_some_and(|row| row.failure.is_some())))
     };
+    let work = |ownership: &Ownership| -> StoreResult<()> {
+        let mut projector = Projector::new(store.clone(), programs.clone(), 0, ownership.epoch)?;
+        while lag()?.0 > 0 && Instant::now() < until && projector.step()? > 0 {}
+        Ok(())
+    };
     loop {
         let (behind, stands_still) = lag()?;
         if behind == 0 {
@@ -143,18 +147,16 @@ pub fn catch_up(
         if stands_still || Instant::now() >= until {
             return Ok(Err(Behind(behind)));
         }
-        // A store that only can be read has nobody who catches up.
-        let Ok(ownership) = store.acquire(0, actor) else { return Ok(Err(Behind(behind))) };
-        match ownership {
-            Some(ownership) => {
-                let mut projector = Projector::new(store.clone(), programs.clone(), 0, ownership.epoch)?;
-                while lag()?.0 > 0 && Instant::now() < until {
-                    if projector.step()? == 0 {
-                        break;
-                    }
-                }
+        // A store that can only be read, or is full, has nobody who catches up; what is there is read.
+        match store.acquire(0, actor) {
+            Ok(Some(ownership)) => {
+                let _told_by_the_lag = work(&ownership);
+                drop(ownership);
+                let (behind, _) = lag()?;
+                return Ok(if behind == 0 { Ok(()) } else { Err(Behind(behind)) });
             }
-            None => std::thread::sleep(LOOK_EVERY),
+            Ok(None) => std::thread::sleep(LOOK_EVERY),
+            Err(_) => return Ok(Err(Behind(behind))),
         }
     }
 }

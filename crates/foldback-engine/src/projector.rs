@@ -7,6 +7,7 @@
 //! the live one, under a name of its own, and takes its place in one commit: readers see one complete
 //! version. One that fails stands still at the event, and says so; the others go on.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,8 @@ struct Track {
     /// What folds it; `None` where this build cannot.
     projection: Option<Box<dyn Projection>>,
     at: u64,
+    /// Whether there was nothing behind it when it last read.
+    is_at_end: bool,
     table: Table,
 }
 
@@ -156,7 +159,7 @@ impl Projector {
                 }
             };
             let table = Table::new(self.store.clone(), self.shard, row.rows.clone(), at);
-            self.tracks.push(Track { row, projection, at, table });
+            self.tracks.push(Track { row, projection, at, is_at_end: false, table });
         }
         self.record_failures()?;
         self.strays = self.store.strays()?;
@@ -187,52 +190,43 @@ impl Projector {
         self.tracks.iter().map(|track| &track.row).filter(|row| row.name == name).cloned().collect()
     }
 
-    /// Folds what the feed has next, a page at most for what is live and for each version that is made
-    /// beside it, and writes it. How much there was to do: 0 when the rows are up to date.
+    /// Folds what the feed has next, a page at most, and writes it. How much there was to do: 0 when
+    /// the rows are up to date.
     ///
     /// # Errors
     /// When the store fails, or the shard has another owner: that one's projector goes on.
     pub fn step(&mut self) -> StoreResult<usize> {
         let mut done = self.take_orders()?;
-        // What is live does not wait for what is made anew.
-        let live = (0..self.tracks.len()).filter(|&i| self.tracks[i].row.is_live).collect();
-        done += self.fold(live)?;
-        let beside: Vec<String> =
-            self.tracks.iter().map(|t| &t.row).filter(|r| !r.is_live).map(|r| r.rows.clone()).collect();
-        for rows in beside {
-            let Some(i) = self.tracks.iter().position(|track| track.row.rows == rows) else { continue };
-            let folded = self.fold(vec![i])?;
-            done += folded;
-            if folded < self.page && self.tracks[i].is_folded() {
-                self.exchange(i)?;
-                done += 1;
-            }
+        // What stands at one place reads one page together. Who is far behind, since it is made anew,
+        // has pages of its own, so that nobody waits for it; the foremost come first.
+        let folded = self.tracks.iter().filter(|track| track.is_folded());
+        let places: BTreeSet<u64> = folded.map(|track| track.at).collect();
+        for place in places.into_iter().rev() {
+            done += self.fold(place)?;
         }
-        Ok(done + self.let_go()?)
+        Ok(done + self.exchange()? + self.let_go()?)
     }
 
-    /// Folds one page for these tracks. How many events were read.
-    fn fold(&mut self, mut which: Vec<usize>) -> StoreResult<usize> {
-        which.retain(|&i| self.tracks[i].is_folded());
-        let Some(from) = which.iter().map(|&i| self.tracks[i].at).min() else { return Ok(0) };
+    /// Folds one page for the tracks that stand at a place. How many events were read.
+    fn fold(&mut self, from: u64) -> StoreResult<usize> {
         // Before the page: what is written between the two is in the next one.
         let head = self.store.head(self.shard)?;
         let page = self.store.feed(self.shard, from, self.page)?;
         // Behind the last event nothing may come any more: its workflow was pruned.
-        let end = if page.len() < self.page { head } else { 0 };
+        let is_last = page.len() < self.page;
+        let end = if is_last { head } else { 0 };
         let mut page: Vec<Seen> = page.into_iter().map(Seen::new).collect();
         let mut commit = self.commit();
         let mut failed = Vec::new();
-        for &i in &which {
-            let track = &mut self.tracks[i];
-            let before = track.at;
+        for track in self.tracks.iter_mut().filter(|track| track.at == from && track.is_folded()) {
             match fold_page(&*self.store, track, &mut page) {
                 true => failed.push(track.row.name.clone()),
                 false => track.at = track.at.max(end),
             }
+            track.is_at_end = is_last && track.row.failure.is_none();
             track.table.hand_over(&mut commit)?;
-            if track.at != before {
-                commit.checkpoints.push((track.table.name.clone(), before, track.at));
+            if track.at != from {
+                commit.checkpoints.push((track.table.name.clone(), from, track.at));
             }
         }
         for name in failed {
@@ -245,16 +239,22 @@ impl Projector {
         Ok(page.len())
     }
 
-    /// Puts the version that was made beside the live one into its place.
-    fn exchange(&mut self, i: usize) -> StoreResult<()> {
-        let track = &self.tracks[i];
-        let row = ProjectionRow { is_live: true, ..track.row.clone() };
+    /// Puts versions that were made beside the live ones, and have read all, into their place. How many.
+    fn exchange(&mut self) -> StoreResult<usize> {
         let mut commit = self.commit();
-        // Under its checkpoint: nobody else has folded it meanwhile.
-        commit.checkpoints = vec![(row.rows.clone(), track.at, track.at)];
-        commit.projections = vec![(row.name.clone(), vec![row.clone()])];
-        self.write(commit)?;
-        self.take_up()
+        let is_whole = |track: &&Track| !track.row.is_live && track.is_at_end && track.is_folded();
+        for track in self.tracks.iter().filter(is_whole) {
+            let row = ProjectionRow { is_live: true, ..track.row.clone() };
+            // Under its checkpoint: nobody else has folded it meanwhile.
+            commit.checkpoints.push((row.rows.clone(), track.at, track.at));
+            commit.projections.push((row.name.clone(), vec![row]));
+        }
+        let exchanged = commit.projections.len();
+        if exchanged > 0 {
+            self.write(commit)?;
+            self.take_up()?;
+        }
+        Ok(exchanged)
     }
 
     /// Lets go of a page of rows that nobody refers to. How many names had some.
@@ -302,7 +302,7 @@ impl Seen {
 
 /// Folds a page, up to its end or to the event at which the projection fails; whether it failed.
 fn fold_page(store: &dyn Store, track: &mut Track, page: &mut [Seen]) -> bool {
-    let Track { row, projection: Some(projection), at, table } = track else { return false };
+    let Track { row, projection: Some(projection), at, table, .. } = track else { return false };
     let begun = *at;
     for seen in page.iter_mut().filter(|seen| seen.recorded.position > begun) {
         let show = AssertUnwindSafe(|| show(store, &mut **projection, seen, table));
