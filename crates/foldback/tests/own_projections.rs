@@ -432,3 +432,23 @@ fn an_order_is_carried_out_beside_a_command_that_nobody_takes() {
     assert_eq!(store.projection("sales").unwrap()[0].1["pieces"], 9_999);
     assert_eq!(store.commands(0).unwrap().len(), 1, "it waits for its owner");
 }
+
+#[test]
+fn what_is_live_does_not_wait_for_what_is_made_anew() {
+    let store = memory();
+    let ownership = store.acquire(0, "shop").unwrap().unwrap();
+    append(&*store, ownership.epoch, "shop", (1..=100).map(|n| sold(n, "lamp", json!(1))).collect());
+    let mut projector = Projector::new(store.clone(), programs(), 0, ownership.epoch).unwrap();
+    send(&*store, "1", &Order::Add { source: SALES.into() });
+    while projector.step().unwrap() > 0 {}
+    let mut projector = projector.with_page(5);
+    send(&*store, "2", &Order::Rebuild { name: "sales".into() });
+    for n in 101..=110 {
+        append(&*store, ownership.epoch, "shop", vec![sold(n, "lamp", json!(1))]);
+        projector.step().unwrap();
+        let sales = standings(&*store).unwrap().into_iter().find(|one| one.name == "sales").unwrap();
+        assert_eq!(sales.state(), State::Rebuilding);
+        assert_eq!((sales.live.unwrap().lag, sales.next.unwrap().position), (0, 5 * (n - 100)));
+        assert_eq!(store.projection("sales").unwrap()[0].1["pieces"], n, "what readers see goes on");
+    }
+}
