@@ -98,10 +98,18 @@ pub enum Command {
     /// What each step got and gave
     Steps(AtArgs),
     /// What was decided, and why
-    Decisions(DecisionsArgs),
+    Decisions(AtArgs),
+    /// Branch from any version, with changes: a prompt, a model, an output, the input, a definition
+    #[command(after_help = FORK_HELP)]
+    Fork(ForkArgs),
     /// Reopen a workflow that failed or was parked, and go on from the step that failed
+    #[command(
+        after_help = "With --from, --edit, --rerun or --definition it goes back to before what that touches; what lies \
+behind is asked for again, and takes its recorded outcome where its request is unchanged. EDIT and POLICY: see \
+`foldback fork --help`."
+    )]
     Retry(RetryArgs),
-    /// Settle an unknown outcome
+    /// Settle an unknown outcome, or say what becomes of a write that a fork holds
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
     Audit(AuditArgs),
@@ -179,6 +187,9 @@ pub struct ListArgs {
     /// At most this many; 0 for all
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
+    /// As a tree: forks below what they branched from, each with what was changed in it
+    #[arg(long)]
+    pub tree: bool,
 }
 
 /// `show`, `state`, `steps`
@@ -217,12 +228,49 @@ pub struct ReplayArgs {
     pub to: Option<String>,
 }
 
-/// `decisions`
+/// What `fork --help` ends with.
+const FORK_HELP: &str = "EDIT is TARGET:PATH=VALUE. TARGET is a step's key (`[*]` for any index), `*` (every model \
+call) or `input`; PATH is a member of its request, or `output` of what it gave. VALUE is JSON, or @FILE: a text, or JSON \
+where its name ends in .json.\n\n  --edit 'draft:template=@new.md'\n  --edit '*:temperature=0'\n  --edit \
+'critique:output.score=0.4'\n  --edit 'input:topic=\"lamps\"'\n\nAn edit cuts: the past is shared up to the first \
+fact that it touches. Behind the cut a step takes its recorded outcome where its request is unchanged.\n\nPOLICY says \
+what becomes of a write whose request is another: reuse (default) and ask wait for `foldback resolve`, stub takes it \
+for done, deny lets it fail, live performs it; ask also asks about unchanged ones. By key: reuse,publish=live.";
+
+/// What changes in a fork, or in a retry that goes back.
 #[derive(Debug, Args)]
-pub struct DecisionsArgs {
+pub struct ChangeArgs {
+    /// What is changed: TARGET:PATH=JSON|@FILE
+    #[arg(long = "edit", value_name = "EDIT")]
+    pub edits: Vec<String>,
+    /// Another definition from there on
+    #[arg(long, value_name = "FILE")]
+    pub definition: Option<PathBuf>,
+    /// What becomes of writes whose outcome cannot be taken
+    #[arg(long, value_name = "POLICY", default_value = "reuse")]
+    pub writes: String,
+    /// A step that runs again though nothing about it changed; * for all
+    #[arg(long = "rerun", value_name = "KEY|*")]
+    pub rerun: Vec<String>,
+    /// Print the plan, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `fork`
+#[derive(Debug, Args)]
+pub struct ForkArgs {
     /// The workflow
     #[arg(value_name = "ID")]
     pub id: String,
+    /// The version up to which the past is shared; the end unless told otherwise
+    #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
+    pub at: Option<String>,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    /// Make the fork, and leave it to `resume`
+    #[arg(long)]
+    pub detach: bool,
 }
 
 /// `retry`
@@ -234,6 +282,11 @@ pub struct RetryArgs {
     /// Why, for the log
     #[arg(long, value_name = "REASON", default_value = "")]
     pub reason: String,
+    /// From before the first ask of this step, or from another VERSION
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    pub from: Option<String>,
+    #[command(flatten)]
+    pub change: ChangeArgs,
 }
 
 /// `resolve`
@@ -245,21 +298,27 @@ pub struct ResolveArgs {
     /// The step
     #[arg(value_name = "KEY")]
     pub key: String,
-    /// Whether it happened
+    /// Whether it happened; or what becomes of a write that is held
     #[arg(value_enum)]
     pub verdict: Verdict,
-    /// What it answered, where it landed: JSON
+    /// What it answered, where it landed, or is taken to have answered, where it is stubbed: JSON
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub output: Option<String>,
 }
 
-/// What a person says of an unknown outcome.
+/// What a person says of an unknown outcome, or of a write that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Verdict {
     /// It happened.
     Landed,
     /// It did not happen; it is done again.
     Didnt,
+    /// It is performed.
+    Live,
+    /// It is taken for done; nothing happens.
+    Stub,
+    /// It fails; nothing happens.
+    Deny,
 }
 
 /// `audit`

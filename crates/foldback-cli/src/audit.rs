@@ -205,12 +205,12 @@ impl<'a> Audit<'a> {
                     self.payload(version, slot)?;
                 }
                 if self.is_lawful {
-                    match self.state.admits(&event) {
-                        Ok(()) => self.state.apply(&event),
-                        Err(illegal) => {
-                            self.problem(Some(version), illegal.to_string());
-                            self.is_lawful = false;
-                        }
+                    let (store, id) = (self.store, self.row.workflow_id.clone());
+                    // From the log alone: what a snapshot says is what is checked.
+                    let base = &mut |version| load::replayed(store, &id, version);
+                    if let Err(illegal) = self.state.take(&event, base) {
+                        self.problem(Some(version), illegal.to_string());
+                        self.is_lawful = false;
                     }
                 }
             }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldback::connectors::{Config, check_model, registry};
-use foldback::core::state::End;
+use foldback::core::state::{End as Ended, EntryBody};
 use foldback::core::value::is_too_deep;
-use foldback::core::{Key, Status, WorkflowState, limits};
+use foldback::core::{Key, Status, StepStatus, Verdict as Settled, WorkflowState, limits};
 use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen};
 use foldback::ows::Loaded;
 use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
 
-use crate::args::{Cli, ResolveArgs, ResumeArgs, RetryArgs, RunArgs, Verdict};
+use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
 use crate::definition;
 use crate::error::{Error, Exit};
 use crate::out::{Out, say, say_error};
@@ -78,32 +78,32 @@ pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
     finish(cli, &*store, rests)
 }
 
-/// `retry ID`: reopens a workflow that failed or was parked, and goes on.
-pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
-    let store = foldback::store::open_existing(&cli.store_url())?;
-    let config = load_config(cli)?;
-    let command = Command::Retry { workflow_id: Arc::from(args.id.as_str()), reason: args.reason.clone() };
-    let rests = drive(cli, &config, &store, vec![command])?;
-    finish(cli, &*store, rests)
-}
-
-/// `resolve ID KEY landed [JSON] | didnt`: settles an unknown outcome, and goes on.
+/// `resolve ID KEY landed [JSON] | didnt | live | stub [JSON] | deny`: settles an unknown outcome, or says
+/// what becomes of a write that is held, and goes on.
 pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
-    let landed = match (args.verdict, &args.output) {
-        (Verdict::Landed, Some(output)) => Some(read_json("the output", output)?),
-        (Verdict::Landed, None) => Some(Value::Null),
-        (Verdict::Didnt, None) => None,
-        (Verdict::Didnt, Some(_)) => {
+    let output = args.output.as_deref().map(|output| read_json("the output", output)).transpose()?;
+    let (workflow_id, key) = (Arc::from(args.id.as_str()), Key::from(args.key.as_str()));
+    let command = match (args.verdict, output) {
+        (Verdict::Landed, output) => {
+            Command::Resolve { workflow_id, key, landed: Some(output.unwrap_or_default()) }
+        }
+        (Verdict::Stub, output) => {
+            let output = Some(output.unwrap_or_default());
+            Command::Settle { workflow_id, key, verdict: Settled::Stub, output }
+        }
+        (Verdict::Didnt | Verdict::Live | Verdict::Deny, Some(_)) => {
             return Err(Error::input(
-                "what did not happen has no output",
-                "leave the JSON out, or say `landed`",
+                "what did not happen, or is yet to happen, has no output",
+                "leave the JSON out, or say `landed` or `stub`",
             ));
         }
+        (Verdict::Didnt, None) => Command::Resolve { workflow_id, key, landed: None },
+        (Verdict::Live, None) => Command::Settle { workflow_id, key, verdict: Settled::Live, output: None },
+        (Verdict::Deny, None) => Command::Settle { workflow_id, key, verdict: Settled::Deny, output: None },
     };
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = load_config(cli)?;
-    let (workflow_id, key) = (Arc::from(args.id.as_str()), Key::from(args.key.as_str()));
-    let rests = drive(cli, &config, &store, vec![Command::Resolve { workflow_id, key, landed }])?;
+    let rests = drive(cli, &config, &store, vec![command])?;
     finish(cli, &*store, rests)
 }
 
@@ -152,7 +152,10 @@ fn read_json(what: &str, text: &str) -> Result<Value, Error> {
 }
 
 /// A text that is no longer than a value may be.
-fn bounded(source: &str, from: std::io::Result<impl Read>) -> Result<String, Error> {
+///
+/// # Errors
+/// It cannot be read, is too long, or is no UTF-8.
+pub fn bounded(source: &str, from: std::io::Result<impl Read>) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let most = limits::VALUE_MAX_BYTES;
     let read = from.and_then(|from| from.take(most as u64 + 1).read_to_end(&mut bytes));
@@ -165,12 +168,42 @@ fn bounded(source: &str, from: std::io::Result<impl Read>) -> Result<String, Err
         .map_err(|_| Error::input(format!("{source}: is not UTF-8 text"), "JSON is UTF-8: convert it"))
 }
 
-fn drive(
+/// How a command came out: where its workflow rests, or why it was refused.
+pub type End = Result<Rest, Refusal>;
+
+/// Says commands to a session, and follows their workflows until they rest.
+///
+/// # Errors
+/// The store failed.
+pub fn drive(
     cli: &Cli,
     config: &Config,
     store: &Arc<dyn Store>,
     commands: Vec<Command>,
-) -> Result<Vec<Result<Rest, Refusal>>, Error> {
+) -> Result<Vec<End>, Error> {
+    say_to_session(cli, config, store, commands, |session, commands| session.drive_each(commands))
+}
+
+/// Says commands to a session, and leaves the work that follows to whoever resumes it.
+///
+/// # Errors
+/// The store failed.
+pub fn leave(
+    cli: &Cli,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    commands: Vec<Command>,
+) -> Result<Vec<End>, Error> {
+    say_to_session(cli, config, store, commands, |session, commands| session.tell_each(commands))
+}
+
+fn say_to_session(
+    cli: &Cli,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    commands: Vec<Command>,
+    say: impl FnOnce(&Session, Vec<Command>) -> Result<Vec<End>, SessionError>,
+) -> Result<Vec<End>, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
@@ -196,7 +229,7 @@ fn drive(
         actor: actor(),
         stop,
     };
-    let rests = session.drive_each(commands).map_err(|error| match error {
+    let rests = say(&session, commands).map_err(|error| match error {
         SessionError::Store(error) => Error::from(error),
         SessionError::Refused(refusal) => refused(refusal),
     });
@@ -233,7 +266,7 @@ async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
     std::process::exit(130);
 }
 
-/// A refusal as a command's error.
+/// A refusal as the error that ends a command.
 pub fn refused(refusal: Refusal) -> Error {
     Error {
         code: if refusal.is_quarantined || refusal.needs_erased { 1 } else { 2 },
@@ -243,7 +276,23 @@ pub fn refused(refusal: Refusal) -> Error {
 }
 
 /// Prints where each workflow came to rest. A refusal of one hides nothing of the others.
-fn finish(cli: &Cli, store: &dyn Store, ends: Vec<Result<Rest, Refusal>>) -> Result<Exit, Error> {
+///
+/// # Errors
+/// The last refusal, or the store failed.
+pub fn finish(cli: &Cli, store: &dyn Store, ends: Vec<End>) -> Result<Exit, Error> {
+    finish_with(cli, store, ends, None)
+}
+
+/// As [`finish`], with the plan that was made before, for scripts.
+///
+/// # Errors
+/// As [`finish`].
+pub fn finish_with(
+    cli: &Cli,
+    store: &dyn Store,
+    ends: Vec<End>,
+    plan: Option<&Value>,
+) -> Result<Exit, Error> {
     let mut out = Out::new();
     let mut exit = Exit::Done;
     let mut refusals = Vec::new();
@@ -269,7 +318,11 @@ fn finish(cli: &Cli, store: &dyn Store, ends: Vec<Result<Rest, Refusal>>) -> Res
             exit = Exit::No;
         }
         if cli.json {
-            out.json(&result(&state, status))?;
+            let mut document = result(&state, status);
+            if let Some(plan) = plan {
+                document["plan"] = plan.clone();
+            }
+            out.json(&document)?;
         } else {
             print_result(&mut out, cli, &state, &rest)?;
         }
@@ -288,9 +341,9 @@ fn result(state: &WorkflowState, status: Status) -> Value {
     let mut document =
         json!({"workflow_id": &*state.workflow_id, "status": status.as_str(), "version": state.version});
     match &state.end {
-        Some(End::Completed { output }) => document["output"] = (*output.get()).clone(),
-        Some(End::Failed { error }) => document["error"] = serde_json::to_value(error).unwrap_or_default(),
-        Some(End::Parked { key, recorded, asked }) => {
+        Some(Ended::Completed { output }) => document["output"] = (*output.get()).clone(),
+        Some(Ended::Failed { error }) => document["error"] = serde_json::to_value(error).unwrap_or_default(),
+        Some(Ended::Parked { key, recorded, asked }) => {
             document["error"] = json!({
                 "type": "parked", "status": 409, "title": "The program and its log disagree",
                 "detail": format!("recorded {recorded}, asked {asked}"), "key": key,
@@ -301,17 +354,26 @@ fn result(state: &WorkflowState, status: Status) -> Value {
     document
 }
 
+/// Writes that wait for a person to say what becomes of them.
+fn held(state: &WorkflowState) -> impl Iterator<Item = &Key> {
+    let is_held = |key: &&Key| match state.entries.get(*key).map(|entry| &entry.body) {
+        Some(EntryBody::Step(step)) => step.status == StepStatus::Held,
+        _ => false,
+    };
+    state.open.iter().filter(is_held)
+}
+
 fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) -> Result<(), Error> {
     let id = &state.workflow_id;
     let again = cli.again();
     match &state.end {
-        Some(End::Completed { output }) => {
+        Some(Ended::Completed { output }) => {
             let text = serde_json::to_string_pretty(&*output.get()).unwrap_or_default();
             for line in text.lines() {
                 out.line(line)?;
             }
         }
-        Some(End::Failed { error }) => {
+        Some(Ended::Failed { error }) => {
             let (detail, hint) = split_hint(error.detail.as_deref().unwrap_or_default());
             let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
             say(format!("error: {} {}{key}", error.status, error.title));
@@ -328,7 +390,7 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
                 "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
             ));
         }
-        Some(End::Parked { recorded, asked, .. }) => {
+        Some(Ended::Parked { recorded, asked, .. }) => {
             say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));
             say(format!(
                 "hint: `{again} events {id}` shows the log; run it with the definition it began with"
@@ -338,10 +400,18 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
             Some(reason) => {
                 say(format!("{id} is {}: {reason}; `{again} resume {id}` goes on", state.status().as_str()))
             }
-            None => say(format!(
-                "{id} is {}; `{again} show {id}` says what it waits for",
-                state.status().as_str()
-            )),
+            None => {
+                say(format!(
+                    "{id} is {}; `{again} show {id}` says what it waits for",
+                    state.status().as_str()
+                ));
+                for key in held(state) {
+                    say(format!(
+                        "hint: `{again} resolve {id} {} live` performs the write; also `stub JSON` and `deny`",
+                        quoted(key.as_str())
+                    ));
+                }
+            }
         },
     }
     Ok(())

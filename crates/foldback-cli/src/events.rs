@@ -148,11 +148,14 @@ fn told(line: Line, fact: &Fact) -> Line {
 fn ink(fact: &Fact) -> Ink {
     match fact {
         Fact::StepCompleted(_) | Fact::WorkflowCompleted { .. } => Ink::Green,
+        Fact::StepReused(_) => Ink::Cyan,
+        Fact::WriteHeld { .. } | Fact::WriteSettled { .. } => Ink::Yellow,
         Fact::StepFailed(_) | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ink::Red,
         Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } | Fact::StepCancelled { .. } => Ink::Yellow,
         Fact::DecisionMade(_) | Fact::Recorded { .. } => Ink::Cyan,
         Fact::WorkflowStarted(_)
         | Fact::WorkflowReopened { .. }
+        | Fact::WorkflowForked(_)
         | Fact::StepAsked(_)
         | Fact::AttemptStarted { .. }
         | Fact::OutcomeResolved { .. }
@@ -176,10 +179,19 @@ pub fn replay(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Error> {
     let mut values = Values::of(cli, &*store, &log.row);
     let mut out = Out::new();
     let mut state = WorkflowState::empty(&args.id);
+    let mut went_back = None;
     for event in shown {
+        if let Some(version) = event.fact.goes_back_to() {
+            let mut base = WorkflowState::folded(&args.id, reading::up_to(shown, version));
+            values.fill_state(&mut base)?;
+            let before = state.clone();
+            state.rewind(base);
+            // What it goes back from is said with the event.
+            went_back = Some(before);
+        }
         let mut event: Event = event.clone();
         values.fill_event(&mut event)?;
-        let before = state.clone();
+        let before = went_back.take().unwrap_or_else(|| state.clone());
         state.apply(&event);
         let changed = changes(&before, &state);
         if cli.json {

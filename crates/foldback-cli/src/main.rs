@@ -14,6 +14,7 @@ mod erase;
 mod error;
 mod events;
 mod exchange;
+mod fork;
 mod init;
 mod list;
 mod moment;
@@ -65,7 +66,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::State(args) => state::state(cli, args),
         Command::Steps(args) => state::steps(cli, args),
         Command::Decisions(args) => state::decisions(cli, args),
-        Command::Retry(args) => drive::retry(cli, args),
+        Command::Fork(args) => fork::fork(cli, args),
+        Command::Retry(args) => fork::retry(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
         Command::Diff(args) => diff::diff(cli, args),

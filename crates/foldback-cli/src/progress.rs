@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use foldback::core::report::{cut, why};
-use foldback::core::{Effect, Event, Fact, Failure, Key, Usage};
+use foldback::core::{Effect, Event, Fact, Failure, Key, Usage, Verdict};
 use foldback::engine::Observer;
 use serde_json::Value;
 
@@ -122,6 +122,8 @@ impl Progress {
                 };
                 format!("{} {:<28} {what}; {next}{hint}", self.paint("33", "↻"), e.key)
             }
+            // That it begins for the first time says its end.
+            Fact::AttemptStarted { attempt: 1, .. } => return None,
             Fact::AttemptStarted { key, attempt, lost } => {
                 let asked = shown.steps.get(&(id.to_owned(), key.clone()));
                 let cost = match asked {
@@ -177,6 +179,36 @@ impl Progress {
                 let reason =
                     if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
                 format!("{} {id}  reopened{reason}", self.paint("1", "▶"))
+            }
+            Fact::WorkflowForked(e) => {
+                let told = e.changes.told().join(", ");
+                let with = if told.is_empty() { String::new() } else { format!(" with {}", clean(&told)) };
+                let (parent, cut) = (clean(&e.lineage.parent), e.lineage.cut);
+                format!("{} {id}  forked from {parent} at version {cut}{with}", self.paint("1", "▶"))
+            }
+            Fact::StepReused(e) => {
+                let what = e.error.as_ref().map(|error| format!(": {}", told(error).0)).unwrap_or_default();
+                format!(
+                    "{} {:<28} from {} version {}{what}",
+                    self.paint("36", "↺"),
+                    e.key,
+                    clean(&e.workflow),
+                    e.version
+                )
+            }
+            Fact::WriteHeld { key, reason } => format!(
+                "{} {key:<28} held, nothing was sent: {}\n  hint: `{} resolve {id} '{key}' live` performs it; also `stub JSON`, `deny`",
+                self.paint("35", "?"),
+                first_line(reason),
+                self.again
+            ),
+            Fact::WriteSettled { key, verdict, reason, .. } => {
+                let what = match verdict {
+                    Verdict::Live => "performed",
+                    Verdict::Stub => "stubbed, nothing is sent",
+                    Verdict::Deny => "denied, nothing is sent",
+                };
+                format!("{} {key:<28} {what}: {}", self.paint("33", "◇"), first_line(reason))
             }
             Fact::Recorded { event_type, .. } => {
                 format!("{} {}", self.paint("36", "●"), clean(event_type))

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldback::core::report::nearest;
-use foldback::core::{Event, Hash, Slot, StoredRef, Version, WorkflowState};
+use foldback::core::{Event, Hash, Illegal, Slot, StoredRef, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, Tombstone, WorkflowRow};
@@ -120,7 +120,8 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
     let mut previous = Hash::ZERO;
     pages(store, id, 0, &mut |page| {
         for recorded in page {
-            let judgement = verify_chain(previous, recorded).and_then(|()| judged(&mut state, recorded));
+            let judgement =
+                verify_chain(previous, recorded).and_then(|()| judged(&mut state, &events, recorded));
             previous = recorded.hash;
             match judgement {
                 Ok(event) => events.push(event),
@@ -139,11 +140,17 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
 ///
 /// # Errors
 /// It cannot be read, or breaks the law.
-pub fn judged(state: &mut WorkflowState, recorded: &Recorded) -> Result<Event, String> {
+fn judged(state: &mut WorkflowState, before: &[Event], recorded: &Recorded) -> Result<Event, String> {
     let event = load::decode(recorded).map_err(|e| e.to_string())?;
-    state.admits(&event).map_err(|e| e.to_string())?;
-    state.apply(&event);
+    let id = state.workflow_id.clone();
+    let base = &mut |version| Ok::<_, Illegal>(WorkflowState::folded(&id, up_to(before, version)));
+    state.take(&event, base).map_err(|e| e.to_string())?;
     Ok(event)
+}
+
+/// The events up to and with a version.
+pub fn up_to(events: &[Event], version: Version) -> &[Event] {
+    &events[..events.partition_point(|event| event.version <= version)]
 }
 
 /// Calls `take` with the events above a version, page by page, until it wants no more.

@@ -3,7 +3,7 @@
 
 use foldback::core::report::{Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, tree, why};
 use foldback::core::state::{End, EntryBody};
-use foldback::core::{Event, Fact, Failure, StepStatus, WorkflowState};
+use foldback::core::{Changes, Event, Fact, Failure, StepStatus, Verdict, WorkflowState};
 use serde_json::{Value, json};
 
 use crate::args::{AtArgs, Cli, quoted};
@@ -38,8 +38,7 @@ pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
         }
     }
     let shown = &log.events[..end];
-    let mut state = WorkflowState::empty(&args.id);
-    shown.iter().for_each(|event| state.apply(event));
+    let mut state = WorkflowState::folded(&args.id, shown);
     values.fill_state(&mut state)?;
     values.told(cli);
     let page =
@@ -124,7 +123,10 @@ impl Page<'_> {
         let started = with_seconds(self.shown.first().map_or(row.started_at, |event| event.timestamp));
         out.line(Line::new().dim(format!("{version}, {}, began {started}", spent_text(spent, tokens))))?;
         if let Some((parent, cut, _)) = &row.parent {
-            out.line(Line::new().dim(format!("a fork of {parent}, cut at {cut}")))?;
+            let told = self.shown.iter().rev().find_map(|event| event.fact.changes()).map(Changes::told);
+            let with = told.filter(|told| !told.is_empty()).map(|told| format!(", with {}", told.join(", ")));
+            let with = with.unwrap_or_default();
+            out.line(Line::new().dim(format!("a fork of {parent}, cut at version {cut}{with}")))?;
         }
         if !self.nodes.is_empty() {
             out.line("")?;
@@ -206,6 +208,15 @@ impl Page<'_> {
                         format!("{again} resolve {id} {key} didnt"),
                         "if it did not; it is done again",
                     ));
+                }
+                Some(EntryBody::Step(step)) if step.status == StepStatus::Held => {
+                    let key = quoted(key.as_str());
+                    next.push((format!("{again} resolve {id} {key} live"), "perform it"));
+                    next.push((
+                        format!("{again} resolve {id} {key} stub JSON"),
+                        "go on as if it had been done",
+                    ));
+                    next.push((format!("{again} resolve {id} {key} deny"), "it fails"));
                 }
                 Some(EntryBody::Step(_) | EntryBody::Timer { .. }) => is_owed = true,
                 Some(EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. })
@@ -326,6 +337,9 @@ fn rest(node: &TreeNode) -> Line {
             is_unpriced,
             error,
             due,
+            reused,
+            held,
+            settled,
             ..
         } => {
             let mut line = Line::new().dim(&**kind);
@@ -351,6 +365,17 @@ fn rest(node: &TreeNode) -> Line {
             }
             if let Some(due) = due {
                 line = line.ink(Ink::Yellow, format!("  again at {}", with_seconds(due.0)));
+            }
+            if let Some(from) = reused {
+                line = line.ink(Ink::Cyan, format!("  from {} version {}", from.workflow, from.version));
+            }
+            if let Some(why) = held {
+                line = line.ink(Ink::Yellow, format!("  held: {why}"));
+            }
+            match settled {
+                Some(Verdict::Stub) => line = line.ink(Ink::Yellow, "  stubbed: nothing happened"),
+                Some(Verdict::Live) => line = line.dim("  live"),
+                Some(Verdict::Deny) | None => {}
             }
             match error {
                 Some(error) if node.status != ReportedStatus::Completed => {

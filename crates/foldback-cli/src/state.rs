@@ -8,7 +8,7 @@ use foldback::core::state::Spent;
 use foldback::core::{Event, Status, WorkflowState};
 use serde_json::Value;
 
-use crate::args::{AtArgs, Cli, DecisionsArgs};
+use crate::args::{AtArgs, Cli};
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_millis};
 use crate::out::{Ink, Line, Out, columns};
@@ -46,8 +46,7 @@ pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
 }
 
 fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateView, Error> {
-    let mut state = WorkflowState::empty(&log.row.workflow_id);
-    shown.iter().for_each(|event| state.apply(event));
+    let mut state = WorkflowState::folded(&log.row.workflow_id, shown);
     values.fill_state(&mut state)?;
     let mut view = state_view(&state);
     let mut armed: Vec<Event> =
@@ -95,6 +94,9 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
     for wait in &view.waits {
         let what = match wait.due {
             Some(due) => format!("  until {}", with_millis(due.0)),
+            None if wait.wants == "decision" => {
+                "  for somebody who says what becomes of it: live, stub or deny".to_owned()
+            }
             None => "  for somebody who knows whether it happened".to_owned(),
         };
         out.line(Line::new().dim("waits    ").plain(wait.key.as_str()).ink(Ink::Yellow, what))?;
@@ -212,7 +214,13 @@ fn step_row(report: &StepReport) -> Vec<Line> {
                 foldback::core::report::cut(&format!("{} {}{detail}", error.status, error.title), CELL_MAX),
             )
         }
-        _ if report.status == ReportedStatus::Completed => brief(&report.output, CELL_MAX).into(),
+        _ if matches!(report.status, ReportedStatus::Completed | ReportedStatus::Reused) => {
+            brief(&report.output, CELL_MAX).into()
+        }
+        _ if report.held.is_some() => {
+            let why = report.held.as_deref().unwrap_or_default();
+            Line::new().ink(Ink::Yellow, foldback::core::report::cut(&format!("held: {why}"), CELL_MAX))
+        }
         _ => Line::new().dim(report.status.as_str()),
     };
     let used = report.tokens != Tokens::default();
@@ -238,18 +246,20 @@ fn step_row(report: &StepReport) -> Vec<Line> {
 ///
 /// # Errors
 /// No such workflow, or the store fails.
-pub fn decisions(cli: &Cli, args: &DecisionsArgs) -> Result<Exit, Error> {
+pub fn decisions(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let mut log = reading::read(cli, &*store, &args.id)?;
-    let trouble = log.trouble(cli, &log.events);
+    let shown = log.up_to(cli, args.at.as_deref())?;
+    let trouble = log.trouble(cli, shown);
+    let end = shown.len();
     let mut values = Values::of(cli, &*store, &log.row);
-    for event in &mut log.events {
+    for event in &mut log.events[..end] {
         if matches!(event.fact, foldback::core::Fact::DecisionMade(_)) {
             values.fill_event(event)?;
         }
     }
     values.told(cli);
-    let reports = decisions_of(&log.events);
+    let reports = decisions_of(&log.events[..end]);
     let mut out = Out::new();
     if cli.json {
         reports.iter().try_for_each(|report| out.json(report))?;

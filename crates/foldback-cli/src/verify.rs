@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldback::core::Program;
 use foldback::core::report::brief;
 use foldback::core::verify::Parting;
-use foldback::engine::{LoadError, Programs, Verified, verify as walk};
+use foldback::engine::{LoadError, Programs, Verified, verify as walk, verify_own};
 use foldback::ows::Loaded;
 use foldback::programs::Definitions;
 use foldback::store::{Filter, Store, StoreError, WorkflowRow};
@@ -103,7 +103,11 @@ fn verified(
             Err(reason) => return Ok(Err(reason)),
         },
     };
-    match walk(&**store, &row.workflow_id, &*program) {
+    let walked = match other {
+        Some(_) => walk(&**store, &row.workflow_id, &*program),
+        None => verify_own(&**store, &row.workflow_id, &*program, programs),
+    };
+    match walked {
         Ok(verified) => Ok(Ok(verified)),
         Err(LoadError::Store(error)) => Err(error.into()),
         Err(error @ LoadError::Quarantined { .. }) => Ok(Err(format!("its log is broken: {error}"))),

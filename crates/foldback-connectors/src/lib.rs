@@ -23,6 +23,7 @@ use std::sync::Arc;
 use foldback_engine::Registry;
 
 pub use config::{Config, ConfigError, ModelProblem, check_model};
+pub use llm::MEMBERS as LLM_MEMBERS;
 pub use llm::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub use probe::{ProviderStatus, probe, providers};
 pub use process::end_all as end_processes;
@@ -36,13 +37,16 @@ pub fn try_rules(text: &str, is_json: bool) -> Result<usize, String> {
     llm::Rules::parse(text, is_json).map(|rules| rules.count())
 }
 
+/// The kind of a model call.
+pub const LLM_KIND: &str = "llm";
+
 /// The kinds of this crate by their names: `http`, `llm`, `shell`, `script`, `noop`.
 pub fn registry(config: &Config) -> Registry {
     web::install_cryptography();
     let keys = config.key_variables();
     Registry::default()
         .with("http", Veiled(Arc::new(http::Http::new(config))))
-        .with("llm", Veiled(Arc::new(llm::Llm::new(config))))
+        .with(LLM_KIND, Veiled(Arc::new(llm::Llm::new(config))))
         .with("shell", Veiled(Arc::new(process::Shell { keys: keys.clone() })))
         .with("script", Veiled(Arc::new(process::Script { keys })))
         .with("noop", Veiled(Arc::new(noop::Noop)))

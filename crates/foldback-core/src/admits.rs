@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Bound;
 
 use crate::Version;
+use crate::change::Changes;
 use crate::event::{ENGINE_TYPES, Event, Fact};
 use crate::key::Key;
 use crate::limits;
@@ -68,16 +69,29 @@ impl WorkflowState {
             // that is no workflow at all.
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
-            Fact::WorkflowReopened { .. } => match self.end {
-                Some(End::Failed { .. } | End::Parked { .. }) => Ok(()),
+            Fact::WorkflowReopened { back_to: Some(version), .. } if self.rewound != Some(*version) => {
+                Err(format!("the state at version {version} is not at hand"))
+            }
+            Fact::WorkflowReopened { changes, .. } => match self.end {
+                Some(End::Failed { .. } | End::Parked { .. }) => {
+                    changes.as_ref().map_or(Ok(()), |changes| self.may_change(changes))
+                }
                 Some(End::Completed { .. }) => Err("the workflow has completed".into()),
                 None => Err("the workflow has not ended".into()),
+            },
+            Fact::WorkflowForked(forked) => match (&self.end, forked.lineage.cut == self.version) {
+                (Some(_), _) => Err("nothing goes on behind the end of a workflow".into()),
+                (None, false) => Err(format!("it was cut at version {}, not here", forked.lineage.cut)),
+                (None, true) => self.may_change(&forked.changes),
             },
             _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
 
             Fact::StepAsked(asked) => {
                 if asked.key.as_str().len() > limits::KEY_MAX_BYTES {
                     return Err(format!("a key has at most {} bytes", limits::KEY_MAX_BYTES));
+                }
+                if asked.starts && self.rules.is_some() {
+                    return Err("a step starts at once only where no outcome may be taken for it".into());
                 }
                 if (asked.effect == Effect::Write) != asked.recovery.is_some() {
                     return Err("a recovery belongs to a write, and each write has one".into());
@@ -92,11 +106,15 @@ impl WorkflowState {
                 if lost.is_some() && step.status != StepStatus::Running {
                     return Err(format!("no attempt of `{key}` is under way that could be lost"));
                 }
+                if self.rules.is_some() && step.effect == Effect::Write && !step.is_released {
+                    return Err(format!("nobody said that the write `{key}` may be performed here"));
+                }
                 match step.status {
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         expect_attempt(*attempt, step.attempts + 1)
                     }
                     StepStatus::Completed
+                    | StepStatus::Held
                     | StepStatus::Failed
                     | StepStatus::Cancelled
                     | StepStatus::Unknown => Err(format!("`{key}` is {:?}", step.status)),
@@ -132,9 +150,11 @@ impl WorkflowState {
                 let step = self.known_step(key)?;
                 match step.status {
                     _ if step.is_given_up => Err(format!("`{key}` was given up already")),
-                    StepStatus::Pending | StepStatus::Backoff if attempt.is_none() => Ok(()),
+                    StepStatus::Pending | StepStatus::Held | StepStatus::Backoff if attempt.is_none() => {
+                        Ok(())
+                    }
                     StepStatus::Running if *attempt == Some(step.attempts) => Ok(()),
-                    StepStatus::Pending | StepStatus::Backoff | StepStatus::Running => {
+                    StepStatus::Pending | StepStatus::Held | StepStatus::Backoff | StepStatus::Running => {
                         Err("a cancellation names the attempt that is under way, if one is".into())
                     }
                     StepStatus::Completed
@@ -146,6 +166,28 @@ impl WorkflowState {
             Fact::OutcomeResolved { key, .. } => match self.known_step(key)?.status {
                 StepStatus::Unknown => Ok(()),
                 _ => Err(format!("the outcome of `{key}` is not unknown")),
+            },
+            Fact::StepReused(reused) => {
+                let step = self.under_rules(&reused.key)?;
+                match (step.status, reused.output.is_some() == reused.error.is_none()) {
+                    (_, false) => Err("a step gave an output or failed".into()),
+                    (StepStatus::Pending, true) => Ok(()),
+                    (status, true) => Err(format!("`{}` is {status:?}", reused.key)),
+                }
+            }
+            Fact::WriteHeld { key, .. } => match self.under_rules(key)? {
+                step if step.effect != Effect::Write => Err("only a write is held".into()),
+                step if step.status == StepStatus::Pending && !step.is_released => Ok(()),
+                step => Err(format!("`{key}` is {:?}", step.status)),
+            },
+            Fact::WriteSettled { key, .. } => match self.under_rules(key)? {
+                step if step.effect != Effect::Write => Err("only a write is settled so".into()),
+                step if matches!(step.status, StepStatus::Pending | StepStatus::Held)
+                    && !step.is_released =>
+                {
+                    Ok(())
+                }
+                step => Err(format!("`{key}` is {:?}", step.status)),
             },
             Fact::TimerSet { key, .. } => self.is_free(key),
             Fact::TimerFired { key } | Fact::TimerCancelled { key, .. } => match self.entries.get(key) {
@@ -174,6 +216,27 @@ impl WorkflowState {
                 None => Ok(()),
             },
             Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ok(()),
+        }
+    }
+
+    /// A step whose outcome may be taken from elsewhere.
+    fn under_rules(&self, key: &Key) -> Result<&Step, String> {
+        let step = self.known_step(key)?;
+        match self.rules {
+            Some(_) => Ok(step),
+            None => Err("the workflow is no fork, and was not reopened with changes".into()),
+        }
+    }
+
+    /// Only what completes with the last event has an output that can be another: behind it somebody
+    /// has seen the one that was.
+    fn may_change(&self, changes: &Changes) -> Result<(), String> {
+        let is_last = |key: &Key| self.turn_events == 0 && self.stirred.as_ref() == Some(key);
+        let is_completed =
+            |key: &Key| is_last(key) && self.step(key).is_some_and(|s| s.status == StepStatus::Completed);
+        match changes.outputs.iter().find(|given| !is_completed(&given.key)) {
+            Some(given) => Err(format!("`{}` does not complete there", given.key)),
+            None => Ok(()),
         }
     }
 

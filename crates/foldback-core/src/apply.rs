@@ -6,15 +6,21 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::event::{Event, Fact, StepAsked, TaskKind};
+use crate::change::{Changes, Follows, Rules};
+use crate::event::{Event, Fact, StepAsked, TaskKind, Verdict};
 use crate::key::Key;
-use crate::state::{Cursor, End, Entry, EntryBody, Step, StepStatus, WorkflowState};
-use crate::step::Usage;
+use crate::state::{Cursor, End, Entry, EntryBody, Spent, Step, StepStatus, WorkflowState};
+use crate::step::{Failure, Usage, error_type};
 use crate::value::{Request, Slot};
 
 fn first_with_prefix<T>(map: &BTreeMap<Key, T>, prefix: &str) -> Option<Key> {
     let (key, _) = map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
     key.as_str().starts_with(prefix).then(|| key.clone())
+}
+
+/// The failure of a `write` that may not be performed in a fork.
+pub(crate) fn denied(key: &Key, reason: &str) -> Failure {
+    Failure::new(error_type::AUTHORIZATION, 403, "The write was denied", reason).at(key)
 }
 
 impl WorkflowState {
@@ -74,12 +80,7 @@ impl WorkflowState {
             }
             Fact::StepFailed(failed) => {
                 self.spend(failed.usage.as_ref());
-                self.with_step(&failed.key, |step| {
-                    step.status = StepStatus::Failed;
-                    step.error = Some(failed.error.clone());
-                    step.rejected = None;
-                    step.request = Request::default();
-                });
+                self.failed(&failed.key, failed.error.clone());
             }
             Fact::OutcomeUnknown { key, .. } => self.with_step(key, |step| step.status = StepStatus::Unknown),
             Fact::OutcomeResolved { key, landed } => match landed {
@@ -138,7 +139,35 @@ impl WorkflowState {
                 self.open.clear();
                 self.end = Some(End::Completed { output: output.clone() });
             }
-            Fact::WorkflowReopened { again, .. } => self.reopen(again),
+            Fact::WorkflowReopened { again, back_to, changes, .. } => {
+                match back_to {
+                    None => self.reopen(again),
+                    Some(_) => self.renew(again),
+                }
+                self.rewound = None;
+                changes.iter().for_each(|changes| self.change(changes));
+            }
+            Fact::WorkflowForked(forked) => {
+                self.lineage = Some(forked.lineage.clone());
+                // What its parent used and may undo is the parent's.
+                self.spent = Spent::default();
+                self.newest_undo = None;
+                self.renew(&forked.again);
+                self.change(&forked.changes);
+            }
+            Fact::StepReused(reused) => match &reused.output {
+                Some(output) => self.completed(&reused.key, output),
+                None => self.failed(&reused.key, reused.error.clone().unwrap_or_default()),
+            },
+            Fact::WriteHeld { key, .. } => self.with_step(key, |step| step.status = StepStatus::Held),
+            Fact::WriteSettled { key, verdict, output, reason } => match verdict {
+                Verdict::Live => self.with_step(key, |step| {
+                    step.status = StepStatus::Pending;
+                    step.is_released = true;
+                }),
+                Verdict::Stub => self.completed(key, output.as_ref().unwrap_or(&Slot::null())),
+                Verdict::Deny => self.failed(key, denied(key, reason)),
+            },
             Fact::WorkflowFailed { error } => self.end = Some(End::Failed { error: error.clone() }),
             Fact::WorkflowParked { key, recorded, asked } => {
                 self.end =
@@ -159,12 +188,29 @@ impl WorkflowState {
         }
     }
 
+    /// What was open where a past was cut is owed anew: nobody's attempt is this workflow's. What had
+    /// been given up is over.
+    fn renew(&mut self, open: &[Key]) {
+        self.end = None;
+        self.tried.clear();
+        for key in open {
+            self.with_step(key, |step| {
+                step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
+                (step.attempts, step.interruptions, step.repairs) = (0, 0, 0);
+                (step.unknowns, step.variant, step.attempts_before) = (0, 0, 0);
+                (step.began, step.due, step.rejected, step.error) = (None, None, None, None);
+                step.is_released = false;
+            });
+        }
+    }
+
     fn step_asked(&mut self, asked: &StepAsked, event: &Event) {
         let tried = self.tried.remove(&asked.key).unwrap_or(0);
         let step = Step {
             kind: asked.kind.clone(),
             request: asked.request.clone(),
             request_hash: asked.request_hash,
+            program_hash: asked.program_hash,
             effect: asked.effect,
             recovery: asked.recovery,
             timeout_ms: asked.timeout_ms,
@@ -174,6 +220,7 @@ impl WorkflowState {
             finishes: asked.finishes,
             status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
             is_given_up: false,
+            is_released: false,
             attempts: tried + u32::from(asked.starts),
             interruptions: 0,
             repairs: 0,
@@ -189,8 +236,35 @@ impl WorkflowState {
         self.enter(&asked.key, event.version, EntryBody::Step(Box::new(step)));
     }
 
+    /// What a person changed holds from here on.
+    fn change(&mut self, changes: &Changes) {
+        self.rules = Some(Box::new(Rules::after(self.rules.as_deref(), changes)));
+        if let Some(input) = &changes.input {
+            self.input = input.clone();
+        }
+        if let Some(Follows { definition, name }) = &changes.follows {
+            (self.definition, self.name) = (*definition, Arc::from(&**name));
+        }
+        for given in &changes.outputs {
+            self.completed(&given.key, &given.output);
+        }
+    }
+
     fn step_completed(&mut self, key: &Key, output: &Slot) {
         self.spent.steps += 1;
+        self.completed(key, output);
+    }
+
+    fn failed(&mut self, key: &Key, error: Failure) {
+        self.with_step(key, |step| {
+            step.status = StepStatus::Failed;
+            step.error = Some(error);
+            step.rejected = None;
+            step.request = Request::default();
+        });
+    }
+
+    fn completed(&mut self, key: &Key, output: &Slot) {
         let mut finishes = false;
         self.with_step(key, |step| {
             step.status = StepStatus::Completed;

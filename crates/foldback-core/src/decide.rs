@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::change::{Changes, Rules};
 use crate::event::{
     AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, Lost, StepAsked, StepCompleted, StepFailed,
-    WorkflowStarted,
+    StepReused, Verdict as WriteVerdict, WorkflowForked, WorkflowStarted,
 };
 use crate::hash::Hash;
 use crate::key::Key;
@@ -17,7 +18,7 @@ use crate::program::{Ask, Divergence, Run, StepAsk, Turn};
 use crate::state::{Step, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure, Outcome, Recovery, Usage, backoff_ms, chance, error_type};
 use crate::value::{Request, Slot, is_too_deep};
-use crate::{Illegal, Micros};
+use crate::{Illegal, Micros, Version};
 
 /// What the world says to a workflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,8 +74,48 @@ pub enum Stimulus {
     Reopen {
         /// Why, for the log.
         reason: String,
-        /// What is to be forgotten: [`Run::failures`].
+        /// What is to be forgotten: [`Run::failures`], or what was open where it goes back to.
         again: Vec<Key>,
+        /// The version at which it goes on, where that is an earlier one: the state was rewound there.
+        back_to: Option<Version>,
+        /// What is changed there.
+        changes: Option<Box<Changes>>,
+    },
+    /// A fork begins, on the state of its parent at the cut.
+    Fork {
+        /// Where it comes from.
+        lineage: Lineage,
+        /// What is changed.
+        changes: Box<Changes>,
+    },
+    /// A step takes the outcome that was recorded for it.
+    Reuse {
+        /// The step.
+        key: Key,
+        /// In whose log it stands.
+        workflow: Arc<str>,
+        /// At which version.
+        version: Version,
+        /// What it was.
+        outcome: Result<Slot, Failure>,
+    },
+    /// A `write` waits for a person to say what becomes of it.
+    Hold {
+        /// The step.
+        key: Key,
+        /// Why its outcome cannot be taken.
+        reason: String,
+    },
+    /// A policy or a person says what becomes of a `write`.
+    Settle {
+        /// The step.
+        key: Key,
+        /// What becomes of it.
+        verdict: WriteVerdict,
+        /// What it is taken to have given, for a stub.
+        output: Option<Value>,
+        /// Why.
+        reason: String,
     },
     /// A caller records a domain event.
     Record {
@@ -85,6 +126,27 @@ pub enum Stimulus {
     },
     /// Nothing new: the program is owed a turn. Said to every workflow that was just folded.
     Continue,
+}
+
+impl Stimulus {
+    /// The step or timer that it speaks to, if it speaks to one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Stimulus::Report { key, .. }
+            | Stimulus::Begin { key }
+            | Stimulus::Lost { key, .. }
+            | Stimulus::TimerDue { key }
+            | Stimulus::Resolve { key, .. }
+            | Stimulus::Reuse { key, .. }
+            | Stimulus::Hold { key, .. }
+            | Stimulus::Settle { key, .. } => Some(key),
+            Stimulus::Start { .. }
+            | Stimulus::Reopen { .. }
+            | Stimulus::Fork { .. }
+            | Stimulus::Record { .. }
+            | Stimulus::Continue => None,
+        }
+    }
 }
 
 /// When it is said, by whom, and what the engine can do now.
@@ -296,6 +358,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                 | StepStatus::Completed
                 | StepStatus::Failed
                 | StepStatus::Cancelled
+                | StepStatus::Held
                 | StepStatus::Unknown => false,
             };
             (is_due && may_start && state.end.is_none()).then(|| Fact::AttemptStarted {
@@ -315,12 +378,51 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         Stimulus::Resolve { key, landed } => {
             Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) })
         }
-        Stimulus::Reopen { reason, again } => Some(Fact::WorkflowReopened { reason, again }),
+        Stimulus::Reopen { reason, again, back_to, changes } => {
+            let changes = changes.map(|changes| Box::new(settled(*changes)));
+            Some(Fact::WorkflowReopened { reason, again, back_to, changes })
+        }
+        Stimulus::Fork { lineage, changes } => {
+            let again = state.open_steps();
+            Some(Fact::WorkflowForked(Box::new(WorkflowForked {
+                lineage,
+                again,
+                changes: settled(*changes),
+            })))
+        }
+        Stimulus::Reuse { key, workflow, version, outcome } => {
+            let (output, error) = match outcome {
+                Ok(output) => (Some(output), None),
+                Err(error) => (None, Some(error)),
+            };
+            Some(Fact::StepReused(Box::new(StepReused { key, workflow, version, output, error })))
+        }
+        Stimulus::Hold { key, reason } => Some(Fact::WriteHeld { key, reason }),
+        Stimulus::Settle { key, verdict, output, reason } => {
+            Some(Fact::WriteSettled { key, verdict, output: output.map(Slot::of), reason })
+        }
         Stimulus::Record { event_type, data } => {
             Some(Fact::Recorded { event_type, key: None, data: Slot::of(data) })
         }
         Stimulus::Continue => None,
     }
+}
+
+/// The state after a word, had it been said: what a run begins from that goes on behind it.
+pub fn after(state: &WorkflowState, stimulus: Stimulus, now: Micros) -> WorkflowState {
+    let mut after = state.clone();
+    if let Some(fact) = judge(state, stimulus, now, true) {
+        let (version, actor) = (state.version + 1, Arc::from("engine"));
+        let (id, causation_id, correlation_id) = (EventId([0; 16]), None, state.correlation_id);
+        after.apply(&Event { id, version, timestamp: now, causation_id, correlation_id, actor, fact });
+    }
+    after
+}
+
+/// Each value where its length puts it: inline, or beside the log.
+fn settled(mut changes: Changes) -> Changes {
+    changes.slots_mut().for_each(|slot| *slot = Slot::of(slot.get()));
+    changes
 }
 
 /// The judgement over one attempt.
@@ -495,11 +597,18 @@ impl Again {
 /// The fact that an ask becomes.
 fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -> Fact {
     match ask {
-        Ask::Step(ask) => {
-            let starts = *room > 0;
-            *room = room.saturating_sub(1);
-            Fact::StepAsked(Box::new(step_asked(*ask, starts)))
-        }
+        Ask::Step(ask) => match &state.rules {
+            None => {
+                let starts = *room > 0;
+                *room = room.saturating_sub(1);
+                Fact::StepAsked(Box::new(step_asked(*ask, starts)))
+            }
+            // Whether it is performed at all is found out before it starts.
+            Some(rules) => match edited(rules, *ask) {
+                Ok(asked) => Fact::StepAsked(Box::new(asked)),
+                Err(error) => Fact::WorkflowFailed { error },
+            },
+        },
         Ask::Timer { key, delay_ms, finishes, limits } => {
             let delay_us = i64::try_from(delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000);
             Fact::TimerSet { key, due: now.saturating_add(delay_us), finishes, limits }
@@ -533,9 +642,15 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
     }
 }
 
+fn edited(rules: &Rules, mut ask: StepAsk) -> Result<StepAsked, Failure> {
+    let program_hash = rules.edit(&mut ask)?;
+    Ok(StepAsked { program_hash, ..step_asked(ask, false) })
+}
+
 fn step_asked(ask: StepAsk, starts: bool) -> StepAsked {
     StepAsked {
         request_hash: ask.request_hash(),
+        program_hash: None,
         key: ask.key,
         kind: ask.kind,
         request: Request::from_json(ask.request, ask.lists),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::Changes;
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::step::{Effect, Failure, Recovery, RetryPolicy, Usage};
@@ -201,8 +202,31 @@ pub enum Fact {
         data: Slot,
     },
     /// Stimulus: a person reopens a workflow that failed or was parked. The facts of these keys are
-    /// forgotten, so that their places are met anew.
-    WorkflowReopened { reason: String, again: Vec<Key> },
+    /// forgotten, so that their places are met anew. With `back_to` the state is first the one at that
+    /// version, and the keys are the steps that were open there, which are owed anew; what lies between
+    /// stands in the log, and its outcomes are taken by the rules of a fork.
+    WorkflowReopened {
+        reason: String,
+        again: Vec<Key>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        back_to: Option<Version>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        changes: Option<Box<Changes>>,
+    },
+    /// Stimulus: the first event of a fork. The past up to the cut is the parent's.
+    WorkflowForked(Box<WorkflowForked>),
+    /// Stimulus: a step takes the outcome that was recorded for it in the past that it left.
+    StepReused(Box<StepReused>),
+    /// Stimulus: a `write` of a fork waits for a person: its outcome cannot be taken from the past.
+    WriteHeld { key: Key, reason: String },
+    /// Stimulus: what becomes of a `write` whose outcome cannot be taken: by a person, or by a policy.
+    WriteSettled {
+        key: Key,
+        verdict: Verdict,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output: Option<Slot>,
+        reason: String,
+    },
     /// Consequence: the program ended well.
     WorkflowCompleted { output: Slot },
     /// Consequence: the program ended badly.
@@ -225,6 +249,46 @@ pub struct WorkflowStarted {
     pub lineage: Option<Lineage>,
 }
 
+/// See [`Fact::WorkflowForked`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowForked {
+    /// Where it comes from.
+    pub lineage: Lineage,
+    /// Steps that were open at the cut, and are owed anew.
+    pub again: Vec<Key>,
+    /// What is changed in it.
+    pub changes: Changes,
+}
+
+/// See [`Fact::StepReused`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReused {
+    /// The step.
+    pub key: Key,
+    /// In whose log the outcome stands.
+    pub workflow: Arc<str>,
+    /// At which version.
+    pub version: Version,
+    /// What the step gave; `None` where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Slot>,
+    /// Why it failed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// What becomes of a `write` of a fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is performed.
+    Live,
+    /// It is taken for done, with an output that was said; nothing happens.
+    Stub,
+    /// It fails; nothing happens.
+    Deny,
+}
+
 /// See [`Fact::StepAsked`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepAsked {
@@ -236,6 +300,9 @@ pub struct StepAsked {
     pub request: Request,
     /// The hash of kind and request, by meaning.
     pub request_hash: Hash,
+    /// The hash of what the program asked, where an edit changed the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_hash: Option<Hash>,
     /// What it does to the world.
     pub effect: Effect,
     /// What happens when its outcome is unknown. Only a `write` has one.
@@ -363,6 +430,10 @@ impl Fact {
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
             | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
             // By its caller; one with a key is its program's.
             | Fact::Recorded { key: None, .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
@@ -405,6 +476,10 @@ impl Fact {
             Fact::WorkflowFailed { .. } => "WorkflowFailed",
             Fact::WorkflowParked { .. } => "WorkflowParked",
             Fact::WorkflowReopened { .. } => "WorkflowReopened",
+            Fact::WorkflowForked(_) => "WorkflowForked",
+            Fact::StepReused(_) => "StepReused",
+            Fact::WriteHeld { .. } => "WriteHeld",
+            Fact::WriteSettled { .. } => "WriteSettled",
         }
     }
 
@@ -416,6 +491,7 @@ impl Fact {
             Fact::StepCompleted(e) => Some(&e.key),
             Fact::StepFailed(e) => Some(&e.key),
             Fact::DecisionMade(e) => Some(&e.key),
+            Fact::StepReused(e) => Some(&e.key),
             Fact::AttemptStarted { key, .. }
             | Fact::OutcomeUnknown { key, .. }
             | Fact::OutcomeResolved { key, .. }
@@ -426,10 +502,13 @@ impl Fact {
             | Fact::TaskStarted { key, .. }
             | Fact::TaskFinished { key, .. }
             | Fact::UndoArmed { key, .. }
+            | Fact::WriteHeld { key, .. }
+            | Fact::WriteSettled { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
             Fact::Recorded { key, .. } => key.as_ref(),
             Fact::WorkflowStarted(_)
             | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. } => None,
         }
@@ -450,14 +529,20 @@ impl Fact {
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
+            Fact::WorkflowForked(e) => e.changes.slots().collect(),
+            Fact::WorkflowReopened { changes, .. } => {
+                changes.iter().flat_map(|changes| changes.slots()).collect()
+            }
+            Fact::StepReused(e) => e.output.iter().collect(),
+            Fact::WriteSettled { output, .. } => output.iter().collect(),
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
+            | Fact::WriteHeld { .. }
             | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -477,14 +562,20 @@ impl Fact {
             Fact::UndoArmed { undo, .. } => vec![undo],
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
+            Fact::WorkflowForked(e) => e.changes.slots_mut().collect(),
+            Fact::WorkflowReopened { changes, .. } => {
+                changes.iter_mut().flat_map(|changes| changes.slots_mut()).collect()
+            }
+            Fact::StepReused(e) => e.output.iter_mut().collect(),
+            Fact::WriteSettled { output, .. } => output.iter_mut().collect(),
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
+            | Fact::WriteHeld { .. }
             | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -523,7 +614,29 @@ impl Fact {
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
             | Fact::WorkflowParked { .. } => None,
+        }
+    }
+
+    /// The version at which a reopened workflow goes on, where that is an earlier one: the fold needs
+    /// the state that was there.
+    pub fn goes_back_to(&self) -> Option<Version> {
+        match self {
+            Fact::WorkflowReopened { back_to, .. } => *back_to,
+            _ => None,
+        }
+    }
+
+    /// What a person changed with this fact.
+    pub fn changes(&self) -> Option<&Changes> {
+        match self {
+            Fact::WorkflowReopened { changes, .. } => changes.as_deref(),
+            Fact::WorkflowForked(forked) => Some(&forked.changes),
+            _ => None,
         }
     }
 

@@ -11,17 +11,21 @@
 //! The rooms, in reading order: [`event`] (the facts), [`state`] (what they add up to), `apply`
 //! (how), `admits` (the law book), [`program`] (who asks), [`decide`] (who judges).
 
+pub mod change;
+pub mod cut;
 pub mod decide;
 pub mod event;
 pub mod hash;
 pub mod key;
 pub mod limits;
 pub mod media;
+pub mod plan;
 pub mod program;
 pub mod projection;
 pub mod redact;
 pub mod rehearse;
 pub mod report;
+pub mod reuse;
 pub mod state;
 pub mod step;
 pub mod text;
@@ -32,8 +36,9 @@ mod admits;
 mod apply;
 
 pub use admits::Illegal;
+pub use change::{Changes, Rules};
 pub use decide::{Batch, Ids, Stimulus, Timing, advance};
-pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, Lost, TaskKind};
+pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, Lost, TaskKind, Verdict};
 pub use hash::Hash;
 pub use key::Key;
 pub use program::{Ask, Divergence, Program, Run, Turn};

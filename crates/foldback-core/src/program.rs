@@ -17,6 +17,11 @@ pub trait Program: Send + Sync {
     /// A run of this program for a workflow in this state.
     fn start(&self, state: &WorkflowState) -> Box<dyn Run>;
 
+    /// Whether it has a step of this key (`[*]` for any index), where that can be told without running it.
+    fn has_step(&self, _key: &Key) -> Option<bool> {
+        None
+    }
+
     /// What is redacted of everything that comes into its workflows.
     fn redaction(&self) -> Redaction {
         Redaction::default()

@@ -50,7 +50,8 @@ pub fn built_in() -> Vec<Box<dyn Projection>> {
 ///
 /// `{definition, definition_hash, version, started_at, ended, ended_at, steps, failed_steps,
 /// input_tokens, output_tokens, micro_usd}`; times are ISO 8601 in UTC, `ended` is `completed`,
-/// `failed`, `parked` or null.
+/// `failed`, `parked` or null. A fork has `{parent, cut, changes, reused_steps}` too, and counts only
+/// what it did itself.
 struct Workflows;
 
 impl Projection for Workflows {
@@ -72,6 +73,14 @@ impl Projection for Workflows {
                     row.insert("started_at".into(), json!(iso(event.timestamp)));
                     row.insert("ended".into(), Value::Null);
                 }
+                Fact::WorkflowForked(forked) => {
+                    row.insert("started_at".into(), json!(iso(event.timestamp)));
+                    row.insert("parent".into(), json!(forked.lineage.parent));
+                    row.insert("cut".into(), json!(forked.lineage.cut));
+                    row.insert("changes".into(), json!(forked.changes.told()));
+                    row.insert("ended".into(), Value::Null);
+                }
+                Fact::StepReused(_) => add(row, "reused_steps", 1),
                 Fact::StepCompleted(_) => add(row, "steps", 1),
                 Fact::StepFailed(_) => add(row, "failed_steps", 1),
                 Fact::WorkflowCompleted { .. } => end(row, "completed", event),
@@ -94,6 +103,8 @@ impl Projection for Workflows {
                 | Fact::TaskStarted { .. }
                 | Fact::TaskFinished { .. }
                 | Fact::UndoArmed { .. }
+                | Fact::WriteHeld { .. }
+                | Fact::WriteSettled { .. }
                 | Fact::Recorded { .. } => {}
             }
             if let Some(usage) = event.fact.usage() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::decide::after;
 use crate::event::{Class, Event, EventId, Fact};
 use crate::hash::Hash;
 use crate::key::Key;
@@ -15,6 +16,10 @@ use crate::state::{End, Owed, Step, WorkflowState};
 use crate::step::Outcome;
 use crate::verify::verify;
 use crate::{Micros, Stimulus, Timing, advance};
+
+mod branch;
+
+pub use branch::{Logs, Person, fork, go_back, resume_branch};
 
 /// How the scripted world answers: the step's key, the step as asked, and which attempt it is.
 pub type World<'a> = &'a dyn Fn(&Key, &Step, u32) -> Outcome;
@@ -39,6 +44,16 @@ pub struct Rehearsal {
 struct Stage<'a> {
     world: World<'a>,
     pace: Pace<'a>,
+    /// Logs in which outcomes are recorded.
+    logs: Option<&'a Logs>,
+    /// What a person says of a write that is held.
+    person: Person<'a>,
+}
+
+impl<'a> Stage<'a> {
+    fn of(world: World<'a>, pace: Pace<'a>) -> Stage<'a> {
+        Stage { world, pace, logs: None, person: &|_| None }
+    }
 }
 
 /// Runs a program from its start until it ends, or waits for a person.
@@ -46,7 +61,7 @@ struct Stage<'a> {
 /// # Panics
 /// When the program asks for what the law forbids, or does not end after a million stimuli.
 pub fn rehearse(program: &dyn Program, workflow_id: &str, input: Value, world: World<'_>) -> Rehearsal {
-    begin(program, workflow_id, input, Stage { world, pace: AT_ONCE })
+    begin(program, workflow_id, input, Stage::of(world, AT_ONCE))
 }
 
 /// As [`rehearse`], in a world that takes its time.
@@ -60,7 +75,7 @@ pub fn rehearse_at_pace(
     world: World<'_>,
     pace: Pace<'_>,
 ) -> Rehearsal {
-    begin(program, workflow_id, input, Stage { world, pace })
+    begin(program, workflow_id, input, Stage::of(world, pace))
 }
 
 fn begin(program: &dyn Program, workflow_id: &str, input: Value, stage: Stage<'_>) -> Rehearsal {
@@ -79,7 +94,7 @@ fn begin(program: &dyn Program, workflow_id: &str, input: Value, stage: Stage<'_
 /// # Panics
 /// As [`rehearse`], and when the log breaks the law.
 pub fn resume(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
-    go_on_from(program, workflow_id, events, Stage { world, pace: AT_ONCE })
+    go_on_from(program, workflow_id, events, Stage::of(world, AT_ONCE))
 }
 
 fn go_on_from(program: &dyn Program, workflow_id: &str, events: &[Event], stage: Stage<'_>) -> Rehearsal {
@@ -94,8 +109,8 @@ fn go_on_from(program: &dyn Program, workflow_id: &str, events: &[Event], stage:
 pub fn reopen(program: &dyn Program, workflow_id: &str, events: &[Event], world: World<'_>) -> Rehearsal {
     let state = WorkflowState::fold(workflow_id, events).expect("the log obeys the law");
     let again = program.start(&state).failures(&state);
-    let reopen = Stimulus::Reopen { reason: "mended".into(), again };
-    go_on(program, events.to_vec(), state, reopen, Stage { world, pace: AT_ONCE })
+    let reopen = Stimulus::Reopen { reason: "mended".into(), again, back_to: None, changes: None };
+    go_on(program, events.to_vec(), state, reopen, Stage::of(world, AT_ONCE))
 }
 
 /// Attempts under way, by step: which one, and when it reports, if ever.
@@ -109,17 +124,16 @@ fn go_on(
     stage: Stage<'_>,
 ) -> Rehearsal {
     let mut run = match &first {
-        Stimulus::Reopen { again, .. } => {
-            let mut reopened = state.clone();
-            reopened.reopen(again);
-            program.start(&reopened)
+        Stimulus::Reopen { .. } | Stimulus::Fork { .. } => {
+            program.start(&after(&state, first.clone(), state.now))
         }
         _ => program.start(&state),
     };
     let mut next = Some((first, if state.version == 0 { 1_000 } else { state.now }));
     let mut flying = Flying::new();
     for _ in 0..1_000_000 {
-        let Some((stimulus, now)) = next.take().or_else(|| from_owed(&state, &mut flying, stage)) else {
+        let spoken = next.take().or_else(|| from_owed(&state, &mut flying, stage));
+        let Some((stimulus, now)) = spoken.or_else(|| branch::settled(&state, stage)) else {
             return Rehearsal { events, state };
         };
         let mut serial = state.version;
@@ -170,7 +184,8 @@ fn from_owed(state: &WorkflowState, flying: &mut Flying, stage: Stage<'_>) -> Op
     });
     let (now, owed) = owed.min_by_key(|(due, _)| *due)?;
     let stimulus = match owed {
-        Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
+        Owed::Start(key) => branch::word_to(state, key, stage),
+        Owed::Retry(key, _) => Stimulus::Begin { key },
         Owed::Timer(key, _) => Stimulus::TimerDue { key },
         Owed::Attempt(key, attempt) => {
             let reports = flying.remove(&key).is_some_and(|(flying, _)| flying == attempt);
@@ -205,7 +220,7 @@ pub fn crash_anywhere_at_pace(
     world: World<'_>,
     pace: Pace<'_>,
 ) -> Rehearsal {
-    let stage = Stage { world, pace };
+    let stage = Stage::of(world, pace);
     let whole = begin(program, "w", input, stage);
     let wanted = meaning(&whole);
     verified(program, &whole);

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::Micros;
 
+mod back;
 mod changes;
 mod diff;
 mod steps;
@@ -22,12 +23,13 @@ mod tree;
 mod version;
 mod view;
 
+pub use back::effective;
 pub use changes::changes;
 pub use diff::{
     Both, Compared, Comparison, Difference, Facet, Figures, First, Past, PathChange, Side, StepFigures,
     Totals, Word, diff,
 };
-pub use steps::{AttemptReport, DecisionReport, ReportedStatus, StepReport, decisions, steps};
+pub use steps::{AttemptReport, DecisionReport, ReportedStatus, ReusedFrom, StepReport, decisions, steps};
 pub use tree::{TreeNode, What, tree};
 pub use version::{Unresolved, VersionSpec, nearest};
 pub use view::{PendingView, StateView, UndoView, WaitView, state_view, undos};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::Rules;
 use crate::event::{Event, EventId, Lineage, TaskKind};
 use crate::hash::Hash;
 use crate::key::Key;
@@ -19,7 +20,7 @@ use crate::{Illegal, Micros, Version};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 7;
+pub const STATE_SCHEMA: u32 = 8;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,13 @@ pub struct WorkflowState {
     /// again: attempts of a key are counted on, so that a late report of an earlier one means nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tried: BTreeMap<Key, u32>,
+    /// What holds since it was forked, or reopened at an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Box<Rules>>,
+    /// The version whose state this is, between [`WorkflowState::rewind`] and the event that asked
+    /// for it.
+    #[serde(skip)]
+    pub(crate) rewound: Option<Version>,
     /// How it ended, if it did.
     pub end: Option<End>,
     /// The version of the undo armed last; each names the one before it.
@@ -136,6 +144,9 @@ pub struct Step {
     pub request: Request,
     /// The hash of kind and request.
     pub request_hash: Hash,
+    /// The hash of what the program asked, where an edit changed the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_hash: Option<Hash>,
     /// What it does to the world.
     pub effect: Effect,
     /// What happens when its outcome is unknown.
@@ -154,6 +165,9 @@ pub struct Step {
     pub status: StepStatus,
     /// Whether the program gave it up: it begins no further attempt.
     pub is_given_up: bool,
+    /// Whether a `write` that is under [`Rules`] may be performed: it was said, and is a fact.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub is_released: bool,
     /// Attempts begun, with those before the workflow was reopened.
     pub attempts: u32,
     /// Attempts that began without the last one having reported: its process died.
@@ -179,14 +193,27 @@ pub struct Step {
     pub error: Option<Failure>,
 }
 
+fn is_not(flag: &bool) -> bool {
+    !*flag
+}
+
 impl Step {
+    /// Whether it is what the program asks for with this hash.
+    pub fn answers(&self, asked: &Hash) -> bool {
+        self.program_hash.as_ref().unwrap_or(&self.request_hash) == asked
+    }
+
     /// Whether it may have changed the world and nobody knows yet: a `write` under way, or one that
     /// would be sent again because its last outcome was unknown.
     pub fn is_in_doubt(&self) -> bool {
         let is_open = match self.status {
             StepStatus::Running | StepStatus::Unknown => true,
             StepStatus::Backoff => self.unknowns > 0,
-            StepStatus::Pending | StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => false,
+            StepStatus::Pending
+            | StepStatus::Held
+            | StepStatus::Completed
+            | StepStatus::Failed
+            | StepStatus::Cancelled => false,
         };
         self.effect == Effect::Write && is_open
     }
@@ -210,6 +237,8 @@ pub enum StepStatus {
     Cancelled,
     /// Nobody knows whether it happened.
     Unknown,
+    /// A `write` of a fork that waits for a person to say what becomes of it.
+    Held,
 }
 
 impl Step {
@@ -347,6 +376,8 @@ impl WorkflowState {
             open: BTreeSet::new(),
             cursors: BTreeMap::new(),
             tried: BTreeMap::new(),
+            rules: None,
+            rewound: None,
             end: None,
             newest_undo: None,
             spent: Spent::default(),
@@ -357,16 +388,79 @@ impl WorkflowState {
     ///
     /// # Errors
     /// The first event that breaks the law: the workflow is then to be quarantined.
-    pub fn fold<'a>(
+    pub fn fold(workflow_id: &str, events: &[Event]) -> Result<WorkflowState, Illegal> {
+        WorkflowState::fold_slice(workflow_id, events, &WorkflowState::admits)
+    }
+
+    /// As [`WorkflowState::fold`], of events that were judged when they were read.
+    pub fn folded(workflow_id: &str, events: &[Event]) -> WorkflowState {
+        let state = WorkflowState::fold_slice(workflow_id, events, &|_, _| Ok(()));
+        state.unwrap_or_else(|_| WorkflowState::empty(workflow_id))
+    }
+
+    fn fold_slice(
         workflow_id: &str,
-        events: impl IntoIterator<Item = &'a Event>,
+        events: &[Event],
+        judge: &dyn Fn(&WorkflowState, &Event) -> Result<(), Illegal>,
     ) -> Result<WorkflowState, Illegal> {
+        // States that a later event goes back to.
+        let wanted: BTreeSet<Version> = events.iter().filter_map(|e| e.fact.goes_back_to()).collect();
+        let mut kept: BTreeMap<Version, WorkflowState> = BTreeMap::new();
         let mut state = WorkflowState::empty(workflow_id);
         for event in events {
-            state.admits(event)?;
+            if let Some(base) = event.fact.goes_back_to().and_then(|version| kept.get(&version)) {
+                state.rewind(base.clone());
+            }
+            judge(&state, event)?;
             state.apply(event);
+            if wanted.contains(&state.version) {
+                kept.insert(state.version, state.clone());
+            }
         }
         Ok(state)
+    }
+
+    /// Judges one event, and applies it. Where it goes back to an earlier version, `base` brings the
+    /// state that was there.
+    ///
+    /// # Errors
+    /// The event breaks the law (the state is then of no further use), or `base` fails.
+    pub fn take<E: From<Illegal>>(
+        &mut self,
+        event: &Event,
+        base: &mut dyn FnMut(Version) -> Result<WorkflowState, E>,
+    ) -> Result<(), E> {
+        if let Some(version) = event.fact.goes_back_to()
+            && version <= self.version
+        {
+            self.rewind(base(version)?);
+        }
+        self.admits(event)?;
+        self.apply(event);
+        Ok(())
+    }
+
+    /// Makes this the state of an earlier version, but for what is not taken back: the version, the
+    /// time, the end that is to be reopened, what was spent and which undos are armed. Only for a
+    /// [`crate::Fact::WorkflowReopened`] that goes back there, and right before it.
+    pub fn rewind(&mut self, base: WorkflowState) {
+        // What was forked stays a fork: behind its cut lies another's past.
+        let rewound = Some(base.version).filter(|_| base.lineage == self.lineage);
+        *self = WorkflowState {
+            version: self.version,
+            now: self.now,
+            workflow_id: self.workflow_id.clone(),
+            end: self.end.take(),
+            newest_undo: self.newest_undo,
+            spent: std::mem::take(&mut self.spent),
+            rewound,
+            ..base
+        };
+    }
+
+    /// Steps that are not settled: what is owed anew in a fork cut here, or in a workflow reopened here.
+    pub fn open_steps(&self) -> Vec<Key> {
+        self.open.iter().filter(|key| self.step(key).is_some()).cloned().collect()
     }
 
     /// The step of this key.
@@ -388,7 +482,7 @@ impl WorkflowState {
     }
 
     fn open_status(&self) -> Status {
-        let (mut unknown, mut timer) = (false, false);
+        let (mut unknown, mut waits) = (false, false);
         for key in &self.open {
             let Some(entry) = self.entries.get(key) else {
                 continue;
@@ -396,19 +490,20 @@ impl WorkflowState {
             match &entry.body {
                 EntryBody::Step(step) => match step.status {
                     StepStatus::Unknown => unknown = true,
+                    StepStatus::Held => waits = true,
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         return Status::Running;
                     }
                     StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
                 },
-                EntryBody::Timer { fired: false, .. } => timer = true,
+                EntryBody::Timer { fired: false, .. } => waits = true,
                 EntryBody::Timer { .. }
                 | EntryBody::Started { .. }
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. } => {}
             }
         }
-        match (unknown, timer) {
+        match (unknown, waits) {
             (true, _) => Status::Unknown,
             (_, true) => Status::Waiting,
             _ => Status::Running,
@@ -440,6 +535,7 @@ impl WorkflowState {
                     | StepStatus::Completed
                     | StepStatus::Failed
                     | StepStatus::Cancelled
+                    | StepStatus::Held
                     | StepStatus::Unknown => {}
                 },
                 EntryBody::Timer { due, fired: false, .. } if self.end.is_none() => {
@@ -501,6 +597,9 @@ impl WorkflowState {
     pub fn visit_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
         visit(&mut self.input);
         visit(&mut self.context);
+        if let Some(rules) = &mut self.rules {
+            rules.edits.iter_mut().for_each(|edit| visit(&mut edit.value));
+        }
         for cursor in self.cursors.values_mut() {
             cursor.data.iter_mut().for_each(&mut *visit);
         }

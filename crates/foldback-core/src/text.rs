@@ -64,10 +64,31 @@ pub fn line(fact: &Fact) -> String {
             let key = error.key.as_ref().map(|k| format!("{k}: ")).unwrap_or_default();
             format!("{key}{} {}", error.status, error.title)
         }
-        Fact::WorkflowReopened { reason, again } => {
+        Fact::WorkflowReopened { reason, again, back_to, changes } => {
             let again: Vec<&str> = again.iter().map(crate::Key::as_str).collect();
+            let back = back_to.map(|version| format!("back to version {version} ")).unwrap_or_default();
+            let told = changes.as_ref().map(|changes| changes.told()).unwrap_or_default();
+            let told = if told.is_empty() { String::new() } else { format!(" with {}", told.join(", ")) };
             let reason = if reason.is_empty() { String::new() } else { format!("; {reason}") };
-            format!("again [{}]{reason}", again.join(", "))
+            format!("{back}again [{}]{told}{reason}", again.join(", "))
+        }
+        Fact::WorkflowForked(e) => {
+            let told = e.changes.told();
+            let told = if told.is_empty() { String::new() } else { format!(" with {}", told.join(", ")) };
+            format!("from {} at version {}{told}", e.lineage.parent, e.lineage.cut)
+        }
+        Fact::StepReused(e) => {
+            let what = match (&e.output, &e.error) {
+                (Some(output), _) => short(output),
+                (None, Some(error)) => format!("{} {}", error.status, error.title),
+                (None, None) => String::new(),
+            };
+            format!("from {} version {} -> {what}", e.workflow, e.version)
+        }
+        Fact::WriteHeld { reason, .. } => reason.clone(),
+        Fact::WriteSettled { verdict, output, reason, .. } => {
+            let output = output.as_ref().map(|output| format!(" -> {}", short(output))).unwrap_or_default();
+            format!("{}{output}; {reason}", format!("{verdict:?}").to_lowercase())
         }
         Fact::WorkflowParked { recorded, asked, .. } => format!("recorded {recorded}, asked {asked}"),
     };

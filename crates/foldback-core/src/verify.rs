@@ -6,6 +6,7 @@
 //! spelling, and not what may change without another past: retries, timeouts, places in the source.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -15,7 +16,7 @@ use crate::event::{Class, Event, Fact};
 use crate::program::{Program, Run};
 use crate::state::WorkflowState;
 use crate::value::Slot;
-use crate::{Illegal, Key, Micros, Version, limits};
+use crate::{Hash, Illegal, Key, Micros, Version, limits};
 
 /// Where a program and its log part first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,12 +40,37 @@ pub enum Stopped {
     Illegal(Illegal),
 }
 
-/// Brings a value that is not at hand. Who cannot leaves it as it is.
-pub type Bring<'a> = &'a mut dyn FnMut(&mut Slot);
+/// What a walk needs beside the events.
+pub trait Library {
+    /// Brings a value that is not at hand. Who cannot leaves it as it is.
+    fn bring(&mut self, slot: &mut Slot);
+
+    /// The state at an earlier version of the same log, its values at hand: a workflow that was
+    /// reopened went back to it.
+    fn base(&mut self, version: Version) -> WorkflowState;
+
+    /// The program of a definition that the workflow follows from here on; `None` where another
+    /// definition is put to the test in its place.
+    fn program(&mut self, _definition: &Hash) -> Option<Arc<dyn Program>> {
+        None
+    }
+}
+
+/// A log whose values are all at hand.
+impl Library for &[Event] {
+    fn bring(&mut self, _slot: &mut Slot) {}
+
+    fn base(&mut self, version: Version) -> WorkflowState {
+        let before = self.partition_point(|event| event.version <= version);
+        WorkflowState::folded("", &self[..before])
+    }
+}
 
 /// A walk along a log. Give it each event in order, then say that there are no more.
 pub struct Verification<'a> {
     program: &'a dyn Program,
+    /// What it follows since it was forked or reopened with another definition.
+    follows: Option<Arc<dyn Program>>,
     run: Box<dyn Run>,
     state: WorkflowState,
     /// Derived, and not yet met in the log.
@@ -59,7 +85,7 @@ impl<'a> Verification<'a> {
     pub fn of(program: &'a dyn Program, workflow_id: &str) -> Verification<'a> {
         let state = WorkflowState::empty(workflow_id);
         let run = program.start(&state);
-        Verification { program, run, state, due: VecDeque::new(), batch: 0, compared: 0 }
+        Verification { program, follows: None, run, state, due: VecDeque::new(), batch: 0, compared: 0 }
     }
 
     /// The next event. Values of stimuli, and of consequences that read otherwise than what was
@@ -67,24 +93,42 @@ impl<'a> Verification<'a> {
     ///
     /// # Errors
     /// Here the program and the log part, or the log breaks the law.
-    pub fn take(&mut self, mut event: Event, bring: Bring<'_>) -> Result<(), Stopped> {
+    pub fn take(&mut self, mut event: Event, library: &mut dyn Library) -> Result<(), Stopped> {
         if event.fact.class() == Class::Stimulus {
-            self.nothing_is_due(&event)?;
-            event.fact.slots_mut().into_iter().for_each(bring);
+            match event.fact {
+                // A cut lies where a person wants it: the parent had more to say there.
+                Fact::WorkflowForked(_) => self.due.clear(),
+                _ => self.nothing_is_due(&event)?,
+            }
+            event.fact.slots_mut().into_iter().for_each(|slot| library.bring(slot));
             self.batch = 0;
         } else {
             self.compared += 1;
             let derived = self.derived(event.timestamp);
-            event.fact = self.compared(&event, derived, bring)?;
+            event.fact = self.compared(&event, derived, library)?;
         }
-        self.state.admits(&event).map_err(Stopped::Illegal)?;
-        self.state.apply(&event);
+        self.state.take(&event, &mut |version| Ok(library.base(version))).map_err(Stopped::Illegal)?;
         self.batch += 1;
-        if let Fact::WorkflowReopened { .. } = event.fact {
-            // A run that has ended does not go on.
-            self.run = self.program.start(&self.state);
+        let begins = matches!(
+            event.fact,
+            Fact::WorkflowStarted(_) | Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. }
+        );
+        if begins {
+            self.begin(library);
         }
         Ok(())
+    }
+
+    /// Begins a run from the state: one that has ended does not go on, and one of another definition
+    /// knows nothing of what came before.
+    fn begin(&mut self, library: &mut dyn Library) {
+        if let Some(program) = library.program(&self.state.definition) {
+            self.follows = Some(program);
+        }
+        self.run = match &self.follows {
+            Some(program) => program.start(&self.state),
+            None => self.program.start(&self.state),
+        };
     }
 
     /// There are no more events. How many consequences were compared; all agreed.
@@ -138,10 +182,15 @@ impl<'a> Verification<'a> {
 
     /// The consequence to go on with: the derived one, whose values are all at hand, where it means
     /// what was recorded.
-    fn compared(&self, event: &Event, derived: Option<Fact>, bring: Bring<'_>) -> Result<Fact, Stopped> {
+    fn compared(
+        &self,
+        event: &Event,
+        derived: Option<Fact>,
+        library: &mut dyn Library,
+    ) -> Result<Fact, Stopped> {
         let Some(derived) = derived else {
             let mut recorded = event.fact.clone();
-            recorded.slots_mut().into_iter().for_each(bring);
+            recorded.slots_mut().into_iter().for_each(|slot| library.bring(slot));
             return Err(parted(event.version, Some(&recorded), None));
         };
         if let (Fact::StepAsked(recorded), Fact::StepAsked(asked)) = (&event.fact, &derived) {
@@ -156,7 +205,7 @@ impl<'a> Verification<'a> {
             return Ok(derived);
         }
         let mut recorded = event.fact.clone();
-        recorded.slots_mut().into_iter().for_each(bring);
+        recorded.slots_mut().into_iter().for_each(|slot| library.bring(slot));
         match meaning(&recorded) == meaning(&derived) {
             true => Ok(derived),
             false => Err(parted(event.version, Some(&recorded), Some(&derived))),
@@ -199,6 +248,10 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
         | Fact::OutcomeUnknown { .. }
         | Fact::OutcomeResolved { .. }
         | Fact::WorkflowReopened { .. }
+        | Fact::WorkflowForked(_)
+        | Fact::StepReused(_)
+        | Fact::WriteHeld { .. }
+        | Fact::WriteSettled { .. }
         | Fact::TimerFired { .. } => json!({}),
     };
     let Value::Object(said) = said else { return Map::new() };
@@ -251,7 +304,7 @@ fn without_same(a: &mut Map<String, Value>, b: &mut Map<String, Value>, kept: &[
 pub fn verify(program: &dyn Program, workflow_id: &str, events: &[Event]) -> Result<u64, Stopped> {
     let mut walk = Verification::of(program, workflow_id);
     for event in events {
-        walk.take(event.clone(), &mut |_| {})?;
+        walk.take(event.clone(), &mut { events })?;
     }
     walk.end()
 }

@@ -9,13 +9,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use foldback_core::change::{Edit, Follows, GivenOutput, Past, Policy, Target, Writes};
 use foldback_core::event::{
-    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, WorkflowStarted,
+    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, StepReused,
+    WorkflowForked, WorkflowStarted,
 };
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
 use foldback_core::{
-    Effect, Fact, Failure, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind, Usage,
+    Changes, Effect, Fact, Failure, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind, Usage,
+    Verdict,
 };
 use serde_json::json;
 
@@ -74,6 +77,7 @@ fn full() -> Vec<Fact> {
             kind: "llm".into(),
             request,
             request_hash: Hash::of_bytes(b"request"),
+            program_hash: None,
             effect: Effect::Write,
             recovery: Some(Recovery::Retry),
             timeout_ms: Some(60_000),
@@ -140,9 +144,47 @@ fn full() -> Vec<Fact> {
         Fact::WorkflowReopened {
             reason: "the server is back".into(),
             again: vec![key.clone(), key.mark("catch")],
+            back_to: None,
+            changes: None,
+        },
+        Fact::WorkflowForked(Box::new(WorkflowForked {
+            lineage: Lineage { parent: "a".into(), cut: 7, cut_hash: Hash::of_bytes(b"cut") },
+            again: vec!["announce".into()],
+            changes: changes(),
+        })),
+        Fact::StepReused(Box::new(StepReused {
+            key: key.clone(),
+            workflow: "a".into(),
+            version: 9,
+            output: Some(Slot::of(json!({"id": 7}))),
+            error: None,
+        })),
+        Fact::WriteHeld { key: key.clone(), reason: "its request is another".into() },
+        Fact::WriteSettled {
+            key: key.clone(),
+            verdict: Verdict::Stub,
+            output: Some(Slot::of(json!({"id": 7}))),
+            reason: "said by a person".into(),
         },
         Fact::WorkflowParked { key, recorded: "llm request a".into(), asked: "http request b".into() },
     ]
+}
+
+/// What a person changes, with every field set.
+fn changes() -> Changes {
+    let edit = |target, path: &str, value| Edit { target, path: path.into(), value: Slot::of(value) };
+    Changes {
+        past: Past { workflow: "a".into(), after: 7, up_to: 40 },
+        edits: vec![
+            edit(Target::Key("draft".into()), "/template", json!("Write about {topic}.")),
+            edit(Target::Kind("llm".into()), "/temperature", json!(0)),
+        ],
+        outputs: vec![GivenOutput { key: "critique".into(), output: Slot::of(json!({"score": 0.4})) }],
+        input: Some(Slot::of(json!({"topic": "lamps"}))),
+        writes: Writes { policy: Policy::Deny, by_key: [("publish".into(), Policy::Live)].into() },
+        rerun: vec!["draft".into()],
+        follows: Some(Follows { definition: Hash::of_bytes(b"definition"), name: "article 0.2.0".into() }),
+    }
 }
 
 /// Facts with fields that came later and may be absent, each with a word for its file's name.
@@ -154,6 +196,7 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         kind: "llm".into(),
         request: Request::from_json(json!({"model": "a/b", "fallback": ["c/d"]}), &[]),
         request_hash: Hash::of_bytes(b"request"),
+        program_hash: None,
         effect: Effect::Read,
         recovery: None,
         timeout_ms: None,
@@ -163,6 +206,7 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         finishes: true,
         starts: true,
     };
+    let asked_plainly = asked.clone();
     let passed_by = AttemptFailed {
         key: key.clone(),
         attempt: 6,
@@ -185,6 +229,32 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         ("alternatives", Fact::StepAsked(Box::new(asked))),
         ("alternative", Fact::AttemptFailed(Box::new(passed_by))),
         ("limit", limit),
+        (
+            "back",
+            Fact::WorkflowReopened {
+                reason: "another prompt".into(),
+                again: vec!["a".into()],
+                back_to: Some(7),
+                changes: Some(Box::new(changes())),
+            },
+        ),
+        (
+            "edited",
+            Fact::StepAsked(Box::new(StepAsked {
+                program_hash: Some(Hash::of_bytes(b"asked")),
+                ..asked_plainly.clone()
+            })),
+        ),
+        (
+            "failed",
+            Fact::StepReused(Box::new(StepReused {
+                key: "a".into(),
+                workflow: "p".into(),
+                version: 3,
+                output: None,
+                error: Some(Failure::new(error_type::COMMUNICATION, 404, "Not Found", "gone")),
+            })),
+        ),
         ("pending", Fact::StepCancelled { key: "a".into(), attempt: None, reason: "lost the race".into() }),
     ]
 }

@@ -352,7 +352,8 @@ fn what_is_reopened_counts_its_attempts_on() {
 
     let mut ask = StepAsk::new(Key::from("a"), "http", Effect::Read, json!({"uri": "x"}));
     ask.retry = Some(policy);
-    let reopen = Stimulus::Reopen { reason: "mended".into(), again: vec!["a".into()] };
+    let reopen =
+        Stimulus::Reopen { reason: "mended".into(), again: vec!["a".into()], back_to: None, changes: None };
     let batch = story.when(reopen.clone(), vec![Turn::Asks(vec![Ask::Step(Box::new(ask))])]).unwrap();
     assert!(text(&batch).starts_with("WorkflowReopened  again [a]; mended\nStepAsked"), "{}", text(&batch));
     assert!(story.when(reopen, vec![]).is_err(), "it has not ended");

@@ -41,6 +41,7 @@ impl Run for OneRun {
             | StepStatus::Running
             | StepStatus::Backoff
             | StepStatus::Cancelled
+            | StepStatus::Held
             | StepStatus::Unknown => Turn::Waits,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Hash, Key, Redaction, Status, limits};
+use foldback_core::{Changes, Hash, Key, Redaction, Status, Verdict, Version, limits};
 use foldback_store::Definition;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +25,22 @@ pub enum Command {
         workflow_id: Arc<str>,
         /// Why, for the log.
         reason: String,
+        /// From an earlier version on, and with changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        back: Option<Box<Back>>,
+    },
+    /// Begin a fork of another workflow's past.
+    Fork(Box<Fork>),
+    /// Say what becomes of a `write` that waits for it.
+    Settle {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// The step.
+        key: Key,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// What it is taken to have given, for a stub.
+        output: Option<Value>,
     },
     /// Settle an unknown outcome.
     Resolve {
@@ -44,6 +60,69 @@ pub enum Command {
         /// Its data.
         data: Value,
     },
+}
+
+/// How a workflow that is reopened goes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Back {
+    /// The version at which it goes on.
+    pub to: Version,
+    /// The version at which it was seen to have failed: what came since was not planned for.
+    pub from: Version,
+    /// What is changed.
+    pub changes: Changes,
+    /// The definition that it follows from there, where that is another.
+    pub definition: Option<Followed>,
+}
+
+/// See [`Command::Fork`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The fork's id: `PARENT~…`.
+    pub workflow_id: Arc<str>,
+    /// Whose past it shares.
+    pub parent: Arc<str>,
+    /// The last version that is shared.
+    pub cut: Version,
+    /// What is changed.
+    pub changes: Changes,
+    /// The definition that it follows, where that is another.
+    pub definition: Option<Followed>,
+}
+
+/// A definition that is followed from a cut on, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Its hash.
+    pub hash: Hash,
+    /// `ows` or `rust`.
+    pub kind: String,
+    /// What a person calls it.
+    pub name: String,
+    /// Its canonical JSON.
+    pub canonical: String,
+    /// Its source as given.
+    pub source: String,
+}
+
+impl Followed {
+    /// The definition as the store keeps it.
+    pub fn stored(&self) -> Definition {
+        Definition {
+            hash: self.hash,
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            canonical: self.canonical.clone(),
+            source: self.source.clone(),
+        }
+    }
+}
+
+impl From<Start> for Followed {
+    fn from(start: Start) -> Followed {
+        let Start { definition, kind, name, canonical, source, .. } = start;
+        Followed { hash: definition, kind, name, canonical, source }
+    }
 }
 
 /// See [`Command::Start`].
@@ -105,7 +184,14 @@ impl Command {
         match &mut command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
             Command::Resume { .. } => {}
-            Command::Retry { reason, .. } => *reason = rules.text(reason).into_owned(),
+            Command::Retry { reason, back, .. } => {
+                *reason = rules.text(reason).into_owned();
+                if let Some(back) = back {
+                    back.changes = rules.changes(back.changes.clone());
+                }
+            }
+            Command::Fork(fork) => fork.changes = rules.changes(fork.changes.clone()),
+            Command::Settle { output, .. } => *output = output.take().map(|output| rules.value(output)),
             Command::Resolve { landed, .. } => *landed = landed.take().map(|output| rules.value(output)),
             Command::Record { data, .. } => *data = rules.value(data.take()),
         }
@@ -116,7 +202,9 @@ impl Command {
     pub fn workflow_id(&self) -> &Arc<str> {
         match self {
             Command::Start(start) => &start.workflow_id,
-            Command::Resume { workflow_id }
+            Command::Fork(fork) => &fork.workflow_id,
+            Command::Settle { workflow_id, .. }
+            | Command::Resume { workflow_id }
             | Command::Retry { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
             | Command::Record { workflow_id, .. } => workflow_id,

@@ -21,6 +21,7 @@ use crate::projector::is_order;
 use crate::session::{Observer, Rest};
 
 mod attempts;
+mod branches;
 mod orders;
 mod stimuli;
 
@@ -66,6 +67,8 @@ pub enum Message {
         /// What to tell whom, now that it is durable.
         answer: Option<(ReplyTo, Answer)>,
     },
+    /// Start nothing new; go on taking commands.
+    StartNothing,
     /// Start nothing new; end when nothing is in flight.
     WindDown,
 }
@@ -128,6 +131,8 @@ pub struct Engine {
     under_way: usize,
     ids: EventIds,
     is_winding_down: bool,
+    /// Whether commands are taken and no work is begun.
+    starts_nothing: bool,
     failure: Option<StoreError>,
 }
 
@@ -155,6 +160,7 @@ impl Engine {
             incarnations: 0,
             under_way: 0,
             is_winding_down: false,
+            starts_nothing: false,
             failure: None,
         };
         (engine, to_self)
@@ -206,6 +212,9 @@ impl Engine {
 
     fn until_next_alarm(&self) -> Duration {
         let idle = Duration::from_millis(500);
+        if !self.pending.is_empty() && self.room() > 0 {
+            return Duration::ZERO;
+        }
         self.next_alarm().map_or(idle, |due| {
             Duration::from_micros(u64::try_from(due - self.around.machine.now()).unwrap_or(0)).min(idle)
         })
@@ -233,6 +242,7 @@ impl Engine {
             Message::Committed { workflow_id, incarnation, result, answer } => {
                 self.committed(&workflow_id, incarnation, result, answer);
             }
+            Message::StartNothing => self.starts_nothing = true,
             Message::WindDown => self.is_winding_down = true,
         }
     }

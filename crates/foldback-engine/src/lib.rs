@@ -8,6 +8,7 @@
 //! Invariants: nothing leaves before its commit; a `write` starts after its start is on disk;
 //! all work is derived from states, so there is no second path for recovery.
 
+pub mod branch;
 pub mod command;
 pub mod engine;
 pub mod kind;
@@ -20,14 +21,16 @@ pub mod verify;
 
 mod ids;
 mod live;
+mod pasts;
 mod perform;
 
-pub use command::{Answer, Command, Refusal, Start};
+pub use branch::{BranchError, Branching, Prepared, next_fork_id, prepare_fork, prepare_retry};
+pub use command::{Answer, Back, Command, Followed, Fork, Refusal, Start};
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
 pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, verify, verify_own};
 
 use std::sync::Arc;
 

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use foldback_core::decide::Ids;
 use foldback_core::{
     Batch, Effect, Event, Fact, Hash, Illegal, Key, Micros, Owed, Redaction, Run, Status, Stimulus, Timing,
-    WorkflowState, advance, limits,
+    Verdict, WorkflowState, advance, limits, reuse,
 };
-use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot};
+use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
 use crate::kind::Registry;
+use crate::load::LoadError;
+use crate::pasts::Pasts;
 
 /// An attempt whose start is in the log or on its way there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Live {
     pub head: Option<(foldback_core::Version, foldback_core::Hash)>,
     /// The version from which on a snapshot is worth its bytes.
     next_snapshot: foldback_core::Version,
+    /// What is recorded in the pasts that it left.
+    pasts: Option<Pasts>,
 }
 
 /// What a stimulus led to, for the engine to carry out.
@@ -101,6 +105,7 @@ impl Live {
             told_status,
             unseen: VecDeque::new(),
             head: None,
+            pasts: None,
         }
     }
 
@@ -112,6 +117,15 @@ impl Live {
     /// Puts a run in place of one that has ended.
     pub fn restart(&mut self, run: Box<dyn Run>) {
         self.run = run;
+    }
+
+    /// The word to a step that is asked for: that it begins, or what becomes of it instead.
+    ///
+    /// # Errors
+    /// What was recorded cannot be read.
+    pub fn word(&mut self, key: &Key, store: &Arc<dyn Store>) -> Result<Stimulus, LoadError> {
+        let pasts = self.pasts.get_or_insert_with(|| Pasts::new(store.clone()));
+        reuse::word(&self.state, key, pasts)
     }
 
     /// Says a stimulus to the workflow.
@@ -191,8 +205,15 @@ impl Live {
                 advanced.pending.push(key.clone());
                 false
             }
-            Fact::TimerFired { .. } => true,
+            Fact::WriteSettled { key, verdict: Verdict::Live, .. } => {
+                advanced.pending.push(key.clone());
+                false
+            }
+            Fact::TimerFired { .. } | Fact::WorkflowReopened { .. } | Fact::WorkflowForked(_) => true,
             Fact::WorkflowStarted(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
             | Fact::StepCompleted(_)
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
@@ -205,7 +226,6 @@ impl Live {
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => false,
-            Fact::WorkflowReopened { .. } => true,
         }
     }
 
@@ -218,7 +238,7 @@ impl Live {
             workflow_id: self.state.workflow_id.clone(),
             expected: if before == 0 { Expected::NoStream } else { Expected::Exact(before) },
             events: events.iter().map(new_event).collect(),
-            begins: events.iter().find_map(begins),
+            begins: events.iter().find_map(|event| begins(&self.state, event)),
             status: changed,
         };
         let wakeups = if wakes || (status.is_ended() && changed.is_some()) {
@@ -312,15 +332,18 @@ fn new_event(event: &Event) -> NewEvent {
     }
 }
 
-fn begins(event: &Event) -> Option<NewWorkflow> {
-    let Fact::WorkflowStarted(started) = &event.fact else {
-        return None;
+/// The row that an event begins: a workflow's first, or a fork's.
+fn begins(state: &WorkflowState, event: &Event) -> Option<NewWorkflow> {
+    let lineage = match &event.fact {
+        Fact::WorkflowStarted(started) => started.lineage.as_ref(),
+        Fact::WorkflowForked(forked) => Some(&forked.lineage),
+        _ => return None,
     };
     Some(NewWorkflow {
         tenant: String::new(),
-        definition: Some(started.definition),
-        name: started.name.clone(),
-        input_hash: Some(foldback_core::Hash::of_json(&started.input.get())),
-        parent: started.lineage.as_ref().map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
+        definition: Some(state.definition),
+        name: state.name.to_string(),
+        input_hash: Some(Hash::of_json(&state.input.get())),
+        parent: lineage.map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no event is folded whose hash does not follow from the event before it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -10,9 +11,9 @@ use std::thread::Builder;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
-use foldback_core::{Event, Fact, Hash, Version, WorkflowState};
+use foldback_core::{Event, Fact, Hash, Illegal, Version, WorkflowState};
 use foldback_store::chain::{verify_link, verify_payload};
-use foldback_store::{Recorded, Store, StoreError, Tombstone};
+use foldback_store::{Recorded, Snapshot, Store, StoreError, Tombstone};
 use serde_json::{Value, json};
 
 /// Events fetched at a time: few enough to be folded while they are in the cache.
@@ -56,6 +57,12 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+impl From<Illegal> for LoadError {
+    fn from(illegal: Illegal) -> LoadError {
+        LoadError::Quarantined { version: illegal.version, reason: illegal.to_string() }
+    }
+}
 
 impl From<StoreError> for LoadError {
     fn from(error: StoreError) -> LoadError {
@@ -109,7 +116,7 @@ pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result
 }
 
 /// The chain hash at a version: what the next event stands behind.
-fn hash_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Hash, LoadError> {
+pub(crate) fn hash_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Hash, LoadError> {
     if version == 0 {
         return Ok(Hash::ZERO);
     }
@@ -251,13 +258,40 @@ pub fn state_seen(
 }
 
 /// The state at a version, values not at hand.
-fn fold(
+pub(crate) fn fold(
     store: &dyn Store,
     workflow_id: &str,
     at: Option<Version>,
 ) -> Result<Option<WorkflowState>, LoadError> {
-    let at = at.unwrap_or(Version::MAX);
-    let (mut state, previous) = match from_snapshot(store, workflow_id, at)? {
+    let state = fold_from(store, workflow_id, at.unwrap_or(Version::MAX), &mut BTreeMap::new())?;
+    Ok(Some(state).filter(|state| state.version > 0))
+}
+
+/// The state at a version from the log alone, values not at hand: what a snapshot has to prove itself
+/// against.
+///
+/// # Errors
+/// When the log breaks the law, or the store fails.
+pub fn replayed(store: &dyn Store, workflow_id: &str, at: Version) -> Result<WorkflowState, LoadError> {
+    let mut events = Vec::new();
+    each(store, workflow_id, 0, Hash::ZERO, &mut |event| {
+        let is_wanted = event.version <= at;
+        if is_wanted {
+            events.push(event);
+        }
+        Ok(is_wanted)
+    })?;
+    Ok(WorkflowState::fold(workflow_id, &events)?)
+}
+
+/// As [`fold`]. Where the log goes back to an earlier version, the state there is folded once and kept.
+fn fold_from(
+    store: &dyn Store,
+    workflow_id: &str,
+    at: Version,
+    bases: &mut BTreeMap<Version, WorkflowState>,
+) -> Result<WorkflowState, LoadError> {
+    let (mut state, previous) = match proven_snapshot(store, workflow_id, at)? {
         Some(proven) => proven,
         None => (WorkflowState::empty(workflow_id), Hash::ZERO),
     };
@@ -265,34 +299,76 @@ fn fold(
         if event.version > at {
             return Ok(false);
         }
-        state
-            .admits(&event)
-            .map_err(|e| LoadError::Quarantined { version: e.version, reason: e.to_string() })?;
-        state.apply(&event);
+        let version = event.version;
+        state.take(&event, &mut |earlier| base(store, workflow_id, earlier, version, bases))?;
         Ok(true)
     })?;
-    Ok(Some(state).filter(|state| state.version > 0))
+    Ok(state)
+}
+
+/// The state that a log goes back to at `version`.
+fn base(
+    store: &dyn Store,
+    workflow_id: &str,
+    earlier: Version,
+    version: Version,
+    bases: &mut BTreeMap<Version, WorkflowState>,
+) -> Result<WorkflowState, LoadError> {
+    if let Some(known) = bases.get(&earlier) {
+        return Ok(known.clone());
+    }
+    if earlier >= version {
+        let reason = format!("it goes back to version {earlier}, which is not behind it");
+        return Err(LoadError::Quarantined { version, reason });
+    }
+    let state = fold_from(store, workflow_id, earlier, bases)?;
+    bases.insert(earlier, state.clone());
+    Ok(state)
+}
+
+/// The newest snapshot at or before a version that proves itself. A fork may use its parent's, up to
+/// the cut: the past is the same.
+fn proven_snapshot(
+    store: &dyn Store,
+    workflow_id: &str,
+    at: Version,
+) -> Result<Option<(WorkflowState, Hash)>, LoadError> {
+    let (mut whose, mut at_most) = (workflow_id.to_owned(), at);
+    loop {
+        while let Some(snapshot) = store.snapshot(&whose, at_most)? {
+            if let Some((mut state, hash)) = proven(store, workflow_id, &snapshot)? {
+                state.workflow_id = Arc::from(workflow_id);
+                return Ok(Some((state, hash)));
+            }
+            // One that does not prove itself is dropped; an older one may.
+            at_most = match snapshot.version {
+                0 | 1 => break,
+                version => version - 1,
+            };
+        }
+        match store.workflow(&whose)?.and_then(|row| row.parent) {
+            Some((parent, cut, _)) => (whose, at_most) = (parent, at.min(at_most).min(cut)),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// A snapshot is used only when all of it matches: the state's shape, its fingerprint, and the
 /// hash of the event it was taken at, which comes with it. Anything else is dropped, and the log
 /// wins.
-fn from_snapshot(
+fn proven(
     store: &dyn Store,
     workflow_id: &str,
-    at: Version,
+    snapshot: &Snapshot,
 ) -> Result<Option<(WorkflowState, Hash)>, LoadError> {
-    let Some(snapshot) = store.snapshot(workflow_id, at)? else {
-        return Ok(None);
-    };
     if snapshot.state_schema != STATE_SCHEMA || snapshot.fingerprint != Hash::of_bytes(&snapshot.state) {
         return Ok(None);
     }
-    let there = store.read(workflow_id, snapshot.version - 1, 1)?;
+    let there = store.read(workflow_id, snapshot.version.saturating_sub(1), 1)?;
     let matches =
         there.first().is_some_and(|r| r.version == snapshot.version && r.hash == snapshot.event_hash);
     let state = serde_json::from_slice::<WorkflowState>(&snapshot.state).ok();
-    let is_its = |s: &WorkflowState| s.version == snapshot.version && *s.workflow_id == *workflow_id;
+    let is_its = |s: &WorkflowState| s.version == snapshot.version && s.workflow_id == snapshot.workflow_id;
     Ok(state.filter(|s| matches && is_its(s)).map(|s| (s, snapshot.event_hash)))
 }
 

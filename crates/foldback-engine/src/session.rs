@@ -107,6 +107,8 @@ struct Own {
     answer: Option<Answer>,
     rest: Option<Rest>,
     seen: u64,
+    /// Whether its answer is all that is waited for.
+    is_only_told: bool,
 }
 
 impl Session {
@@ -125,6 +127,23 @@ impl Session {
     /// The store failed.
     pub fn drive_each(&self, commands: Vec<Command>) -> Result<Vec<Result<Rest, Refusal>>, SessionError> {
         let mut own: Vec<Own> = commands.into_iter().map(Own::new).collect();
+        while !own.iter().all(Own::is_done) && !self.is_stopping() {
+            match self.store.acquire(0, &self.actor)? {
+                Some(ownership) => self.own(ownership, &mut own)?,
+                None => self.be_client(&mut own)?,
+            }
+        }
+        Ok(own.into_iter().map(Own::end).collect())
+    }
+
+    /// Says these commands and stays until each is answered: what follows from them is left to whoever
+    /// resumes it, or to the process that owns the shard.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn tell_each(&self, commands: Vec<Command>) -> Result<Vec<Result<Rest, Refusal>>, SessionError> {
+        let mut own: Vec<Own> = commands.into_iter().map(Own::new).collect();
+        own.iter_mut().for_each(|one| one.is_only_told = true);
         while !own.iter().all(Own::is_done) && !self.is_stopping() {
             match self.store.acquire(0, &self.actor)? {
                 Some(ownership) => self.own(ownership, &mut own)?,
@@ -162,6 +181,9 @@ impl Session {
             .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
         let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
         let views = Projecting::begin(self.store.clone(), self.programs.clone(), 0, epoch);
+        if own.iter().all(|one| one.is_only_told) {
+            let _gone = to_loop.send(Message::StartNothing);
+        }
         let steered = self.steer(&to_loop, epoch, own);
         views.finish();
         let _gone = to_loop.send(Message::WindDown);
@@ -296,9 +318,15 @@ impl Session {
         let definition = match command {
             Command::Start(start) => Some(start.stored_definition()),
             Command::Resume { .. } => return Ok(command.clone()),
-            Command::Retry { workflow_id, .. }
-            | Command::Resolve { workflow_id, .. }
-            | Command::Record { workflow_id, .. } => {
+            Command::Fork(_)
+            | Command::Settle { .. }
+            | Command::Retry { .. }
+            | Command::Resolve { .. }
+            | Command::Record { .. } => {
+                let workflow_id = match command {
+                    Command::Fork(fork) => &fork.parent,
+                    other => other.workflow_id(),
+                };
                 let hash = self.store.workflow(workflow_id)?.and_then(|row| row.definition);
                 hash.map(|hash| self.store.definition(&hash)).transpose()?.flatten()
             }
@@ -342,7 +370,12 @@ impl Session {
         };
         self.show_new(one)?;
         let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
-        if !matches!(status, Status::Running | Status::Waiting) {
+        // Where no moment is waited for, only a person can move it.
+        let moves = match status {
+            Status::Waiting => row.wake_at.is_some(),
+            status => status == Status::Running,
+        };
+        if !moves {
             one.rest = Some(Rest { workflow_id: id, status, reason: None });
         }
         Ok(())
@@ -352,7 +385,7 @@ impl Session {
 impl Own {
     fn new(command: Command) -> Own {
         let inbox_id = ids::text_id().to_string();
-        Own { command, inbox_id, is_sent: false, answer: None, rest: None, seen: 0 }
+        Own { command, inbox_id, is_sent: false, answer: None, rest: None, seen: 0, is_only_told: false }
     }
 
     fn end(self) -> Result<Rest, Refusal> {
@@ -360,13 +393,18 @@ impl Own {
             return Err(refusal);
         }
         let workflow_id = self.command.workflow_id().clone();
-        Ok(self.rest.unwrap_or(Rest { workflow_id, status: Status::Running, reason: Some("stopped".into()) }))
+        let reason = if self.is_only_told { "nothing was started".into() } else { "stopped".into() };
+        let status = match (self.is_only_told, &self.answer) {
+            (true, Some(Ok(accepted))) => accepted.status,
+            _ => Status::Running,
+        };
+        Ok(self.rest.unwrap_or(Rest { workflow_id, status, reason: Some(reason) }))
     }
 
     /// Refused, or carried out and come to rest.
     fn is_done(&self) -> bool {
         match &self.answer {
-            Some(Ok(_)) => self.rest.is_some(),
+            Some(Ok(_)) => self.is_only_told || self.rest.is_some(),
             Some(Err(_)) => true,
             None => false,
         }

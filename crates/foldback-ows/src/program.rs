@@ -30,6 +30,10 @@ impl Program for OwsProgram {
         Box::new(WalkingRun::new(self.inner.clone()))
     }
 
+    fn has_step(&self, key: &Key) -> Option<bool> {
+        Some(self.inner.has_step(key))
+    }
+
     fn redaction(&self) -> Redaction {
         self.inner.redaction.clone()
     }
@@ -53,6 +57,18 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
+    /// Whether the path of a key leads to a step; an index may be `[*]`.
+    fn has_step(&self, key: &Key) -> bool {
+        let mut list = Some(&self.tasks);
+        let mut last = None;
+        for segment in key.as_str().split('/') {
+            let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
+            last = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
+            list = last.and_then(|task| task.inside(segment.ends_with("!catch")));
+        }
+        last.is_some_and(|task| matches!(task.body, Body::Step(_)))
+    }
+
     /// Whether the values of facts at this key may be erased: the document, the task or one around
     /// it says so.
     pub fn is_erasable(&self, key: &Key) -> bool {

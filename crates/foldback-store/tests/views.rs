@@ -1,10 +1,10 @@
-//! The view `steps` says of every log what the report of `foldback-core` says of it; and of facts that
-//! this report does not know yet, what the contract says.
+//! The view `steps` says of every log what the report of `foldback-core` says of it; of a fork it shows the
+//! steps that stand in its own log.
 
 mod desk;
 
 use desk::{Desk, event};
-use foldback_core::event::{AttemptFailed, StepAsked, StepCompleted, StepFailed};
+use foldback_core::event::{AttemptFailed, StepAsked, StepCompleted, StepFailed, StepReused, Verdict};
 use foldback_core::report::steps;
 use foldback_core::step::error_type;
 use foldback_core::value::Request;
@@ -66,6 +66,7 @@ impl Scribe {
             kind: "llm".into(),
             request: Request::from_json(json!({"prompt": "x"}), &[]),
             request_hash: Hash::ZERO,
+            program_hash: None,
             effect,
             recovery: None,
             timeout_ms: None,
@@ -83,6 +84,8 @@ impl Scribe {
             }
             false if self.dice(8) == 0 => return,
             false if self.dice(8) == 0 => return self.cancel(&key, None),
+            false if self.dice(6) == 0 => return self.reuse(key),
+            false if effect == Effect::Write && self.dice(2) == 0 && !self.hold(&key) => return,
             false => self.start(&key),
         };
         let (mut is_in_doubt, mut is_cancelled) = (false, false);
@@ -150,6 +153,27 @@ impl Scribe {
         }
     }
 
+    fn reuse(&mut self, key: Key) {
+        let error = (self.dice(2) == 0).then(|| Failure::new(error_type::RUNTIME, 500, "no", "no"));
+        let output = error.is_none().then(|| Slot::of(json!("theirs")));
+        let reused = StepReused { key, workflow: "parent".into(), version: 9, output, error };
+        self.write(Fact::StepReused(Box::new(reused)));
+    }
+
+    /// A `write` of a fork waits for a person; whether it is to be performed.
+    fn hold(&mut self, key: &Key) -> bool {
+        self.write(Fact::WriteHeld { key: key.clone(), reason: "a fork".into() });
+        let verdict = match self.dice(4) {
+            0 => return false,
+            1 => Verdict::Stub,
+            2 => Verdict::Deny,
+            _ => Verdict::Live,
+        };
+        let reason = String::new();
+        self.write(Fact::WriteSettled { key: key.clone(), verdict, output: None, reason });
+        verdict == Verdict::Live
+    }
+
     fn cancel(&mut self, key: &Key, attempt: Option<u32>) {
         self.write(Fact::StepCancelled { key: key.clone(), attempt, reason: "given up".into() });
     }
@@ -163,7 +187,12 @@ fn log(rng: TestRng) -> (Vec<Event>, Option<&'static str>) {
         scribe.step(&key);
         if scribe.dice(4) == 0 {
             scribe.write(Fact::WorkflowFailed { error: Failure::new(error_type::RUNTIME, 500, "no", "no") });
-            scribe.write(Fact::WorkflowReopened { reason: String::new(), again: vec![Key::from(&*key)] });
+            scribe.write(Fact::WorkflowReopened {
+                reason: String::new(),
+                again: vec![Key::from(&*key)],
+                back_to: None,
+                changes: None,
+            });
         }
     }
     let status = match scribe.dice(3) {
@@ -245,12 +274,12 @@ fn the_view_of_steps_is_the_report_of_steps() {
             foldback_core::text::render(events)
         );
     }
-    let all = ["cancelled", "completed", "failed", "pending", "running", "unknown"];
+    let all = ["cancelled", "completed", "failed", "pending", "reused", "running", "unknown"];
     assert_eq!(statuses.into_iter().collect::<Vec<_>>(), all, "the logs have all that there is");
 }
 
 #[test]
-fn what_a_fork_reuses_holds_and_settles() {
+fn what_a_fork_asks_itself_is_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let desk = Desk::at(&dir);
     let asked = |key: &str| {

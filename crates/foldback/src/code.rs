@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use foldback_core::program::StepAsk;
 use foldback_core::step::error_type;
 use foldback_core::{
-    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run,
+    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run, Step,
     StepStatus, TaskKind, Turn, WorkflowState,
 };
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ struct Shared {
 
 /// What the log knows of a key that the code may ask for again.
 enum Known {
-    /// With the hash of the request, for a step.
+    /// With the hash of the request that the code asked for, for a step.
     Ended(Ended, Option<Hash>),
     Decided(String),
     Started,
@@ -84,22 +84,27 @@ fn known(entry: &Entry) -> Option<Known> {
         EntryBody::Decided { chosen } => Some(Known::Decided(chosen.to_string())),
         EntryBody::Finished { output, .. } => Some(Known::Ended(Ok((*output.get()).clone()), None)),
         EntryBody::Timer { fired, .. } => fired.then_some(Known::Ended(Ok(Value::Null), None)),
-        EntryBody::Step(step) => match step.status {
-            StepStatus::Completed => {
-                Some(Known::Ended(Ok((*step.output.as_ref()?.get()).clone()), Some(step.request_hash)))
-            }
-            StepStatus::Failed => {
-                Some(Known::Ended(Err(step.error.clone().unwrap_or_default()), Some(step.request_hash)))
-            }
-            StepStatus::Cancelled => {
-                // Code has no way to give a step up yet; a log that says so is another program's.
-                let title = "The step was cancelled";
-                let failure =
-                    Failure::new(error_type::TIMEOUT, 408, title, "it was given up before it ended");
-                Some(Known::Ended(Err(failure), Some(step.request_hash)))
-            }
-            StepStatus::Pending | StepStatus::Running | StepStatus::Backoff | StepStatus::Unknown => None,
-        },
+        EntryBody::Step(step) => {
+            Some(Known::Ended(ended(step)?, Some(step.program_hash.unwrap_or(step.request_hash))))
+        }
+    }
+}
+
+/// How a step ended, if it did.
+fn ended(step: &Step) -> Option<Ended> {
+    match step.status {
+        StepStatus::Completed => Some(Ok((*step.output.as_ref()?.get()).clone())),
+        StepStatus::Failed => Some(Err(step.error.clone().unwrap_or_default())),
+        StepStatus::Cancelled => {
+            // Code has no way to give a step up yet; a log that says so is another program's.
+            let title = "The step was cancelled";
+            Some(Err(Failure::new(error_type::TIMEOUT, 408, title, "it was given up before it ended")))
+        }
+        StepStatus::Pending
+        | StepStatus::Running
+        | StepStatus::Backoff
+        | StepStatus::Held
+        | StepStatus::Unknown => None,
     }
 }
 
@@ -169,7 +174,7 @@ impl Shared {
         let (key, hash) = (key.clone(), *hash);
         let Some(entry) = state.entries.get(&key) else { return false };
         match (&entry.body, hash) {
-            (EntryBody::Step(step), Some(hash)) if step.request_hash == hash => {}
+            (EntryBody::Step(step), Some(hash)) if step.answers(&hash) => {}
             (EntryBody::Timer { .. }, None) => {}
             (other, _) => self.diverge(&key, recorded(other)),
         }

@@ -286,6 +286,7 @@ pub fn erase(
 fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
     let side = match fact {
         Fact::WorkflowStarted(_) | Fact::TaskStarted { .. } | Fact::DecisionMade(_) => Side::Input,
+        Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. } => Side::Input,
         Fact::StepAsked(_) | Fact::UndoArmed { .. } => Side::Request,
         Fact::AttemptStarted { .. }
         | Fact::AttemptFailed(_)
@@ -301,7 +302,9 @@ fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
         | Fact::Recorded { .. }
         | Fact::WorkflowCompleted { .. }
         | Fact::WorkflowFailed { .. }
-        | Fact::WorkflowReopened { .. }
+        | Fact::StepReused(_)
+        | Fact::WriteHeld { .. }
+        | Fact::WriteSettled { .. }
         | Fact::WorkflowParked { .. } => Side::Output,
     };
     fact.slots().into_iter().map(|slot| (side, slot)).collect()

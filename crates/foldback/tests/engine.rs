@@ -394,7 +394,7 @@ fn code_that_failed_goes_on_from_the_step_that_its_failure_names() {
     let start = Command::Start(start_code("careful", "1", "w", json!(1)));
     assert_eq!(session.drive(vec![start]).unwrap()[0].status, Status::Failed);
     is_mended.store(true, Ordering::SeqCst);
-    let retry = || Command::Retry { workflow_id: Arc::from("w"), reason: "mended".into() };
+    let retry = || Command::Retry { workflow_id: Arc::from("w"), reason: "mended".into(), back: None };
     assert_eq!(session.drive(vec![retry()]).unwrap()[0].status, Status::Completed);
     assert_eq!(*asked.lock().unwrap(), ["a", "b", "c", "c"]);
     let state = state_at(&*store, "w", None).unwrap().unwrap();

@@ -30,6 +30,21 @@ use crate::config::{Config, Kind};
 use crate::request::{Members, text_of, wrong};
 use crate::veil::{Work, failed};
 use judge::Judge;
+
+/// The members of a model call's request.
+pub const MEMBERS: [&str; 11] = [
+    "model",
+    "fallback",
+    "attachments",
+    "system",
+    "template",
+    "vars",
+    "messages",
+    "temperature",
+    "seed",
+    "max_tokens",
+    "schema",
+];
 pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub(crate) use scripted::Rules;
 
@@ -87,20 +102,7 @@ fn nobody_there(error: Failure, attempt: u32) -> Failure {
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
 fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatRequest, Judge), Failure> {
-    const KNOWN: [&str; 11] = [
-        "model",
-        "fallback",
-        "attachments",
-        "system",
-        "template",
-        "vars",
-        "messages",
-        "temperature",
-        "seed",
-        "max_tokens",
-        "schema",
-    ];
-    let members = Members::of("llm", request, &KNOWN)?;
+    let members = Members::of("llm", request, &MEMBERS)?;
     let name = match variant {
         0 => members.text("model")?.ok_or_else(|| wrong("llm", "`model` is missing"))?,
         n => fallback(members.list("fallback")?, n as usize - 1)?,

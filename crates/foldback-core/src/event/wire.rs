@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Fact, Lost, TaskKind};
+use super::{Fact, Lost, TaskKind, Verdict};
+use crate::change::Changes;
 use crate::key::Key;
 use crate::step::Failure;
 use crate::value::Slot;
@@ -92,6 +93,23 @@ mod shape {
     pub struct WorkflowReopened {
         pub reason: String,
         pub again: Vec<Key>,
+        #[serde(default)]
+        pub back_to: Option<Version>,
+        #[serde(default)]
+        pub changes: Option<Box<Changes>>,
+    }
+    #[derive(Deserialize)]
+    pub struct WriteHeld {
+        pub key: Key,
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
+    pub struct WriteSettled {
+        pub key: Key,
+        pub verdict: Verdict,
+        #[serde(default)]
+        pub output: Option<Slot>,
+        pub reason: String,
     }
     #[derive(Deserialize)]
     pub struct WorkflowCompleted {
@@ -127,7 +145,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 20] = [
+pub const ENGINE_TYPES: [&str; 24] = [
     "WorkflowStarted",
     "StepAsked",
     "AttemptStarted",
@@ -148,6 +166,10 @@ pub const ENGINE_TYPES: [&str; 20] = [
     "WorkflowFailed",
     "WorkflowParked",
     "WorkflowReopened",
+    "WorkflowForked",
+    "StepReused",
+    "WriteHeld",
+    "WriteSettled",
 ];
 
 impl Fact {
@@ -200,9 +222,21 @@ impl Fact {
                 }),
                 "UndoArmed" => read(payload)
                     .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
-                "WorkflowReopened" => read(payload).map(|shape::WorkflowReopened { reason, again }| {
-                    Fact::WorkflowReopened { reason, again }
-                }),
+                "WorkflowForked" => read(payload).map(Fact::WorkflowForked),
+                "StepReused" => read(payload).map(Fact::StepReused),
+                "WriteHeld" => {
+                    read(payload).map(|shape::WriteHeld { key, reason }| Fact::WriteHeld { key, reason })
+                }
+                "WriteSettled" => {
+                    read(payload).map(|shape::WriteSettled { key, verdict, output, reason }| {
+                        Fact::WriteSettled { key, verdict, output, reason }
+                    })
+                }
+                "WorkflowReopened" => {
+                    read(payload).map(|shape::WorkflowReopened { reason, again, back_to, changes }| {
+                        Fact::WorkflowReopened { reason, again, back_to, changes }
+                    })
+                }
                 "WorkflowCompleted" => read(payload)
                     .map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output }),
                 "WorkflowFailed" => {
@@ -244,16 +278,33 @@ impl Fact {
             Fact::UndoArmed { undo, .. } => value["undo"] = open(undo),
             Fact::Recorded { data, .. } => value = open(data),
             Fact::WorkflowCompleted { output } => value["output"] = open(output),
+            Fact::StepReused(e) => e.output.iter().for_each(|s| value["output"] = open(s)),
+            Fact::WriteSettled { output, .. } => output.iter().for_each(|s| value["output"] = open(s)),
+            Fact::WorkflowForked(e) => open_changes(&mut value["changes"], &e.changes),
+            Fact::WorkflowReopened { changes, .. } => {
+                changes.iter().for_each(|changes| open_changes(&mut value["changes"], changes));
+            }
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
+            | Fact::WriteHeld { .. }
             | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => {}
         }
         value
     }
+}
+
+fn open_changes(value: &mut Value, changes: &Changes) {
+    let open = |slot: &Slot| (*slot.get()).clone();
+    for (i, edit) in changes.edits.iter().enumerate() {
+        value["edits"][i]["value"] = open(&edit.value);
+    }
+    for (i, given) in changes.outputs.iter().enumerate() {
+        value["outputs"][i]["output"] = open(&given.output);
+    }
+    changes.input.iter().for_each(|slot| value["input"] = open(slot));
 }

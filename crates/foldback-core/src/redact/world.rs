@@ -1,8 +1,12 @@
 //! Redaction of the words of the world: each stimulus, with every outcome, error and answer in it.
 
+use std::sync::Arc;
+
 use super::Redaction;
+use crate::change::Changes;
 use crate::decide::Stimulus;
 use crate::step::{Failure, Outcome, Usage};
+use crate::value::Slot;
 
 impl Redaction {
     /// A stimulus without what the rules find, as it may be judged.
@@ -20,15 +24,38 @@ impl Redaction {
             Stimulus::Resolve { key, landed } => {
                 Stimulus::Resolve { key, landed: landed.map(|output| self.value(output)) }
             }
-            Stimulus::Reopen { reason, again } => {
-                Stimulus::Reopen { reason: self.text(&reason).into_owned(), again }
+            Stimulus::Reopen { reason, again, back_to, changes } => Stimulus::Reopen {
+                reason: self.text(&reason).into_owned(),
+                again,
+                back_to,
+                changes: changes.map(|changes| Box::new(self.changes(*changes))),
+            },
+            Stimulus::Fork { lineage, changes } => {
+                Stimulus::Fork { lineage, changes: Box::new(self.changes(*changes)) }
             }
+            Stimulus::Settle { key, verdict, output, reason } => Stimulus::Settle {
+                key,
+                verdict,
+                output: output.map(|output| self.value(output)),
+                reason: self.text(&reason).into_owned(),
+            },
             Stimulus::Record { event_type, data } => Stimulus::Record { event_type, data: self.value(data) },
             stimulus @ (Stimulus::Begin { .. }
             | Stimulus::Lost { .. }
             | Stimulus::TimerDue { .. }
+            // It stands in a log, and was redacted when it came in.
+            | Stimulus::Reuse { .. }
+            | Stimulus::Hold { .. }
             | Stimulus::Continue) => stimulus,
         }
+    }
+
+    /// What a person changes, without what the rules find; each value in its place.
+    pub fn changes(&self, mut changes: Changes) -> Changes {
+        for slot in changes.slots_mut() {
+            *slot = Slot::Inline(Arc::new(self.value((*slot.get()).clone())));
+        }
+        changes
     }
 
     fn outcome(&self, outcome: Outcome) -> Outcome {

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::steps::millis_between;
-use super::{DecisionReport, ReportedStatus, StepReport, Tokens, decisions, state_view, steps};
+use super::{DecisionReport, ReportedStatus, StepReport, Tokens, decisions, effective, state_view, steps};
 use crate::event::Event;
 use crate::state::WorkflowState;
 use crate::step::{Effect, Failure};
@@ -245,8 +245,7 @@ struct Read {
 
 impl Read {
     fn of(past: Past<'_>) -> Read {
-        let mut state = WorkflowState::empty(past.workflow_id);
-        past.events.iter().for_each(|event| state.apply(event));
+        let state = WorkflowState::folded(past.workflow_id, past.events);
         let view = state_view(&state);
         let began = past.events.first().map_or(0, |event| event.timestamp);
         Read {
@@ -462,7 +461,9 @@ impl Found {
 /// The steps and decisions of a log, in order. A step that was asked anew (its workflow was reopened)
 /// stands where it was asked last.
 fn items(events: &[Event]) -> Vec<Item> {
-    let mut items: Vec<Item> = steps(events).into_iter().map(|step| Item::Step(Box::new(step))).collect();
+    let events = effective(events);
+    let steps = steps(events.iter().copied());
+    let mut items: Vec<Item> = steps.into_iter().map(|step| Item::Step(Box::new(step))).collect();
     items.extend(decisions(events).into_iter().map(Item::Decision));
     items.sort_by_key(Item::version);
     let last: HashMap<Key, Version> = items.iter().map(|item| (item.key().clone(), item.version())).collect();

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Moment, Tokens, null};
-use crate::event::{Event, Fact, StepAsked, TaskKind};
+use crate::change::Changes;
+use crate::event::{Event, Fact, StepAsked, TaskKind, Verdict};
 use crate::step::{Effect, Failure, Usage};
 use crate::value::Slot;
 use crate::{Key, Micros, Version};
@@ -71,6 +72,15 @@ pub struct AttemptReport {
     pub variant: u32,
 }
 
+/// Where an outcome was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReusedFrom {
+    /// In whose log.
+    pub workflow: Arc<str>,
+    /// At which version.
+    pub version: Version,
+}
+
 /// What the log says about one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepReport {
@@ -122,6 +132,15 @@ pub struct StepReport {
     pub finish_reason: Option<String>,
     /// When the next attempt is due, while it backs off.
     pub due: Option<Moment>,
+    /// Where its outcome was taken from, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<ReusedFrom>,
+    /// Why it waits for a person, as a `write` of a fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// What became of it, as a `write` whose outcome could not be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Verdict>,
     /// Attempts that did not end it.
     pub failed_attempts: Vec<AttemptReport>,
     /// What the task made of the output, where it shaped it.
@@ -237,6 +256,26 @@ impl Rows {
                 }
                 row.end(ReportedStatus::Failed, version, at);
             }),
+            Fact::StepReused(reused) => self.with(&reused.key, |row| {
+                row.report.reused =
+                    Some(ReusedFrom { workflow: reused.workflow.clone(), version: reused.version });
+                row.report.error = reused.error.clone();
+                row.report.output = reused.output.as_ref().map_or_else(null, Slot::get);
+                row.end(ReportedStatus::Reused, version, at);
+            }),
+            Fact::WriteHeld { key, reason } => self.with(key, |row| row.report.held = Some(reason.clone())),
+            Fact::WriteSettled { key, verdict, output, reason } => self.with(key, |row| {
+                row.report.held = None;
+                row.report.settled = Some(*verdict);
+                match verdict {
+                    Verdict::Live => {}
+                    Verdict::Stub => row.complete(output.as_ref().unwrap_or(&Slot::null()), version, at),
+                    Verdict::Deny => {
+                        row.report.error = Some(crate::apply::denied(key, reason));
+                        row.end(ReportedStatus::Failed, version, at);
+                    }
+                }
+            }),
             Fact::OutcomeUnknown { key, .. } => {
                 self.with(key, |row| row.report.status = ReportedStatus::Unknown)
             }
@@ -266,7 +305,16 @@ impl Rows {
             Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
             }
-            Fact::WorkflowReopened { .. } => self.is_ended = false,
+            Fact::WorkflowReopened { changes, back_to, .. } => {
+                self.is_ended = false;
+                // What it leaves behind is another story: the step that is asked anew begins its own.
+                if let Some(version) = back_to {
+                    let rows = &self.rows;
+                    self.of_key.retain(|_, at| rows[*at].report.asked_version <= *version);
+                }
+                changes.iter().for_each(|changes| self.given(changes));
+            }
+            Fact::WorkflowForked(forked) => self.given(&forked.changes),
             Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TimerSet { .. }
@@ -275,6 +323,13 @@ impl Rows {
             | Fact::DecisionMade(_)
             | Fact::UndoArmed { .. }
             | Fact::Recorded { .. } => {}
+        }
+    }
+
+    /// Outputs that a person put in the place of recorded ones.
+    fn given(&mut self, changes: &Changes) {
+        for given in &changes.outputs {
+            self.with(&given.key, |row| row.report.output = given.output.get());
         }
     }
 
@@ -304,6 +359,9 @@ impl Rows {
             variant: 0,
             finish_reason: None,
             due: None,
+            reused: None,
+            held: None,
+            settled: None,
             failed_attempts: Vec::new(),
             shaped: None,
         };
@@ -343,6 +401,9 @@ impl Rows {
             variant: 0,
             finish_reason: None,
             due: None,
+            reused: None,
+            held: None,
+            settled: None,
             failed_attempts: Vec::new(),
             shaped: None,
         };

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::steps::{millis_between, steps};
-use super::{Moment, ReportedStatus, StepReport, Tokens};
-use crate::event::{Event, Fact, TaskKind};
+use super::{Moment, ReportedStatus, ReusedFrom, StepReport, Tokens, effective};
+use crate::event::{Event, Fact, TaskKind, Verdict};
 use crate::step::{Effect, Failure};
 use crate::{Key, Micros, Version};
 
@@ -77,6 +77,15 @@ pub enum What {
         /// When the next attempt is due.
         #[serde(skip_serializing_if = "Option::is_none")]
         due: Option<Moment>,
+        /// Where its outcome was taken from, if it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reused: Option<ReusedFrom>,
+        /// Why it waits for a person, as a `write` of a fork.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held: Option<String>,
+        /// What became of it, as a `write` whose outcome could not be taken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        settled: Option<Verdict>,
     },
     /// A choice.
     Decision {
@@ -104,9 +113,12 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// The tree of a log: what stands at the top, in order.
-pub fn tree<'a>(events: impl IntoIterator<Item = &'a Event> + Clone) -> Vec<TreeNode> {
-    let mut growing =
-        Growing { reports: steps(events.clone()).into_iter().map(Some).collect(), ..Growing::default() };
+///
+/// What a reopening left behind has no place in it: it shows what the workflow went on from.
+pub fn tree(events: &[Event]) -> Vec<TreeNode> {
+    let events = effective(events);
+    let reports = steps(events.iter().copied());
+    let mut growing = Growing { reports: reports.into_iter().map(Some).collect(), ..Growing::default() };
     for (at, report) in growing.reports.iter().enumerate() {
         let version = report.as_ref().map_or(0, |r| r.asked_version);
         growing.row_of.insert(version, at);
@@ -210,6 +222,10 @@ impl Growing {
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
             | Fact::StepCancelled { .. }
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowForked(_)
             | Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
@@ -233,6 +249,9 @@ impl Growing {
             is_unpriced: report.is_unpriced,
             error: report.error.clone(),
             due: report.due,
+            reused: report.reused.clone(),
+            held: report.held.clone(),
+            settled: report.settled,
         };
         let at = self.leaf(key, event, what);
         self.twigs[at].report = Some(report);

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::iso;
-use crate::event::{Event, Fact};
+use crate::event::{Event, Fact, Verdict};
 use crate::{Key, Micros, Version};
 
 /// A version as a person names it.
@@ -173,6 +173,8 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::StepCancelled { key: found, .. }
         | Fact::TimerFired { key: found }
         | Fact::TimerCancelled { key: found, .. } => found == key,
+        Fact::StepReused(reused) => reused.key == *key,
+        Fact::WriteSettled { key: found, verdict, .. } => found == key && *verdict != Verdict::Live,
         Fact::TaskFinished { key: found, .. } | Fact::Recorded { key: Some(found), .. } => found == key,
         Fact::DecisionMade(made) => made.key == *key || made.key.unmarked() == *key,
         Fact::WorkflowStarted(_)
@@ -188,6 +190,8 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::WorkflowCompleted { .. }
         | Fact::WorkflowFailed { .. }
         | Fact::WorkflowReopened { .. }
+        | Fact::WorkflowForked(_)
+        | Fact::WriteHeld { .. }
         | Fact::WorkflowParked { .. } => false,
     };
     // `review!if` decided first does not end `review`: what has the key itself comes first.

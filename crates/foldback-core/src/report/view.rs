@@ -74,8 +74,9 @@ fn is_not(flag: &bool) -> bool {
 pub struct WaitView {
     /// The timer or the step.
     pub key: Key,
-    /// `timer`, `timeout` (nobody waits for it, but it may cut a task off), or `outcome` (a person
-    /// has to say what happened).
+    /// `timer`, `timeout` (nobody waits for it, but it may cut a task off), `outcome` (a person
+    /// has to say what happened), or `decision` (a person has to say what becomes of a `write` of a
+    /// fork).
     #[serde(rename = "for")]
     pub wants: &'static str,
     /// When the moment comes.
@@ -118,6 +119,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                     })
                 }
                 StepStatus::Unknown => waits.push(WaitView { key: key.clone(), wants: "outcome", due: None }),
+                StepStatus::Held => waits.push(WaitView { key: key.clone(), wants: "decision", due: None }),
                 StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
             },
             EntryBody::Timer { due, fired: false, limits, .. } if !is_ended => {

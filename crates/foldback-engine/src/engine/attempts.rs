@@ -11,9 +11,10 @@ use foldback_core::{
 use foldback_store::Commit;
 use tokio::sync::oneshot;
 
-use super::Engine;
+use super::{Engine, ROUND};
 use crate::kind::Call;
 use crate::live::Dispatch;
+use crate::load::LoadError;
 use crate::machine::Attempt;
 use crate::session::Rest;
 
@@ -147,18 +148,36 @@ impl Engine {
     /// take room.
     pub(super) fn room(&self) -> usize {
         let taken = self.in_flight.len() + self.promised;
-        if self.is_winding_down { 0 } else { limits::IN_FLIGHT_MAX.saturating_sub(taken) }
+        if self.is_winding_down || self.starts_nothing {
+            0
+        } else {
+            limits::IN_FLIGHT_MAX.saturating_sub(taken)
+        }
     }
 
     /// Begins what waits for room: steps that were pending, retries that are due, and attempts
     /// that nobody performs any more.
     pub(super) fn fill_room(&mut self) {
-        while self.room() > 0 {
+        // Not so many at once that messages would wait: an outcome that is taken needs no room.
+        for _ in 0..ROUND {
+            if self.room() == 0 {
+                return;
+            }
             let Some((id, owed)) = self.pending.pop_front() else {
                 return;
             };
             let stimulus = match owed {
-                Owed::Start(key) | Owed::Retry(key, _) => Stimulus::Begin { key },
+                Owed::Start(key) => match self.word(&id, &key) {
+                    Some(stimulus) => {
+                        // The word may be to another step, whose outcome came first: this one waits on.
+                        if stimulus.key() != Some(&key) {
+                            self.pending.push_front((id.clone(), Owed::Start(key)));
+                        }
+                        stimulus
+                    }
+                    None => continue,
+                },
+                Owed::Retry(key, _) => Stimulus::Begin { key },
                 // Still performed here when only the memory was dropped.
                 Owed::Attempt(key, attempt)
                     if self.in_flight.contains_key(&(id.clone(), key.clone(), attempt)) =>
@@ -170,6 +189,26 @@ impl Engine {
             };
             self.say(&id, stimulus, "engine");
             self.rest_if_done(&id);
+        }
+    }
+
+    /// The word to a step that is asked for. Where what was recorded for it cannot be read, its
+    /// workflow goes no further here, and who waits for it is told why.
+    fn word(&mut self, id: &Arc<str>, key: &Key) -> Option<Stimulus> {
+        let live = self.live.get_mut(id)?;
+        match live.word(key, &self.around.store) {
+            Ok(stimulus) => Some(stimulus),
+            Err(LoadError::Store(error)) => {
+                self.failure = Some(error);
+                None
+            }
+            Err(error @ (LoadError::Quarantined { .. } | LoadError::Erased { .. })) => {
+                let status = live.state.status();
+                self.forget(id);
+                let reason = format!("what was recorded for `{key}` cannot be read: {error}");
+                self.tell_watchers(id, status, Some(reason));
+                None
+            }
         }
     }
 
@@ -194,7 +233,13 @@ impl Engine {
             // A later moment is the next session's; what is due fires, whatever else is unknown.
             Owed::Timer(_, due) => *due <= now,
         };
-        let moves = matches!(status, Status::Running | Status::Waiting);
+        // One that waits for a person alone rests; one that waits for a moment goes on by itself.
+        let waits_for_a_moment =
+            || live.state.owes().iter().any(|owed| matches!(owed, Owed::Timer(..) | Owed::Retry(..)));
+        let moves = match status {
+            Status::Waiting => waits_for_a_moment(),
+            status => status == Status::Running,
+        };
         if moves
             || live.state.owes().iter().any(is_owed)
             || !live.is_settled()

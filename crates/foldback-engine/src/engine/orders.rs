@@ -27,7 +27,11 @@ impl Engine {
         let outcome = match command {
             Command::Start(start) => self.start(start, actor, &from),
             Command::Resume { .. } => self.attach(&id).map(|()| false),
-            Command::Retry { reason, .. } => self.retry(&id, reason, actor, &from),
+            Command::Retry { reason, back, .. } => self.retry(&id, reason, back, actor, &from),
+            Command::Fork(fork) => self.fork(*fork, actor, &from),
+            Command::Settle { key, verdict, output, .. } => {
+                self.settle(&id, key, (verdict, output), actor, &from)
+            }
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
             Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
         };
@@ -98,51 +102,6 @@ impl Engine {
         Ok(true)
     }
 
-    /// Reopens a workflow: its run begins anew from the state, and what was owed before is owed again.
-    pub(super) fn retry(
-        &mut self,
-        id: &Arc<str>,
-        reason: String,
-        actor: &str,
-        from: &ReplyTo,
-    ) -> Result<bool, Refusal> {
-        self.take_up(id)?;
-        let Some(live) = self.live.get(id) else {
-            return Err(Refusal::unknown_workflow(id));
-        };
-        let (state, again) = (&live.state, live.failures());
-        match state.status() {
-            Status::Failed | Status::Parked => {}
-            Status::Completed => {
-                return Err(Refusal::new(
-                    format!("`{id}` has completed: there is nothing to go on with"),
-                    format!("`foldback show {id}` shows what it did; start anew with another --id"),
-                ));
-            }
-            status @ (Status::Running | Status::Waiting | Status::Unknown | Status::Quarantined) => {
-                return Err(Refusal::new(
-                    format!("`{id}` has not failed: it is {}", status.as_str()),
-                    format!(
-                        "`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for"
-                    ),
-                ));
-            }
-        }
-        let definition = state.definition;
-        let mut reopened = state.clone();
-        reopened.reopen(&again);
-        let program = self.program_of(id, &definition)?;
-        let run = program.start(&reopened);
-        if let Some(live) = self.live.get_mut(id) {
-            live.restart(run);
-        }
-        let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
-        self.say_with(id, Stimulus::Reopen { reason, again }, actor, with)
-            .map_err(|e| Refusal::new(e.to_string(), "`foldback show` says where the workflow stands"))?;
-        self.owe(id, reopened.owes());
-        Ok(true)
-    }
-
     pub(super) fn resolve(
         &mut self,
         id: &Arc<str>,
@@ -155,6 +114,12 @@ impl Engine {
         let state = self.live.get(id).map(|live| &live.state);
         match state.and_then(|s| s.step(&key)).map(|s| s.status) {
             Some(StepStatus::Unknown) => {}
+            Some(StepStatus::Held) => {
+                return Err(Refusal::new(
+                    format!("`{key}` was not sent: it is a write that waits to be allowed"),
+                    "say `live` to perform it, `stub JSON` to go on as if it were done, or `deny`",
+                ));
+            }
             Some(other) => {
                 return Err(Refusal::new(
                     format!(
@@ -202,7 +167,7 @@ impl Engine {
         self.around.store.workflow(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
 
-    fn pruned(&mut self, id: &str) -> Result<Option<Pruned>, Refusal> {
+    pub(super) fn pruned(&mut self, id: &str) -> Result<Option<Pruned>, Refusal> {
         self.around.store.pruned(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
 
@@ -243,7 +208,7 @@ impl Engine {
     }
 
     /// Takes over what a folded state owes, beside what its turn has just asked for.
-    fn owe(&mut self, id: &Arc<str>, owed: Vec<Owed>) {
+    pub(super) fn owe(&mut self, id: &Arc<str>, owed: Vec<Owed>) {
         for owed in owed {
             match owed {
                 Owed::Attempt(..) | Owed::Start(_) => self.pending.push_back((id.clone(), owed)),
@@ -254,7 +219,7 @@ impl Engine {
         }
     }
 
-    fn program_of(&mut self, id: &str, definition: &Hash) -> Result<Arc<dyn Program>, Refusal> {
+    pub(super) fn program_of(&mut self, id: &str, definition: &Hash) -> Result<Arc<dyn Program>, Refusal> {
         let stored = self.around.store.definition(definition).map_err(|e| Refusal::new(e.to_string(), ""))?;
         let stored = stored.ok_or_else(|| {
             Refusal::new(
@@ -318,11 +283,11 @@ impl Engine {
     }
 }
 
-fn unusable(reason: String) -> Refusal {
+pub(super) fn unusable(reason: String) -> Refusal {
     Refusal::new(format!("the definition cannot be run here: {reason}"), "`foldback check FILE` says more")
 }
 
-fn unreadable(id: &str, error: &LoadError) -> Refusal {
+pub(super) fn unreadable(id: &str, error: &LoadError) -> Refusal {
     match error {
         LoadError::Store(error) => Refusal::new(error.to_string(), error.hint.clone().unwrap_or_default()),
         LoadError::Erased { tombstone, .. } => Refusal {

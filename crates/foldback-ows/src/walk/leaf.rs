@@ -340,6 +340,7 @@ impl<'a> Walker<'a> {
                 | StepStatus::Pending
                 | StepStatus::Running
                 | StepStatus::Backoff
+                | StepStatus::Held
                 | StepStatus::Unknown => Walked::Busy,
             };
         }

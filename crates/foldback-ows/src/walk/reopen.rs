@@ -20,6 +20,7 @@ pub(super) fn failures(state: &WorkflowState) -> Vec<Key> {
             | StepStatus::Running
             | StepStatus::Backoff
             | StepStatus::Completed
+            | StepStatus::Held
             | StepStatus::Unknown => false,
         },
         EntryBody::Timer { .. } => ran_out(state, key).is_some(),

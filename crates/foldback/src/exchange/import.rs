@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::sync::mpsc::channel;
 
-use foldback_core::{Fact, Hash, Micros, Slot, Status, Version, WorkflowState, limits, state::Owed};
+use foldback_core::{Event, Fact, Hash, Micros, Slot, Status, Version, WorkflowState, limits, state::Owed};
 use foldback_engine::load::decode;
 use foldback_engine::{LoadError, Start};
 use foldback_store::chain::verify_chain;
@@ -234,6 +234,10 @@ impl Reading {
         for slot in event.fact.slots() {
             self.needs(slot)?;
         }
+        if let Some(version) = event.fact.goes_back_to() {
+            let base = self.base(version)?;
+            self.state.rewind(base);
+        }
         self.state.admits(&event).map_err(|illegal| illegal.to_string())?;
         if let Fact::WorkflowStarted(started) = &event.fact {
             if let Some(lineage) = &started.lineage {
@@ -252,6 +256,27 @@ impl Reading {
         self.chain = recorded.hash;
         self.events.push(recorded.event);
         Ok(())
+    }
+
+    /// The state at an earlier version, without values: the log goes back to it.
+    fn base(&self, version: Version) -> Result<WorkflowState, Trouble> {
+        let before = self.events.iter().take(usize::try_from(version).unwrap_or(usize::MAX));
+        let mut events = Vec::new();
+        for (written, version) in before.zip(1..) {
+            let fact = Fact::decode(&written.event_type, written.schema_version, &written.payload);
+            let mut fact = fact.map_err(|e| e.to_string())?;
+            fact.slots_mut().into_iter().for_each(|slot| *slot = Slot::null());
+            events.push(Event {
+                id: written.id,
+                version,
+                timestamp: written.timestamp,
+                causation_id: written.causation_id,
+                correlation_id: written.correlation_id,
+                actor: written.actor.clone(),
+                fact,
+            });
+        }
+        Ok(WorkflowState::folded(&self.header.workflow_id, &events))
     }
 
     /// What an event refers to must stand before it.

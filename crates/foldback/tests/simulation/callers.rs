@@ -49,10 +49,12 @@ impl Wish {
     /// Nobody knows whether it was done. It is said again; but a person looks again first.
     fn again(&mut self) {
         self.state = match self.command {
-            Command::Resolve { .. } => State::Done,
-            Command::Start(_) | Command::Record { .. } | Command::Resume { .. } | Command::Retry { .. } => {
-                State::Idle
-            }
+            Command::Resolve { .. } | Command::Settle { .. } => State::Done,
+            Command::Start(_)
+            | Command::Fork(_)
+            | Command::Record { .. }
+            | Command::Resume { .. }
+            | Command::Retry { .. } => State::Idle,
         };
     }
 }
@@ -172,7 +174,14 @@ impl Callers {
                 }
                 wish.state = State::Done;
             }
-            (Ok(_), Command::Record { .. } | Command::Resume { .. } | Command::Retry { .. }) => {
+            (
+                Ok(_),
+                Command::Record { .. }
+                | Command::Resume { .. }
+                | Command::Retry { .. }
+                | Command::Fork(_)
+                | Command::Settle { .. },
+            ) => {
                 wish.state = State::Done;
             }
             // It was reopened already, by a word that got no answer.
@@ -217,7 +226,7 @@ impl Callers {
         for row in disk.store.workflows(&filter).map_err(|e| e.to_string())? {
             let workflow_id = row.workflow_id;
             if self.reopened.insert(workflow_id.clone()) {
-                let command = Command::Retry { workflow_id, reason: "once more".into() };
+                let command = Command::Retry { workflow_id, reason: "once more".into(), back: None };
                 self.wishes.push(Wish { command, state: State::Idle });
                 any = true;
             }

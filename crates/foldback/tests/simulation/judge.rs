@@ -146,6 +146,10 @@ fn workflow(
                 *noted.entry(data.get().to_string()).or_default() += 1;
             }
             Fact::WorkflowStarted(_)
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
             | Fact::AttemptStarted { .. }
             | Fact::AttemptFailed(_)
             | Fact::OutcomeUnknown { .. }

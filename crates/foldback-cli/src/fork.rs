@@ -1,0 +1,282 @@
+//! `fork`, and `retry` with or without a way back: what is changed, the plan, and then the work.
+//!
+//! The plan is made before anything is written, is always shown, and is all that happens with
+//! `--dry-run`.
+
+use std::sync::Arc;
+
+use foldback::core::change::{Said, Writes};
+use foldback::core::cut::Wish;
+use foldback::core::plan::Plan;
+use foldback::core::report::{dollars, nearest};
+use foldback::core::{Key, Version};
+use foldback::engine::{BranchError, Branching, Command, LoadError, Prepared};
+use foldback::engine::{next_fork_id, prepare_fork, prepare_retry};
+use foldback::programs::{Definitions, start_document};
+use foldback::store::Store;
+use serde_json::{Value, json};
+
+use crate::args::{ChangeArgs, Cli, ForkArgs, RetryArgs, quoted};
+use crate::drive::{self, bounded, refused};
+use crate::error::{Error, Exit};
+use crate::out::{Out, say};
+use crate::{definition, moment, reading};
+
+/// Keys that a line of the plan names.
+const KEYS_MAX: usize = 8;
+
+/// `fork ID`: branches from a version.
+pub fn fork(cli: &Cli, args: &ForkArgs) -> Result<Exit, Error> {
+    let config = drive::load_config(cli)?;
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let row = reading::row(cli, &*store, &args.id)?;
+    let at = args.at.as_deref().map(|text| version(cli, &*store, &args.id, text, row.version)).transpose()?;
+    let branching = branching(&args.id, at, &args.change)?;
+    let programs = Definitions::default().with_redaction(config.redaction().clone());
+    let prepared = prepare_fork(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
+    is_known_member(&*store, &prepared)?;
+    let id = next_fork_id(&*store, &args.id).map_err(|e| told(cli, e.into()))?;
+    let plan = prepared.fork_plan(&store, &programs, &id).map_err(|e| told(cli, e))?;
+    let command = prepared.fork(id.clone());
+    go(cli, &config, &store, Going { plan, command, change: &args.change, detach: args.detach, what: &id })
+}
+
+/// `retry ID`: reopens a workflow that failed or was parked, and goes on.
+pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let config = drive::load_config(cli)?;
+    let change = &args.change;
+    let goes_back = args.from.is_some()
+        || !change.edits.is_empty()
+        || !change.rerun.is_empty()
+        || change.definition.is_some();
+    if !goes_back {
+        if change.dry_run || change.writes != "reuse" {
+            return Err(Error::input(
+                "a retry from the step that failed has no plan: it does that step again, and goes on",
+                "--dry-run and --writes go with --from, --edit, --rerun or --definition",
+            ));
+        }
+        let workflow_id = Arc::from(args.id.as_str());
+        let command = Command::Retry { workflow_id, reason: args.reason.clone(), back: None };
+        let ends = drive::drive(cli, &config, &store, vec![command])?;
+        return drive::finish(cli, &*store, ends);
+    }
+    let row = reading::row(cli, &*store, &args.id)?;
+    let at =
+        args.from.as_deref().map(|text| version(cli, &*store, &args.id, text, row.version)).transpose()?;
+    let branching = branching(&args.id, at, change)?;
+    let programs = Definitions::default().with_redaction(config.redaction().clone());
+    let prepared = prepare_retry(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
+    is_known_member(&*store, &prepared)?;
+    let plan = prepared.retry_plan(&store, &programs).map_err(|e| told(cli, e))?;
+    let command = prepared.retry(&args.reason);
+    go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })
+}
+
+/// A plan that was made, and the command that carries it out.
+struct Going<'a> {
+    plan: Plan,
+    command: Command,
+    change: &'a ChangeArgs,
+    detach: bool,
+    /// Whose plan it is.
+    what: &'a str,
+}
+
+fn go(
+    cli: &Cli,
+    config: &foldback::connectors::Config,
+    store: &Arc<dyn Store>,
+    going: Going<'_>,
+) -> Result<Exit, Error> {
+    let Going { plan, command, change, detach, what } = going;
+    let as_json = serde_json::to_value(&plan).map_err(|e| Error::machine(e.to_string()))?;
+    if change.dry_run {
+        let mut out = Out::new();
+        if cli.json {
+            out.json(&json!({"plan": as_json}))?;
+        } else {
+            lines(&plan, what).into_iter().try_for_each(|line| out.line(line))?;
+        }
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
+    lines(&plan, what).into_iter().for_each(say);
+    if detach {
+        let ends = drive::leave(cli, config, store, vec![command])?;
+        return left(cli, ends, &as_json);
+    }
+    let ends = drive::drive(cli, config, store, vec![command])?;
+    drive::finish_with(cli, &**store, ends, Some(&as_json))
+}
+
+/// A fork that was made and is left to others.
+fn left(cli: &Cli, ends: Vec<drive::End>, plan: &Value) -> Result<Exit, Error> {
+    let mut out = Out::new();
+    for end in ends {
+        let rest = end.map_err(refused)?;
+        match cli.json {
+            true => out.json(&json!({
+                "workflow_id": rest.workflow_id, "status": rest.status, "plan": plan,
+            }))?,
+            false => out.line(&*rest.workflow_id)?,
+        }
+        say(format!("`{} resume {}` goes on with it", cli.again(), quoted(&rest.workflow_id)));
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The plan for a person.
+fn lines(plan: &Plan, what: &str) -> Vec<String> {
+    let mut lines = vec![format!("plan  {what}  cut at version {}", plan.cut)];
+    let mut keys = |title: &str, keys: &[Key], why: &str| {
+        if keys.is_empty() {
+            return;
+        }
+        let named: Vec<&str> = keys.iter().take(KEYS_MAX).map(Key::as_str).collect();
+        let more = match keys.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.push(format!("  {title:<9} {:>3}  {}{more}{why}", keys.len(), named.join(", ")));
+    };
+    keys("reused", &plan.reused, "");
+    keys("failed", &plan.reused_failures, "  (their failures are reused; --rerun KEY asks again)");
+    keys("run again", &plan.rerun, "");
+    keys("behind", &plan.depending, "  (reused where the request stays the same)");
+    for write in &plan.writes {
+        let when = if write.when == "changed" { "  if its request changes; else reused" } else { "" };
+        let what = match write.action {
+            "reuse" => "its recorded outcome is taken; nothing is sent",
+            "ask" => "waits for `foldback resolve`; nothing is sent before",
+            "stub" => "taken for done; nothing is sent",
+            "deny" => "fails; nothing is sent",
+            _ => "PERFORMED",
+        };
+        lines.push(format!("  write          {}  {what}{when}", write.key));
+    }
+    let cost = match (plan.estimated_micro_usd, plan.estimated_tokens) {
+        (0, 0) => return lines,
+        (0, tokens) => format!("{tokens} tokens at most, as recorded; no price is known"),
+        (cost, tokens) => format!("{} and {tokens} tokens at most, as recorded", dollars(cost)),
+    };
+    lines.push(format!("  cost           {cost}"));
+    lines
+}
+
+fn branching(id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branching, Error> {
+    let unreadable = |e: foldback::core::change::Unreadable| Error::input(e.message, e.hint);
+    let mut edits = Vec::new();
+    for text in &change.edits {
+        let mut said = Said::parse(text).map_err(unreadable)?;
+        if let Err(file) = &said.value {
+            said.value = Ok(value_of(file)?);
+        }
+        edits.push(said);
+    }
+    let followed = match &change.definition {
+        Some(file) => Some(start_document(&definition::load(file)?, "", Value::Null).into()),
+        None => None,
+    };
+    Ok(Branching {
+        workflow_id: Arc::from(id),
+        at,
+        wish: Wish {
+            edits,
+            writes: Writes::parse(&change.writes).map_err(unreadable)?,
+            rerun: change.rerun.clone(),
+            model_kind: foldback::connectors::LLM_KIND.to_owned(),
+        },
+        definition: followed,
+    })
+}
+
+/// What a file behind `@` stands for: a text, or JSON where its name says so.
+fn value_of(file: &str) -> Result<Value, Error> {
+    let text = bounded(file, std::fs::File::open(file))?;
+    if !file.ends_with(".json") {
+        return Ok(Value::String(text));
+    }
+    serde_json::from_str(&text).map_err(|e| {
+        Error::input(
+            format!("{file}:{}:{}: not JSON: {e}", e.line(), e.column()),
+            "a text file is taken as it is",
+        )
+    })
+}
+
+/// A version as a person names it. Only what is no number needs the log.
+fn version(cli: &Cli, store: &dyn Store, id: &str, text: &str, last: Version) -> Result<Version, Error> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<Version>() {
+        return Ok(number);
+    }
+    if let Some(back) = text.strip_prefix('-').and_then(|back| back.parse::<Version>().ok()) {
+        // Beyond the begin there is nothing; who reads the log says so.
+        return Ok((last + 1).saturating_sub(back));
+    }
+    let log = reading::read(cli, store, id)?;
+    moment::resolve(text, &log.events)
+}
+
+/// A member that no model call has is a slip of the pen, which would change nothing and cost a call.
+fn is_known_member(store: &dyn Store, prepared: &Prepared) -> Result<(), Error> {
+    use foldback::core::change::Target;
+    let members = foldback::connectors::LLM_MEMBERS;
+    for edit in &prepared.changes.edits {
+        let is_model = match &edit.target {
+            Target::Kind(_) => true,
+            Target::Key(key) => asks_a_model(store, prepared, key)?,
+        };
+        let name = edit.path.split('/').nth(1).unwrap_or_default();
+        if is_model && !members.contains(&name) {
+            let hint = match nearest(name, members) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a model call has {}", members.join(", ")),
+            };
+            return Err(Error::input(format!("a model call has no `{name}`"), hint));
+        }
+        if is_model && name == "fallback" {
+            return Err(Error::input(
+                "`fallback` cannot be edited: how often it is followed was recorded with the ask",
+                "write it into the definition, and fork with --definition FILE",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the step of a key is a model call, by its last ask in the log; no where it was never asked.
+fn asks_a_model(store: &dyn Store, prepared: &Prepared, key: &Key) -> Result<bool, Error> {
+    use foldback::core::Fact;
+    use foldback::core::change::Target;
+    let mut is_model = false;
+    reading::pages(store, &prepared.workflow_id, 0, &mut |page| {
+        for recorded in page.iter().filter(|recorded| &*recorded.event.event_type == "StepAsked") {
+            if let Ok(event) = foldback::engine::load::decode(recorded)
+                && let Fact::StepAsked(asked) = &event.fact
+                && Target::Key(key.clone()).means(&asked.key, "")
+            {
+                is_model = *asked.kind == *foldback::connectors::LLM_KIND;
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(is_model)
+}
+
+fn told(cli: &Cli, error: BranchError) -> Error {
+    match error {
+        BranchError::Refused(refusal) => refused(refusal),
+        BranchError::Load(LoadError::Store(error)) => error.into(),
+        BranchError::Load(error @ LoadError::Quarantined { .. }) => Error::no(
+            format!("its log is quarantined: {error}"),
+            format!("`{} audit` shows what is broken; nothing goes on from it", cli.again()),
+        ),
+        BranchError::Load(error @ LoadError::Erased { .. }) => {
+            Error::no(format!("nothing goes on over an erased value: {error}"), "cut before it was used")
+        }
+    }
+}

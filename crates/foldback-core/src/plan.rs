@@ -1,0 +1,249 @@
+//! The plan of a fork or of a retry: what is taken from the past, what runs again, what becomes of each
+//! write. It is the thing itself, without performers: the program is asked, and outcomes are taken by
+//! the rule by which the engine takes them, until only what has to be performed is left.
+//!
+//! What stands behind a step that is performed depends on its answer. There the plan goes on as if it
+//! answered as before, and calls what it meets *depending*: it takes its recorded outcome where its
+//! request stays the same, and is performed where it does not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::decide::{Stimulus, Timing};
+use crate::event::{EventId, Verdict};
+use crate::program::Run;
+use crate::reuse::{Asked, Ended, Recorded, first_taken, word_to};
+use crate::state::{EntryBody, Owed, WorkflowState};
+use crate::step::Effect;
+use crate::{Illegal, Key, Version, advance};
+
+/// What becomes of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedWrite {
+    /// The step.
+    pub key: Key,
+    /// `reuse` (its recorded outcome is taken), `ask` (a person has to say), `stub`, `deny` or `live`.
+    pub action: &'static str,
+    /// `always`, or `changed`: only where its request is another than the recorded one; else its
+    /// recorded outcome is taken.
+    pub when: &'static str,
+}
+
+/// What a fork or a retry will do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plan {
+    /// The last version that is shared.
+    pub cut: Version,
+    /// Steps whose recorded outcome is taken.
+    pub reused: Vec<Key>,
+    /// Of these, the ones that had failed: they fail again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reused_failures: Vec<Key>,
+    /// Steps that are performed.
+    pub rerun: Vec<Key>,
+    /// Steps behind those: reused where their request stays the same, else performed.
+    pub depending: Vec<Key>,
+    /// Each write, and what becomes of it.
+    pub writes: Vec<PlannedWrite>,
+    /// What was recorded as the cost of all that may be performed, in millionths of a US dollar.
+    pub estimated_micro_usd: u64,
+    /// Tokens, in the same way.
+    pub estimated_tokens: u64,
+}
+
+/// Why no plan can be made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unplanned<E> {
+    /// The workflow does not go on so.
+    Illegal(Illegal),
+    /// The past cannot be read.
+    Unread(E),
+}
+
+/// Makes a plan: `first` is the word that forks or reopens, said to the state at the cut.
+///
+/// # Errors
+/// The word may not stand there, or the past cannot be read.
+pub fn plan<R: Recorded + ?Sized>(
+    mut state: WorkflowState,
+    run: &mut dyn Run,
+    first: Stimulus,
+    recorded: &mut R,
+) -> Result<Plan, Unplanned<R::Error>> {
+    let cut = match &first {
+        Stimulus::Reopen { back_to: Some(version), .. } => *version,
+        _ => state.version,
+    };
+    let mut planning = Planning {
+        plan: Plan { cut, ..Plan::default() },
+        waiting: BTreeSet::new(),
+        is_assumed: false,
+        serial: 0,
+    };
+    planning.say(&mut state, run, first).map_err(Unplanned::Illegal)?;
+    loop {
+        while planning.moves(&mut state, run, recorded)? {}
+        planning.is_assumed = true;
+        if !planning.assume(&mut state, run, recorded)? {
+            return Ok(planning.plan);
+        }
+    }
+}
+
+struct Planning {
+    plan: Plan,
+    /// Steps that are asked for and are not answered here.
+    waiting: BTreeSet<Key>,
+    /// Whether something was taken to answer as it did before.
+    is_assumed: bool,
+    serial: u128,
+}
+
+impl Planning {
+    fn say(
+        &mut self,
+        state: &mut WorkflowState,
+        run: &mut dyn Run,
+        stimulus: Stimulus,
+    ) -> Result<(), Illegal> {
+        let timing = Timing { now: state.now, actor: Arc::from("plan"), room: usize::MAX };
+        let serial = &mut self.serial;
+        let mut ids = || {
+            *serial += 1;
+            EventId(serial.to_be_bytes())
+        };
+        let mut batch = advance(state, run, stimulus, &timing, &mut ids)?;
+        while batch.is_cut {
+            batch = advance(state, run, Stimulus::Continue, &timing, &mut ids)?;
+        }
+        Ok(())
+    }
+
+    /// Answers one step or timer that nobody has to perform. Whether there was one.
+    fn moves<R: Recorded + ?Sized>(
+        &mut self,
+        state: &mut WorkflowState,
+        run: &mut dyn Run,
+        recorded: &mut R,
+    ) -> Result<bool, Unplanned<R::Error>> {
+        let owes = state.owes();
+        let starts = owes.iter().filter_map(|owed| match owed {
+            Owed::Start(key) if !self.waiting.contains(key) => Some(key.clone()),
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) => None,
+        });
+        let starts: Vec<Key> = starts.collect();
+        let first = first_taken(state, &starts, recorded).map_err(Unplanned::Unread)?;
+        for owed in first.map(Owed::Start).into_iter().chain(owes) {
+            let stimulus = match owed {
+                Owed::Start(key) if !self.waiting.contains(&key) => {
+                    match self.judged(state, &key, recorded).map_err(Unplanned::Unread)? {
+                        Some(stimulus) => stimulus,
+                        None => continue,
+                    }
+                }
+                // A wait passes; what limits a task that runs again is not taken to run out.
+                Owed::Timer(key, due) if !is_limit(state, &key) => {
+                    state.now = state.now.max(due);
+                    Stimulus::TimerDue { key }
+                }
+                Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) => continue,
+            };
+            self.say(state, run, stimulus).map_err(Unplanned::Illegal)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Puts a step on the plan. The word that answers it, where nobody has to perform it.
+    fn judged<R: Recorded + ?Sized>(
+        &mut self,
+        state: &WorkflowState,
+        key: &Key,
+        recorded: &mut R,
+    ) -> Result<Option<Stimulus>, R::Error> {
+        let is_write = state.step(key).is_some_and(|step| step.effect == Effect::Write);
+        let stimulus = word_to(state, key, recorded)?;
+        let (action, is_answered) = match &stimulus {
+            Stimulus::Reuse { .. } => ("reuse", true),
+            Stimulus::Settle { verdict: Verdict::Stub, .. } => ("stub", true),
+            Stimulus::Settle { verdict: Verdict::Deny, .. } => ("deny", true),
+            Stimulus::Settle { verdict: Verdict::Live, .. } => ("live", false),
+            Stimulus::Hold { .. } => ("ask", false),
+            _ => ("run", false),
+        };
+        if self.is_assumed {
+            self.plan.depending.push(key.clone());
+        } else if action == "reuse" {
+            self.plan.reused.push(key.clone());
+            if let Stimulus::Reuse { outcome: Err(_), .. } = &stimulus {
+                self.plan.reused_failures.push(key.clone());
+            }
+        } else if !is_write || action == "live" {
+            self.plan.rerun.push(key.clone());
+        }
+        if is_write {
+            let action = match (self.is_assumed, action) {
+                (true, "reuse") => changed_action(state, key),
+                (_, action) => action,
+            };
+            let when = if self.is_assumed { "changed" } else { "always" };
+            self.plan.writes.push(PlannedWrite { key: key.clone(), action, when });
+        }
+        if self.is_assumed || !is_answered {
+            let spent = recorded.asked(state, key)?.into_iter().flatten().next();
+            if let Some(Asked { micro_usd, tokens, .. }) = spent {
+                self.plan.estimated_micro_usd = self.plan.estimated_micro_usd.saturating_add(micro_usd);
+                self.plan.estimated_tokens = self.plan.estimated_tokens.saturating_add(tokens);
+            }
+        }
+        if !is_answered {
+            self.waiting.insert(key.clone());
+            return Ok(None);
+        }
+        Ok(Some(stimulus))
+    }
+
+    /// Takes steps that have to be performed to answer as they did before. Whether one was.
+    fn assume<R: Recorded + ?Sized>(
+        &mut self,
+        state: &mut WorkflowState,
+        run: &mut dyn Run,
+        recorded: &mut R,
+    ) -> Result<bool, Unplanned<R::Error>> {
+        for key in self.waiting.clone() {
+            let asked = recorded.asked(state, &key).map_err(Unplanned::Unread)?;
+            let known = asked.iter().enumerate().find_map(|(i, asked)| match asked.as_ref()?.ended {
+                Ended::Completed(version) => Some((i, version)),
+                Ended::Failed(_) | Ended::Open | Ended::Unknown => None,
+            });
+            let outcome = match known {
+                Some((i, version)) => recorded.outcome(state, i, version).map_err(Unplanned::Unread)?,
+                None => None,
+            };
+            let Some(outcome) = outcome else { continue };
+            let crate::reuse::Outcome { workflow, version, outcome } = outcome;
+            let stimulus = Stimulus::Reuse { key: key.clone(), workflow, version, outcome };
+            if self.say(state, run, stimulus).is_ok() {
+                self.waiting.remove(&key);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What becomes of a write whose request turns out to be another one.
+fn changed_action(state: &WorkflowState, key: &Key) -> &'static str {
+    use crate::change::Policy;
+    match state.rules.as_ref().map(|rules| rules.writes.of(key)).unwrap_or_default() {
+        Policy::Reuse | Policy::Ask => "ask",
+        policy @ (Policy::Stub | Policy::Deny | Policy::Live) => policy.as_str(),
+    }
+}
+
+fn is_limit(state: &WorkflowState, key: &Key) -> bool {
+    let body = state.entries.get(key).map(|entry| &entry.body);
+    matches!(body, Some(EntryBody::Timer { limits: true, .. }))
+}

@@ -1,0 +1,355 @@
+//! Whether a step takes the outcome that was recorded for it in the past that its workflow left: the
+//! parent's behind the cut, or its own before it was reopened further back.
+//!
+//! One rule for plan and engine alike, so that what a plan says is what happens. It performs nothing
+//! and reads no log: [`Outcomes`] is shown the events, whoever reads them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::change::Policy;
+use crate::decide::Stimulus;
+use crate::event::{Event, Fact, StepAsked, Verdict};
+use crate::hash::Hash;
+use crate::key::Key;
+use crate::state::{Step, StepStatus, WorkflowState};
+use crate::step::{Effect, Failure, Usage};
+use crate::value::Slot;
+use crate::{Micros, Version};
+
+/// How a recorded step came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Not at all, within the past.
+    Open,
+    /// It did what was asked, at this version.
+    Completed(Version),
+    /// It failed, at this version.
+    Failed(Version),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What a past says of a step, without its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Which step kind performed it.
+    pub kind: Arc<str>,
+    /// What it does to the world.
+    pub effect: Effect,
+    /// The hash of kind and request.
+    pub request_hash: Hash,
+    /// How it came out.
+    pub ended: Ended,
+    /// Cost of its attempts in millionths of a US dollar, as far as prices are known.
+    pub micro_usd: u64,
+    /// Tokens of its attempts, read and written.
+    pub tokens: u64,
+    /// When it was asked for.
+    pub asked_at: Micros,
+}
+
+/// The steps of a past, by key: the newest ask of each.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    by_key: HashMap<Key, Asked>,
+}
+
+impl Outcomes {
+    /// Outcomes behind a cut, at which this was the state: what was open there may have come out
+    /// behind it.
+    pub fn behind(state: &WorkflowState) -> Outcomes {
+        let open = state.open_steps().into_iter().filter_map(|key| {
+            let step = state.step(&key)?;
+            Some((key, asked(&step.kind, step.effect, step.request_hash, step.began.unwrap_or(state.now))))
+        });
+        Outcomes { by_key: open.collect() }
+    }
+
+    /// Takes in the next event of the past.
+    pub fn see(&mut self, event: &Event) {
+        match &event.fact {
+            Fact::StepAsked(step) => self.asked(step, event.timestamp),
+            Fact::StepCompleted(done) => self.end(&done.key, Ended::Completed(event.version), &done.usage),
+            Fact::StepFailed(failed) => self.end(&failed.key, Ended::Failed(event.version), &failed.usage),
+            Fact::AttemptFailed(failed) => {
+                self.with(&failed.key, |step| step.spend(failed.usage.as_ref()));
+            }
+            Fact::StepReused(reused) => {
+                let ended = if reused.output.is_some() { Ended::Completed } else { Ended::Failed };
+                self.end(&reused.key, ended(event.version), &None);
+            }
+            Fact::OutcomeUnknown { key, .. } => self.end(key, Ended::Unknown, &None),
+            Fact::OutcomeResolved { key, landed: Some(_) } => {
+                self.end(key, Ended::Completed(event.version), &None);
+            }
+            Fact::OutcomeResolved { key, landed: None } => self.end(key, Ended::Open, &None),
+            // What was made up, or forbidden, is no outcome: nothing was done.
+            Fact::WriteSettled { key, verdict: Verdict::Stub | Verdict::Deny, .. } => {
+                self.by_key.remove(key);
+            }
+            Fact::WriteSettled { verdict: Verdict::Live, .. }
+            | Fact::WriteHeld { .. }
+            | Fact::WorkflowStarted(_)
+            | Fact::WorkflowForked(_)
+            | Fact::WorkflowReopened { .. }
+            | Fact::AttemptStarted { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => {}
+        }
+    }
+
+    /// What the past says of a step.
+    pub fn of(&self, key: &Key) -> Option<&Asked> {
+        self.by_key.get(key)
+    }
+
+    fn asked(&mut self, step: &StepAsked, at: Micros) {
+        self.by_key.insert(step.key.clone(), asked(&step.kind, step.effect, step.request_hash, at));
+    }
+
+    fn end(&mut self, key: &Key, ended: Ended, usage: &Option<Usage>) {
+        self.with(key, |step| {
+            step.ended = ended;
+            step.spend(usage.as_ref());
+        });
+    }
+
+    fn with(&mut self, key: &Key, change: impl FnOnce(&mut Asked)) {
+        if let Some(step) = self.by_key.get_mut(key) {
+            change(step);
+        }
+    }
+}
+
+fn asked(kind: &Arc<str>, effect: Effect, request_hash: Hash, asked_at: Micros) -> Asked {
+    let (kind, ended) = (kind.clone(), Ended::Open);
+    Asked { kind, effect, request_hash, ended, micro_usd: 0, tokens: 0, asked_at }
+}
+
+impl Asked {
+    fn spend(&mut self, usage: Option<&Usage>) {
+        if let Some(usage) = usage {
+            self.micro_usd = self.micro_usd.saturating_add(usage.micro_usd.unwrap_or(0));
+            self.tokens = self.tokens.saturating_add(usage.input_tokens.saturating_add(usage.output_tokens));
+        }
+    }
+
+    /// Whether it is the same work: kind, effect and request.
+    fn is_same(&self, step: &Step) -> bool {
+        self.kind == step.kind && self.effect == step.effect && self.request_hash == step.request_hash
+    }
+}
+
+/// What becomes of a step that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// It has the outcome that stands at this version of the past with this number.
+    Take(usize, Version),
+    /// It is performed.
+    Run,
+    /// A policy says what becomes of it.
+    Settle(Verdict, String),
+    /// A person has to say.
+    Hold(String),
+}
+
+/// Rules over a step of a workflow that is under [`crate::Rules`]; `recorded` is what each of its pasts
+/// says of the step, the newest past first.
+///
+/// A failure of its own past is never taken: a workflow is reopened to get beyond it. A failure of a
+/// parent's is an outcome like any other.
+pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Option<&Asked>]) -> Ruling {
+    let (Some(rules), Some(step)) = (&state.rules, state.step(key)) else { return Ruling::Run };
+    if step.is_released || step.status != StepStatus::Pending {
+        return Ruling::Run;
+    }
+    let policy = rules.writes.of(key);
+    let is_write = step.effect == Effect::Write;
+    // The newest past that knows the step speaks for all.
+    let known = recorded.iter().enumerate().find_map(|(i, asked)| Some((i, (*asked)?)));
+    let is_own = |i: usize| *rules.pasts[i].workflow == *state.workflow_id;
+    let reruns = rules.reruns(key);
+    if let Some((i, asked)) = known
+        && !reruns
+        && !(is_write && policy == Policy::Ask)
+        && asked.is_same(step)
+    {
+        match asked.ended {
+            Ended::Completed(version) => return Ruling::Take(i, version),
+            Ended::Failed(version) if !is_own(i) => return Ruling::Take(i, version),
+            Ended::Failed(_) | Ended::Open | Ended::Unknown => {}
+        }
+    }
+    if !is_write {
+        return Ruling::Run;
+    }
+    let reason = match known {
+        None => "it was never asked for there".to_owned(),
+        Some((i, asked)) => {
+            let there = &rules.pasts[i].workflow;
+            match asked.ended {
+                Ended::Unknown => format!("nobody knows whether it happened in {there}"),
+                Ended::Open => format!("it had not ended in {there}"),
+                Ended::Completed(_) | Ended::Failed(_) if reruns => "it was told to run again".to_owned(),
+                Ended::Completed(version) | Ended::Failed(version) if asked.is_same(step) => {
+                    format!("it was done in {there}, version {version}")
+                }
+                Ended::Completed(version) | Ended::Failed(version) => {
+                    format!("its request is not the one of {there}, version {version}")
+                }
+            }
+        }
+    };
+    // Its own writes that were never done, or are known to have failed, are simply gone on with.
+    let is_undone = known.is_none_or(|(i, asked)| is_own(i) && matches!(asked.ended, Ended::Failed(_)));
+    if state.lineage.is_none() && is_undone && matches!(policy, Policy::Reuse) {
+        return Ruling::Settle(Verdict::Live, "it was not done before".to_owned());
+    }
+    match policy {
+        Policy::Reuse | Policy::Ask => Ruling::Hold(reason),
+        Policy::Stub => Ruling::Settle(Verdict::Stub, reason),
+        Policy::Deny => Ruling::Settle(Verdict::Deny, reason),
+        Policy::Live => Ruling::Settle(Verdict::Live, reason),
+    }
+}
+
+/// What the pasts of a workflow say, read by whoever has them.
+pub trait Recorded {
+    /// Why it could not be read.
+    type Error;
+
+    /// What each past of the state's rules says of a step, the newest past first.
+    ///
+    /// # Errors
+    /// The past cannot be read.
+    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Option<Asked>>, Self::Error>;
+
+    /// The outcome at a version of the past with this number, its value at hand; `None` where the value
+    /// was erased.
+    ///
+    /// # Errors
+    /// The past cannot be read.
+    fn outcome(
+        &mut self,
+        state: &WorkflowState,
+        past: usize,
+        version: Version,
+    ) -> Result<Option<Outcome>, Self::Error>;
+}
+
+/// A recorded outcome, and where it stands first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// In whose log.
+    pub workflow: Arc<str>,
+    /// At which version.
+    pub version: Version,
+    /// What it was.
+    pub outcome: Result<Slot, Failure>,
+}
+
+impl Outcome {
+    /// The outcome that an event of a workflow's log records, if it records one.
+    pub fn of(workflow: &Arc<str>, event: &Event) -> Option<Outcome> {
+        let here = |outcome| Outcome { workflow: workflow.clone(), version: event.version, outcome };
+        match &event.fact {
+            Fact::StepCompleted(done) => Some(here(Ok(done.output.clone()))),
+            Fact::StepFailed(failed) => Some(here(Err(failed.error.clone()))),
+            Fact::OutcomeResolved { landed: Some(output), .. } => Some(here(Ok(output.clone()))),
+            Fact::StepReused(reused) => Some(Outcome {
+                workflow: reused.workflow.clone(),
+                version: reused.version,
+                outcome: match &reused.output {
+                    Some(output) => Ok(output.clone()),
+                    None => Err(reused.error.clone().unwrap_or_default()),
+                },
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The word to a step that is asked for: that it begins, or what becomes of it instead. Where the
+/// outcome of another step that waits was recorded before its own, the word is to that one: who was
+/// first there is first here.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn word<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    key: &Key,
+    recorded: &mut R,
+) -> Result<Stimulus, R::Error> {
+    if !is_ruled(state, key) {
+        return Ok(Stimulus::Begin { key: key.clone() });
+    }
+    let waiting: Vec<Key> = state.open.iter().filter(|key| is_ruled(state, key)).cloned().collect();
+    let first = first_taken(state, &waiting, recorded)?;
+    word_to(state, first.as_ref().unwrap_or(key), recorded)
+}
+
+fn is_ruled(state: &WorkflowState, key: &Key) -> bool {
+    let waits = |step: &Step| step.status == StepStatus::Pending && !step.is_released && !step.is_given_up;
+    state.rules.is_some() && state.step(key).is_some_and(waits)
+}
+
+/// Of these steps, the one whose outcome is taken and was recorded first.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn first_taken<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    keys: &[Key],
+    recorded: &mut R,
+) -> Result<Option<Key>, R::Error> {
+    let mut first: Option<((usize, Version), &Key)> = None;
+    for key in keys {
+        let asked = recorded.asked(state, key)?;
+        let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
+        if let Ruling::Take(past, version) = rule(state, key, &asked)
+            && first.is_none_or(|(earliest, _)| (past, version) < earliest)
+        {
+            first = Some(((past, version), key));
+        }
+    }
+    Ok(first.map(|(_, key)| key.clone()))
+}
+
+/// The word to this very step.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn word_to<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    key: &Key,
+    recorded: &mut R,
+) -> Result<Stimulus, R::Error> {
+    let key = key.clone();
+    let asked = recorded.asked(state, &key)?;
+    let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
+    Ok(match rule(state, &key, &asked) {
+        Ruling::Run => Stimulus::Begin { key },
+        Ruling::Hold(reason) => Stimulus::Hold { key, reason },
+        Ruling::Settle(verdict, reason) => Stimulus::Settle { key, verdict, output: None, reason },
+        Ruling::Take(past, version) => match recorded.outcome(state, past, version)? {
+            Some(Outcome { workflow, version, outcome }) => {
+                Stimulus::Reuse { key, workflow, version, outcome }
+            }
+            None if state.step(&key).is_some_and(|step| step.effect == Effect::Write) => {
+                Stimulus::Hold { key, reason: "what it gave was erased".into() }
+            }
+            None => Stimulus::Begin { key },
+        },
+    })
+}
