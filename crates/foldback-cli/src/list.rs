@@ -84,8 +84,14 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
 /// When the store fails.
 pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<(WorkflowRow, Value)>, Error> {
     let figures = |row: WorkflowRow| {
-        let figures = store.projection_row(row.shard, "workflows", &row.workflow_id)?;
-        Ok((row, figures.unwrap_or_default()))
+        let mut figures = store.projection_row(row.shard, "workflows", &row.workflow_id)?.unwrap_or_default();
+        // What has not happened yet stands in no field.
+        for name in ["steps", "failed_steps", "input_tokens", "output_tokens", "micro_usd"] {
+            if figures.is_object() && figures[name].is_null() {
+                figures[name] = 0.into();
+            }
+        }
+        Ok((row, figures))
     };
     store.workflows(filter)?.into_iter().map(figures).collect()
 }

@@ -159,8 +159,10 @@ WHERE is_live;
 CREATE VIEW workflow_summaries AS
 SELECT
     key AS workflow_id,
-    value ->> '$.definition' AS definition,
-    value ->> '$.definition_hash' AS definition_hash,
+    -- What a fork follows stands in its row, not in an event of its own.
+    coalesce(value ->> '$.definition', (SELECT name FROM workflows WHERE id = key)) AS definition,
+    coalesce(value ->> '$.definition_hash', (SELECT lower(hex(definition)) FROM workflows WHERE id = key))
+        AS definition_hash,
     value ->> '$.version' AS version,
     value ->> '$.started_at' AS started_at,
     value ->> '$.ended' AS ended,
