@@ -215,3 +215,65 @@ fn a_list_that_may_write_nothing_says_at_once_how_far_it_is_behind() {
     assert!(took < Duration::from_millis(900), "{took:?}");
     assert!(Path::new(&copy).join("foldback.db-lock").is_dir());
 }
+
+#[test]
+fn a_rebuild_that_was_killed_goes_on_where_it_stood() {
+    const EVENTS: u64 = 20_000;
+    let world = World::empty();
+    let event = |version| foldback::core::Event {
+        id: foldback::core::EventId(u128::from(version).to_be_bytes()),
+        version,
+        timestamp: 0,
+        causation_id: None,
+        correlation_id: None,
+        actor: "shop".into(),
+        fact: foldback::core::Fact::Recorded {
+            event_type: "SOLD".into(),
+            key: None,
+            data: json!({"item": version % 7}).into(),
+        },
+    };
+    write(&*world.store(), "shop", &(1..=EVENTS).map(event).collect::<Vec<_>>(), None);
+    put(&world, "sold.yaml", "name: sold\nevents: [SOLD]\nkey: .payload.item\nreduce: '(. // 0) + 1'\n");
+    assert_eq!(world.run(&["projection", "add", "sold.yaml"]).code, 0);
+    let before = world.run(&["--json", "projection", "show", "sold"]).lines(0);
+    assert_eq!(before.iter().map(|row| row["value"].as_u64().unwrap()).sum::<u64>(), EVENTS);
+
+    let store = world.store();
+    let next = || store.projections().unwrap().into_iter().find(|row| row.name == "sold" && !row.is_live);
+    // A quick machine is through before it can be killed: then once more.
+    let killed = || {
+        let mut rebuild = world.command(&["projection", "rebuild", "sold"]);
+        let mut rebuild = rebuild.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the rebuild", || {
+            next().is_some_and(|row| store.checkpoint(0, &row.rows).unwrap() > 0)
+                || rebuild.try_wait().unwrap().is_some()
+        });
+        rebuild.kill().unwrap();
+        rebuild.wait().unwrap();
+        next()
+    };
+    let half = (0..20).find_map(|_| killed()).expect("it was killed in the midst");
+    let place = store.checkpoint(0, &half.rows).unwrap();
+    assert!(0 < place && place < EVENTS, "{place}");
+    drop(store);
+    let told = standing(&world, "sold");
+    assert_eq!(
+        (&told["state"], &told["lag"], &told["next"]["failure"]),
+        (&json!("rebuilding"), &json!(0), &Value::Null)
+    );
+    assert_eq!(
+        world.run(&["--json", "projection", "show", "sold"]).lines(0),
+        before,
+        "readers see the whole one"
+    );
+    // The same order again joins what is under way.
+    let done = world.run(&["--json", "projection", "rebuild", "sold"]).document(0);
+    assert_eq!((&done["state"], &done["rows"], &done["next"]), (&json!("live"), &json!(7), &Value::Null));
+    let store = world.store();
+    assert!(
+        store.projections().unwrap().iter().any(|row| row.rows == half.rows && row.is_live),
+        "the one begun before"
+    );
+    assert_eq!(world.run(&["--json", "projection", "show", "sold"]).lines(0), before);
+}
