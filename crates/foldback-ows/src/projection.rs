@@ -5,12 +5,13 @@
 //! rows. It sees the event as `foldback events --json` prints it, but for its position and hash: they
 //! differ between a log and its copy.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldback_core::projection::{Projection, Rows};
 use foldback_core::report::iso;
-use foldback_core::{Event, Hash, limits};
-use serde_json::{Value, json};
+use foldback_core::{Event, EventId, Hash, limits};
+use serde_json::Value;
 
 use crate::problem::Problem;
 use crate::read::{Described, read_projection};
@@ -20,6 +21,8 @@ use crate::tree;
 pub struct JqProjection {
     described: Described,
     version: String,
+    /// The members of an event that the expressions look at; `None` for all. Others are not made.
+    members: Option<BTreeSet<String>>,
     warnings: Vec<Problem>,
 }
 
@@ -36,7 +39,17 @@ pub fn load_projection(source: &str) -> Result<JqProjection, Vec<Problem>> {
     };
     let by_content = || Hash::of_json(&tree.to_value()).to_hex()[..12].to_owned();
     let version = described.version.clone().unwrap_or_else(by_content);
-    Ok(JqProjection { described, version, warnings: report.warnings })
+    let members = members(&described);
+    Ok(JqProjection { described, version, members, warnings: report.warnings })
+}
+
+fn members(Described { key, reduce, .. }: &Described) -> Option<BTreeSet<String>> {
+    let named =
+        [key, reduce].map(|filter| filter.members_of("$event").unwrap_or_else(|| Some(BTreeSet::new())));
+    [key.members_of_input()]
+        .into_iter()
+        .chain(named)
+        .try_fold(BTreeSet::new(), |all, some| Some(&all | &some?))
 }
 
 /// The tree speaks of definitions; an empty file of a projection needs another hint.
@@ -55,6 +68,26 @@ impl JqProjection {
     /// What is allowed and looks like a mistake.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
+    }
+
+    /// An event as `foldback events --json` shows it, but for what only its place in a store says; as
+    /// much of it as is looked at.
+    fn shown(&self, workflow_id: &str, event: &Event) -> Value {
+        let id = |id: EventId| Value::from(id.to_string());
+        let members: [(&str, &dyn Fn() -> Value); 9] = [
+            ("id", &|| id(event.id)),
+            ("workflow_id", &|| workflow_id.into()),
+            ("version", &|| event.version.into()),
+            ("type", &|| event.fact.event_type().into()),
+            ("payload", &|| event.fact.plain()),
+            ("timestamp", &|| iso(event.timestamp).into()),
+            ("actor", &|| (*event.actor).into()),
+            ("causation_id", &|| event.causation_id.map(id).into()),
+            ("correlation_id", &|| event.correlation_id.map(id).into()),
+        ];
+        let is_seen = |name: &str| self.members.as_ref().is_none_or(|members| members.contains(name));
+        let seen = members.iter().filter(|(name, _)| is_seen(name));
+        Value::Object(seen.map(|(name, value)| ((*name).to_owned(), value())).collect())
     }
 
     /// The key of the row that an event belongs to; `None` where it belongs to none.
@@ -107,7 +140,7 @@ impl Projection for JqProjection {
     }
 
     fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
-        let event = Arc::new(shown(workflow_id, event));
+        let event = Arc::new(self.shown(workflow_id, event));
         let Some(key) = self.key(&event)? else { return Ok(()) };
         let mut failed = None;
         rows.change(&key, &mut |row| match self.reduced(row, &event) {
@@ -116,21 +149,6 @@ impl Projection for JqProjection {
         });
         failed.map_or(Ok(()), Err)
     }
-}
-
-/// An event as `foldback events --json` shows it, but for what only its place in a store says.
-fn shown(workflow_id: &str, event: &Event) -> Value {
-    json!({
-        "id": event.id.to_string(),
-        "workflow_id": workflow_id,
-        "version": event.version,
-        "type": event.fact.event_type(),
-        "payload": event.fact.plain(),
-        "timestamp": iso(event.timestamp),
-        "actor": event.actor,
-        "causation_id": event.causation_id.map(|id| id.to_string()),
-        "correlation_id": event.correlation_id.map(|id| id.to_string()),
-    })
 }
 
 fn kind(value: &Value) -> &'static str {
