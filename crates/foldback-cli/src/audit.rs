@@ -1,5 +1,5 @@
-//! `audit`: whether the log is what was written. Hashes, gaps, payloads, the law, snapshots; and
-//! below them whatever the store itself finds.
+//! `audit`: whether the log is what was written. Hashes, gaps, payloads, the law, snapshots, what a
+//! workflow's row says of its log; and below them whatever the store itself finds.
 //!
 //! It changes nothing and repairs nothing. It goes on after the first problem of a workflow, as
 //! far as what follows can still be judged.
@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldback::core::value::StoredRef;
-use foldback::core::{Hash, Slot, Version, WorkflowState};
+use foldback::core::{Event, Fact, Hash, Micros, Owed, Slot, Status, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::programs::definition_hash;
 use foldback::store::chain::verify_chain;
@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::args::{AuditArgs, Cli};
 use crate::error::{Error, Exit};
+use crate::moment::with_seconds;
 use crate::out::{Ink, Line, Out};
 use crate::reading;
 
@@ -102,6 +103,15 @@ fn print(out: &mut Out, summary: &str, problems: &[Problem]) -> Result<(), Error
     }
 }
 
+/// When a workflow has to be woken next.
+fn wake_at(state: &WorkflowState) -> Option<Micros> {
+    let due = |owed: Owed| match owed {
+        Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
+        Owed::Start(_) | Owed::Attempt(..) => None,
+    };
+    state.owes().into_iter().filter_map(due).min()
+}
+
 /// Payloads that were looked at already: workflows share them.
 #[derive(Default)]
 struct Known {
@@ -124,6 +134,38 @@ struct Audit<'a> {
     seen: u64,
     /// Fingerprints of the fold where a snapshot was taken.
     snapshots: Vec<foldback::store::Snapshot>,
+    /// How the workflow itself began: a fork with the first event behind its cut.
+    began: Option<Beginning>,
+}
+
+/// What a workflow's row says of its beginning, as the log says it.
+struct Beginning {
+    version: Version,
+    at: Micros,
+    definition: Hash,
+    name: String,
+    input: Slot,
+    /// Parent, cut, and the parent's hash there, where the first event names them.
+    parent: Option<(String, Version, Hash)>,
+}
+
+impl Beginning {
+    /// By the workflow's first own event, and the state behind it.
+    fn of(event: &Event, state: &WorkflowState) -> Beginning {
+        let lineage = match &event.fact {
+            Fact::WorkflowStarted(started) => started.lineage.as_ref(),
+            Fact::WorkflowForked(forked) => Some(&forked.lineage),
+            _ => None,
+        };
+        Beginning {
+            version: event.version,
+            at: event.timestamp,
+            definition: state.definition,
+            name: state.name.to_string(),
+            input: state.input.clone(),
+            parent: lineage.map(|l| (l.parent.clone(), l.cut, l.cut_hash)),
+        }
+    }
 }
 
 impl<'a> Audit<'a> {
@@ -139,6 +181,7 @@ impl<'a> Audit<'a> {
             last: 0,
             seen: 0,
             snapshots: Vec::new(),
+            began: None,
         }
     }
 
@@ -151,10 +194,7 @@ impl<'a> Audit<'a> {
             page.iter().try_for_each(|recorded| self.event(recorded))?;
             Ok(true)
         })?;
-        if self.last != self.row.version {
-            let (row, log) = (self.row.version, self.last);
-            self.problem(None, format!("its row says version {row}, its log ends at {log}"));
-        }
+        self.row_says()?;
         if let Some(hash) = &self.row.definition {
             match store.definition(hash)? {
                 None => self.problem(None, format!("its definition {hash} is missing")),
@@ -211,11 +251,92 @@ impl<'a> Audit<'a> {
                     if let Err(illegal) = self.state.take(&event, base) {
                         self.problem(Some(version), illegal.to_string());
                         self.is_lawful = false;
+                    } else if self.began.is_none() && recorded.workflow_id == id {
+                        self.began = Some(Beginning::of(&event, &self.state));
                     }
                 }
             }
         }
         self.snapshot(recorded);
+        if let Some((parent, cut, hash)) = &self.row.parent
+            && *cut == version
+            && *hash != recorded.hash
+        {
+            self.problem(
+                Some(version),
+                format!("its row says that it left `{parent}` here with another hash"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the row says what the log says. No hash covers it, and nothing is derived from it but
+    /// which workflows are listed, and which are gone on with.
+    fn row_says(&mut self) -> Result<(), Error> {
+        let mut row = self.row.clone();
+        if row.version != self.last {
+            // A row and its events are written together: where another process drives this one,
+            // both have gone on. Where they are ahead of what was walked, there is nothing to compare.
+            match self.store.workflow(&row.workflow_id)? {
+                Some(now) => row = now,
+                None => return Ok(()),
+            }
+            if row.version > self.last && row.version > self.row.version {
+                return Ok(());
+            }
+        }
+        if row.version != self.last {
+            let (row, log) = (row.version, self.last);
+            self.problem(None, format!("its row says version {row}, its log ends at {log}"));
+            return Ok(());
+        }
+        if !self.is_lawful {
+            return Ok(());
+        }
+        self.began_as(&row)?;
+        // That it is quarantined was seen by who took it up, perhaps with another build.
+        if row.status == Status::Quarantined.as_str() {
+            return Ok(());
+        }
+        let (status, wake_at) = (self.state.status().as_str(), wake_at(&self.state));
+        if row.status != status {
+            self.problem(None, format!("its row says `{}`, its log says `{status}`", row.status));
+        }
+        if row.wake_at != wake_at {
+            let said = |at: Option<Micros>| at.map_or("not at all".to_owned(), with_seconds);
+            let (row, log) = (said(row.wake_at), said(wake_at));
+            self.problem(None, format!("its row says that it wakes {row}, its log says {log}"));
+        }
+        Ok(())
+    }
+
+    /// Whether the row says of the beginning what the first event says.
+    fn began_as(&mut self, row: &WorkflowRow) -> Result<(), Error> {
+        let Some(began) = self.began.take() else {
+            return Ok(());
+        };
+        let input = match &began.input {
+            Slot::Inline(value) => Some(Hash::of_json(value)),
+            // What is missing or damaged was told where it stands; what was erased cannot be told.
+            Slot::Stored(stored) => {
+                let payload = self.store.payload(row.shard, &stored.hash)?;
+                payload
+                    .and_then(|payload| stored.read(&payload.bytes).ok())
+                    .map(|value| Hash::of_json(&value))
+            }
+        };
+        for (what, is_so) in [
+            ("definition", row.definition == Some(began.definition)),
+            ("definition's name", row.name == began.name),
+            ("input", input.is_none() || row.input_hash == input),
+            ("beginning", row.started_at == began.at),
+            ("parent", row.parent == began.parent),
+        ] {
+            if !is_so {
+                let problem = format!("its row names another {what} than its first event");
+                self.problem(Some(began.version), problem);
+            }
+        }
         Ok(())
     }
 

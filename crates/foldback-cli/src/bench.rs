@@ -15,6 +15,7 @@ use crate::out::{Line, Out, say};
 mod engine;
 mod fold;
 mod log;
+mod past;
 mod views;
 
 /// How long one measurement lasts, and how often each is taken.
@@ -27,7 +28,7 @@ const IN_FLIGHT: usize = 1_000;
 type Measure = fn(&Path) -> Result<Vec<Row>, Error>;
 
 /// Every row by name, in the order in which they are printed.
-const GROUPS: [(&[&str], Measure); 9] = [
+const GROUPS: [(&[&str], Measure); 10] = [
     (&["append"], log::appends),
     (&["steps"], engine::many),
     (&["projected"], engine::projected),
@@ -36,6 +37,7 @@ const GROUPS: [(&[&str], Measure); 9] = [
     (&["long", "back", "verify"], engine::long),
     (&["catch-up"], views::caught_up),
     (&["list"], views::listed),
+    (&["moment", "fork", "fork-read"], past::million),
     (&["value-256", "value-1k", "value-4k", "value-16k"], log::sizes),
 ];
 

@@ -128,7 +128,10 @@ fn check_models(config: &Config, loaded: &Loaded, file: &Path) -> Result<(), Err
 }
 
 /// JSON as given, from `@FILE`, or from standard input (`-`). `what` names it where it is given.
-fn read_json(what: &str, text: &str) -> Result<Value, Error> {
+///
+/// # Errors
+/// It is no JSON, with the place, or cannot be read.
+pub fn read_json(what: &str, text: &str) -> Result<Value, Error> {
     let (source, text) = match text.strip_prefix('@') {
         Some("") => return Err(Error::input(format!("{what}: no file behind @"), "write @FILE, or JSON")),
         Some(path) => (path, bounded(path, std::fs::File::open(path))?),

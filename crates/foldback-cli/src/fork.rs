@@ -17,7 +17,7 @@ use foldback::store::Store;
 use serde_json::{Value, json};
 
 use crate::args::{ChangeArgs, Cli, ForkArgs, RetryArgs, quoted};
-use crate::drive::{self, bounded, refused};
+use crate::drive::{self, bounded, read_json, refused};
 use crate::error::{Error, Exit};
 use crate::out::{Out, say};
 use crate::{definition, moment, reading};
@@ -195,16 +195,10 @@ fn branching(id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branc
 
 /// What a file behind `@` stands for: a text, or JSON where its name says so.
 fn value_of(file: &str) -> Result<Value, Error> {
-    let text = bounded(file, std::fs::File::open(file))?;
-    if !file.ends_with(".json") {
-        return Ok(Value::String(text));
+    if file.ends_with(".json") {
+        return read_json(file, &format!("@{file}"));
     }
-    serde_json::from_str(&text).map_err(|e| {
-        Error::input(
-            format!("{file}:{}:{}: not JSON: {e}", e.line(), e.column()),
-            "a text file is taken as it is",
-        )
-    })
+    bounded(file, std::fs::File::open(file)).map(Value::String)
 }
 
 /// A version as a person names it. Only what is no number needs the log.

@@ -1,6 +1,10 @@
 //! `list`: which workflows there are, newest first.
 
+use std::collections::{HashMap, HashSet};
+
+use foldback::core::Changes;
 use foldback::core::report::{Moment, dollars, nearest};
+use foldback::engine::load::decode;
 use foldback::store::{Filter, Store, WorkflowRow};
 use serde_json::{Value, json};
 
@@ -51,7 +55,9 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
     projection::up_to_date(cli, &store, "workflows")?;
     let rows = with_figures(&*store, &filter)?;
     let mut out = Out::new();
-    if cli.json {
+    if args.tree {
+        tree(cli, &*store, &rows, &mut out)?;
+    } else if cli.json {
         rows.iter().try_for_each(|row| out.json(&as_json(row)))?;
     } else if rows.is_empty() {
         let is_filtered = args.status.is_some() || args.definition.is_some();
@@ -78,11 +84,14 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// A workflow, and its row of the projection `workflows`.
+type Listed = (WorkflowRow, Value);
+
 /// Workflows, each with its row of the projection `workflows`: null where that has none yet.
 ///
 /// # Errors
 /// When the store fails.
-pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<(WorkflowRow, Value)>, Error> {
+pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<Listed>, Error> {
     let figures = |row: WorkflowRow| {
         let mut figures = store.projection_row(row.shard, "workflows", &row.workflow_id)?.unwrap_or_default();
         // What has not happened yet stands in no field.
@@ -96,7 +105,81 @@ pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<(WorkflowR
     store.workflows(filter)?.into_iter().map(figures).collect()
 }
 
-fn as_json((row, figures): &(WorkflowRow, Value)) -> Value {
+/// The rows as a forest: each fork below what it branched from, oldest first, with what was changed in
+/// it. A fork whose parent is not among the rows stands by itself.
+fn tree(cli: &Cli, store: &dyn Store, rows: &[Listed], out: &mut Out) -> Result<(), Error> {
+    let known: HashSet<&str> = rows.iter().map(|(row, _)| &*row.workflow_id).collect();
+    let mut below: HashMap<&str, Vec<&Listed>> = HashMap::new();
+    let mut roots = Vec::new();
+    for row in rows {
+        match row.0.parent.as_ref().filter(|(parent, ..)| known.contains(parent.as_str())) {
+            Some((parent, ..)) => below.entry(parent).or_default().push(row),
+            None => roots.push(row),
+        }
+    }
+    // Newest first at the top; below a parent in the order in which they branched. From the inside of
+    // a stack, so that no lineage is too deep.
+    let mut stack: Vec<(&Listed, String, &str, usize)> =
+        roots.into_iter().rev().map(|row| (row, String::new(), "", 0)).collect();
+    let mut cells = Vec::new();
+    while let Some((row, indent, branch, depth)) = stack.pop() {
+        let told = changes_of(store, &row.0)?;
+        if cli.json {
+            let mut line = as_json(row);
+            line["depth"] = json!(depth);
+            line["changes"] = json!(told);
+            out.json(&line)?;
+        } else {
+            cells.push(as_branch(&row.0, &indent, branch, &told));
+        }
+        let under = match branch {
+            "├─ " => format!("{indent}│  "),
+            "└─ " => format!("{indent}   "),
+            _ => indent,
+        };
+        let children = below.get(&*row.0.workflow_id).map_or(&[][..], Vec::as_slice);
+        for (at, child) in children.iter().enumerate() {
+            // The first of the rows is the newest: it is popped last.
+            let branch = if at == 0 { "└─ " } else { "├─ " };
+            stack.push((child, under.clone(), branch, depth + 1));
+        }
+    }
+    if cells.is_empty() && !cli.json {
+        say("no workflow is like that");
+    }
+    let columns = [
+        table::whole("id"),
+        table::whole("status"),
+        table::number("version"),
+        table::whole("cut"),
+        table::text("changed"),
+    ];
+    if !cells.is_empty() {
+        table::print(out, &columns, cells)?;
+    }
+    Ok(())
+}
+
+/// What was changed in a fork: its first own event says it.
+fn changes_of(store: &dyn Store, row: &WorkflowRow) -> Result<Vec<String>, Error> {
+    let Some((_, cut, _)) = &row.parent else { return Ok(Vec::new()) };
+    let first = store.read(&row.workflow_id, *cut, 1)?;
+    let event = first.first().and_then(|recorded| decode(recorded).ok());
+    Ok(event.and_then(|event| event.fact.changes().map(Changes::told)).unwrap_or_default())
+}
+
+fn as_branch(row: &WorkflowRow, indent: &str, branch: &str, told: &[String]) -> Vec<Line> {
+    let cut = row.parent.as_ref().map(|(_, cut, _)| format!("at {cut}")).unwrap_or_default();
+    vec![
+        Line::new().dim(format!("{indent}{branch}")).plain(&*row.workflow_id),
+        Line::new().ink(status_ink(&row.status), &row.status),
+        row.version.to_string().into(),
+        Line::new().dim(cut),
+        if told.is_empty() { Line::new().dim(&row.name) } else { told.join(", ").as_str().into() },
+    ]
+}
+
+fn as_json((row, figures): &Listed) -> Value {
     json!({
         "workflow_id": row.workflow_id,
         "definition": row.name,
@@ -114,7 +197,7 @@ fn as_json((row, figures): &(WorkflowRow, Value)) -> Value {
     })
 }
 
-fn as_cells((row, figures): &(WorkflowRow, Value)) -> Vec<Line> {
+fn as_cells((row, figures): &Listed) -> Vec<Line> {
     let figure = |name: &str| figures[name].as_u64();
     vec![
         (&*row.workflow_id).into(),

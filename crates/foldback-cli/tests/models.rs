@@ -3,6 +3,7 @@
 mod servers;
 mod world;
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -127,4 +128,45 @@ fn a_cut_that_was_asked_for_is_shown_and_one_that_was_not_is_a_failure() {
     assert!(ran.code == 1 && ran.err.contains("422 The answer was cut short"), "{ran:?}");
     assert!(ran.err.contains("hint: set `max_tokens`"), "{}", ran.err);
     assert_eq!(world.run(&["steps", "w", "--json"]).document(0)["tokens"]["output"], 2);
+}
+
+/// What a call used whose process was killed under it, nobody knows: the log says that it is missing.
+#[test]
+fn a_call_that_was_lost_with_its_process_is_told_and_how_long_it_may_have_run() {
+    let silent = Server::that(Answers::Never);
+    let world = asking(&silent.url, "");
+    let mut run = world
+        .command(&["run", "a.yaml", "--id", "w"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let begun = Instant::now();
+    // On disk, and at the server.
+    while silent.requests() == 0 || !world.run(&["events", "w"]).out.contains("StepAsked") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it asks");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    run.kill().expect("it is killed");
+    run.wait().expect("it ends");
+
+    let server = Server::that(Answers::Streams(WHOLE));
+    let config = format!("[providers.local]\nkind = \"openai\"\nbase_url = \"{}/v1\"\n", server.url);
+    std::fs::write(world.dir.path().join("foldback.toml"), config).expect("written");
+    let ended = world.run(&["resume", "w", "--json"]).document(0);
+    assert_eq!((&ended["status"], &ended["output"]), (&json!("completed"), &json!("Once upon a time")));
+
+    let events = world.run(&["events", "w", "--json"]).lines(0);
+    let again: Vec<_> = events.iter().filter(|event| event["type"] == "AttemptStarted").collect();
+    assert_eq!(again.len(), 1, "{events:#?}");
+    let (lost, most) = (&again[0]["payload"]["lost"], begun.elapsed().as_millis());
+    let at_most_ms = lost["at_most_ms"].as_u64().unwrap_or_else(|| panic!("{lost}"));
+    assert!((300..=most as u64).contains(&at_most_ms), "{lost} of {most} ms");
+    assert_eq!(lost["attempt"], 1, "{lost}");
+    assert!(lost["reason"].as_str().is_some_and(|why| why.contains("the process ended")), "{lost}");
+
+    let shown = world.run(&["show", "w"]).out;
+    assert!(shown.contains("2 attempts, 1 lost with its process"), "{shown}");
+    let steps = world.run(&["steps", "w", "--json"]).document(0);
+    assert_eq!((&steps["attempts"], &steps["lost_attempts"]), (&json!(2), &json!(1)), "{steps}");
 }

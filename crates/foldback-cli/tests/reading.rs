@@ -4,7 +4,7 @@
 mod world;
 
 use serde_json::{Value, json};
-use world::{World, tamper};
+use world::{World, branch, tamper};
 
 fn fields(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -257,4 +257,54 @@ fn an_audit_finds_what_was_changed_behind_its_back() {
     let told = world.run(&["audit", "done"]);
     assert_eq!(told.code, 1);
     assert!(told.out.contains("✗ done@5"), "{}", told.out);
+}
+
+/// No hash covers a workflow's row: an audit compares it with the log.
+#[test]
+fn an_audit_finds_a_row_that_says_something_else_than_its_log() {
+    let world = World::filled();
+    branch(&*world.store(), "done~1", ("done", 3));
+    assert_eq!(world.run(&["audit", "--json"]).document(0)["problems"], json!([]), "a fork is in order");
+    for (sql, words) in [
+        ("UPDATE workflows SET status = 'running'", "its row says `running`, its log says `completed`"),
+        ("UPDATE workflows SET name = 'other'", "its row names another definition's name"),
+        ("UPDATE workflows SET definition = zeroblob(32)", "its row names another definition than"),
+        ("UPDATE workflows SET definition = NULL", "its row names another definition than"),
+        ("UPDATE workflows SET input_hash = zeroblob(32)", "its row names another input"),
+        ("UPDATE workflows SET input_hash = NULL", "its row names another input"),
+        ("UPDATE workflows SET started_at = started_at + 1", "its row names another beginning"),
+        (
+            "INSERT INTO wakeups (workflow, at) VALUES (1, 1700000000000000)",
+            "its row says that it wakes 2023-",
+        ),
+        (
+            "UPDATE workflows SET cut_hash = zeroblob(32) WHERE id = 'done~1'",
+            "its row says that it left `done` here with another hash",
+        ),
+        ("UPDATE workflows SET cut_hash = zeroblob(32) WHERE id = 'done~1'", "its row names another parent"),
+        (
+            "UPDATE workflows SET name = 'other' WHERE id = 'done~1'",
+            "its row names another definition's name",
+        ),
+        ("UPDATE workflows SET started_at = 7 WHERE id = 'done~1'", "its row names another beginning"),
+        ("UPDATE workflows SET status = 'failed' WHERE id = 'done~1'", "its row says `failed`"),
+    ] {
+        let copy = World::empty();
+        // One file: nothing is left in a write-ahead log when the last connection has closed.
+        std::fs::copy(world.path(), copy.path()).expect("a copy");
+        let is_whole = sql.contains("WHERE") || !sql.starts_with("UPDATE");
+        let one = if is_whole { "" } else { " WHERE id = 'done'" };
+        tamper(&copy.path(), &format!("{sql}{one}"));
+        let told = copy.run(&["audit", "--json"]).document(1);
+        let problems: Vec<_> = told["problems"].as_array().expect("a list").iter().collect();
+        let id = if sql.contains("done~1") { "done~1" } else { "done" };
+        assert!(problems.iter().all(|problem| problem["workflow_id"] == id), "{sql}: {told}");
+        let is_told =
+            |problem: &&&Value| problem["problem"].as_str().is_some_and(|told| told.contains(words));
+        assert!(problems.iter().any(|problem| is_told(&problem)), "{sql}: {told}");
+        assert!(copy.run(&["audit", "failed", "unknown"]).code == 0, "{sql}: the others are in order");
+    }
+    // Whoever took it up with another build may have quarantined what this one can read.
+    tamper(&world.path(), "UPDATE workflows SET status = 'quarantined'");
+    assert_eq!(world.run(&["audit", "--json"]).document(0)["problems"], json!([]));
 }

@@ -5,10 +5,11 @@ mod world;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use foldback::core::{Fact, Key};
 use serde_json::Value;
-use world::{Ran, World, article, published, write};
+use world::{Ran, World, article, published, tamper, write};
 
 #[test]
 fn a_log_that_breaks_the_law_is_quarantined_and_still_readable() {
@@ -41,6 +42,45 @@ fn a_log_that_breaks_the_law_is_quarantined_and_still_readable() {
     let listed = world.run(&["list", "--status", "quarantined", "--json"]).lines(0);
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(world.run(&["events", "w", "--json"]).lines(0).len(), 11, "nothing was appended");
+}
+
+/// Two that wait, each left by a process that was killed; one of the two is changed behind its back.
+#[test]
+fn of_two_unfinished_ones_the_broken_is_quarantined_and_the_other_goes_on() {
+    let world = World::empty();
+    let definition = "document: { dsl: '1.0.3', namespace: test, name: a, version: '1.0.0' }\n\
+                      do:\n  - first: { set: { word: whole } }\n  - pause: { wait: { seconds: 2 } }\n  \
+                      - last: { set: { word: '${ .word }' } }\n";
+    std::fs::write(world.dir.path().join("a.yaml"), definition).expect("written");
+    for id in ["broken", "whole"] {
+        let words = ["run", "a.yaml", "--id", id];
+        let mut run = world.command(&words).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let begun = Instant::now();
+        while world.run(&["list", "--status", "waiting", "--json"]).out.matches(id).count() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it waits");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        run.kill().expect("it is killed");
+        run.wait().expect("it ends");
+    }
+    tamper(
+        &world.path(),
+        "DROP TRIGGER log_is_never_updated;
+         UPDATE log SET payload = replace(payload, 'whole', 'other') WHERE payload LIKE '%whole%'
+             AND workflow = (SELECT n FROM workflows WHERE id = 'broken');",
+    );
+    let ran = world.run(&["resume", "--json"]);
+    let ended = ran.lines(1);
+    let status = |id: &str| ended.iter().find(|ended| ended["workflow_id"] == id).map(|e| &e["status"]);
+    assert_eq!(status("whole"), Some(&Value::from("completed")), "{ran:?}");
+    assert!(ran.err.contains("`broken` is quarantined: version 2"), "{ran:?}");
+    for (id, status) in [("broken", "quarantined"), ("whole", "completed")] {
+        let listed = world.run(&["list", "--status", status, "--json"]).document(0);
+        assert_eq!(listed["workflow_id"], id);
+    }
+    let audit = world.run(&["audit", "--json"]).document(1);
+    let problems = audit["problems"].as_array().expect("a list");
+    assert!(problems.len() == 1 && problems[0]["workflow_id"] == "broken", "{audit}");
 }
 
 #[test]
@@ -112,7 +152,8 @@ fn what_is_asked_for_wrongly_exits_with_2_and_a_hint() {
         (&["show", "done", "extra"], "foldback show --help"),
         (&["show", "done", "--frobnicate"], "foldback show --help"),
         (&["events", "done", "--follow", "--to", "3"], "foldback events --help"),
-        (&["fork", "done"], "foldback --help"),
+        (&["fork", "done"], "Rust code"),
+        (&["compensate", "done"], "foldback --help"),
         (&["lst"], "foldback --help"),
         (&[], "foldback --help"),
         (&["list", "--store", "sqlite:nowhere.db"], "nowhere.db"),

@@ -90,6 +90,27 @@ async fn a_key_is_sent_and_never_told() {
         assert!(!shown.contains(&canary) && shown.contains("CARGO_MANIFEST_DIR"), "{shown}");
         assert_eq!(server.seen()[0].header("authorization"), Some(format!("Bearer {canary}").as_str()));
     }
+    // Streamed, the key comes cut into pieces: neither the answer nor its progress tells it.
+    for size in [1, 5, canary.len() - 1, canary.len()] {
+        let server = Server::start(move |_, seen| {
+            let key = seen.header("authorization").unwrap_or_default().trim_start_matches("Bearer ");
+            let text = format!("Your key is {key}, is it not?");
+            let pieces: Vec<&str> =
+                text.as_bytes().chunks(size).map(|piece| str::from_utf8(piece).expect("ASCII")).collect();
+            chat_stream(&pieces, "stop")
+        })
+        .await;
+        let url = server.url("/v1");
+        let text = format!(
+            "[providers.fake]\nkind = \"openai\"\nbase_url = \"{url}\"\napi_key_env = \"CARGO_MANIFEST_DIR\"\n"
+        );
+        let (call, told) = call(hello(), Read);
+        let output = completed(perform(&configured(&text).0, "llm", call).await);
+        let told = told.lock().expect("a log").concat();
+        assert!(!told.contains(&canary), "pieces of {size}: {told}");
+        assert_eq!(told, "Your key is [CARGO_MANIFEST_DIR], is it not?", "pieces of {size}");
+        assert_eq!(output, told.as_str(), "pieces of {size}");
+    }
 }
 
 #[tokio::test]
@@ -239,27 +260,48 @@ async fn a_real_model_answers() {
     let url = std::env::var("FOLDBACK_TEST_LLM_URL").expect("FOLDBACK_TEST_LLM_URL says where it is");
     let model =
         std::env::var("FOLDBACK_TEST_LLM_MODEL").unwrap_or_else(|_| "smollm2-135m-instruct".to_owned());
-    let (registry, _directory) =
-        configured(&format!("[providers.real]\nkind = \"openai\"\nbase_url = \"{url}\"\n"));
-    let request = json!({"model": format!("real/{model}"), "template": "The capital of France is", "seed": 7, "temperature": 0.8, "max_tokens": 24});
-    let mut texts = Vec::new();
-    for _ in 0..2 {
-        let (call, told) = call(request.clone(), Read);
-        match perform(&registry, "llm", call).await {
-            Outcome::Completed { output, usage: Some(usage) } => {
-                let told = told.lock().expect("a log");
-                assert!(told.len() > 1, "it streams: {told:?}");
-                assert_eq!(Value::String(told.concat()), output);
-                assert!(
-                    usage.input_tokens > 0 && usage.output_tokens > 0 && usage.raw.is_some(),
-                    "{usage:?}"
-                );
-                texts.push(output);
+    // The same server speaks both protocols.
+    let speaking = |kind: &str| {
+        let place = if kind == "openai" { url.as_str() } else { url.trim_end_matches("/v1") };
+        configured(&format!(
+            "[providers.real]\nkind = \"{kind}\"\nbase_url = \"{place}\"\napi_key_env = \"\"\n"
+        ))
+    };
+    for kind in ["openai", "anthropic"] {
+        let (registry, _directory) = speaking(kind);
+        // A seed, where the protocol has one; else nothing is left to chance.
+        let chance =
+            if kind == "openai" { json!({"seed": 7, "temperature": 0.8}) } else { json!({"temperature": 0}) };
+        let mut request = json!({"model": format!("real/{model}"), "template": "The capital of France is", "max_tokens": 24});
+        request.as_object_mut().expect("an object").extend(chance.as_object().expect("an object").clone());
+        let (mut texts, mut read) = (Vec::new(), Vec::new());
+        for system in [None, None, Some("You are a pirate.")] {
+            if let Some(system) = system {
+                request["system"] = json!(system);
             }
-            other => panic!("{other:?}"),
+            let (call, told) = call(request.clone(), Read);
+            match perform(&registry, "llm", call).await {
+                Outcome::Completed { output, usage: Some(usage) } => {
+                    let told = told.lock().expect("a log");
+                    assert!(told.len() > 1, "{kind}: it streams: {told:?}");
+                    assert_eq!(Value::String(told.concat()), output, "{kind}");
+                    assert!(
+                        usage.input_tokens > 0 && usage.output_tokens > 0 && usage.raw.is_some(),
+                        "{kind}: {usage:?}"
+                    );
+                    assert!(usage.output_tokens <= 24, "{kind}: {usage:?}");
+                    texts.push(output);
+                    read.push(usage.input_tokens);
+                }
+                other => panic!("{kind}: {other:?}"),
+            }
         }
+        assert_eq!(texts[0], texts[1], "{kind}: one request, one text");
+        assert_eq!(read[0], read[1], "{kind}");
+        // What the system prompt says arrives: it is counted, and it changes what is answered.
+        assert!(read[2] != read[1] && texts[2] != texts[1], "{kind}: {read:?} {texts:?}");
     }
-    assert_eq!(texts[0], texts[1], "one seed, one text");
+    let (registry, _directory) = speaking("openai");
     let by_schema = json!({"model": format!("real/{model}"), "template": "Classify: 'My invoice is wrong.'", "schema": schema(), "max_tokens": 40});
     let output = completed(ask(&registry, by_schema).await);
     assert!(["a", "b"].contains(&output["label"].as_str().unwrap_or_default()), "{output}");
@@ -268,11 +310,7 @@ async fn a_real_model_answers() {
     // A cut that was asked for is marked; one before the first word of JSON is rejected, as above.
     let cut = json!({"model": format!("real/{model}"), "template": "Count to ten.", "max_tokens": 2});
     for kind in ["openai", "anthropic"] {
-        // The same server speaks both protocols.
-        let place = if kind == "openai" { url.as_str() } else { url.trim_end_matches("/v1") };
-        let table =
-            format!("[providers.real]\nkind = \"{kind}\"\nbase_url = \"{place}\"\napi_key_env = \"\"\n");
-        let (registry, _directory) = configured(&table);
+        let (registry, _directory) = speaking(kind);
         match ask(&registry, cut.clone()).await {
             Outcome::Completed { usage: Some(usage), .. } => {
                 assert_eq!(usage.finish_reason.as_deref(), Some("length"), "{kind}: {usage:?}");

@@ -22,6 +22,10 @@ use crate::load::{self, LoadError, each, fill, fold, hash_at};
 use crate::pasts::Pasts;
 use crate::verify::verify_up_to;
 
+/// What to do where a program is not at hand.
+const UNUSABLE: &str =
+    "a document: `foldback check FILE`; Rust code: fork from the program that holds it, with `Engine::fork`";
+
 /// What a person wants to branch, or to go back in.
 #[derive(Clone, Debug)]
 pub struct Branching {
@@ -236,8 +240,7 @@ fn fitting(
     followed: &Followed,
     at: Version,
 ) -> Result<Version, BranchError> {
-    let program =
-        programs.program(&followed.stored()).map_err(|why| refused(why, "`foldback check FILE`"))?;
+    let program = programs.program(&followed.stored()).map_err(|why| refused(why, UNUSABLE))?;
     let verified = verify_up_to(store, &branching.workflow_id, &*program, at)?;
     let Some(parting) = verified.parting else { return Ok(at) };
     if branching.at.is_none() && parting.version > 1 {
@@ -418,8 +421,8 @@ impl Prepared {
                 )
             })?,
         };
-        programs.program(&definition).map_err(|why| {
-            refused(format!("the definition cannot be run here: {why}"), "`foldback check FILE`")
-        })
+        programs
+            .program(&definition)
+            .map_err(|why| refused(format!("the definition cannot be run here: {why}"), UNUSABLE))
     }
 }

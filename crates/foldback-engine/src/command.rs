@@ -29,6 +29,15 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         back: Option<Box<Back>>,
     },
+    /// Append domain events to a stream, or record them in a workflow.
+    Append {
+        /// The stream.
+        workflow_id: Arc<str>,
+        /// What must hold before.
+        expected: Expect,
+        /// Type and data of each, in order.
+        events: Vec<(Arc<str>, Value)>,
+    },
     /// Begin a fork of another workflow's past.
     Fork(Box<Fork>),
     /// Say what becomes of a `write` that waits for it.
@@ -60,6 +69,32 @@ pub enum Command {
         /// Its data.
         data: Value,
     },
+}
+
+/// What the caller of an append expects of the log before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    /// Nothing.
+    Any,
+    /// That there is none yet.
+    NoStream,
+    /// That there is one.
+    StreamExists,
+    /// That this is its last version; 0: there is none yet.
+    Exact(Version),
+}
+
+impl Expect {
+    /// Whether it holds of a log with this last version; 0: there is none.
+    pub fn holds(self, version: Version) -> bool {
+        match self {
+            Expect::Any => true,
+            Expect::NoStream => version == 0,
+            Expect::StreamExists => version > 0,
+            Expect::Exact(expected) => version == expected,
+        }
+    }
 }
 
 /// How a workflow that is reopened goes back.
@@ -194,6 +229,9 @@ impl Command {
             Command::Settle { output, .. } => *output = output.take().map(|output| rules.value(output)),
             Command::Resolve { landed, .. } => *landed = landed.take().map(|output| rules.value(output)),
             Command::Record { data, .. } => *data = rules.value(data.take()),
+            Command::Append { events, .. } => {
+                events.iter_mut().for_each(|(_, data)| *data = rules.value(data.take()));
+            }
         }
         command
     }
@@ -204,6 +242,7 @@ impl Command {
             Command::Start(start) => &start.workflow_id,
             Command::Fork(fork) => &fork.workflow_id,
             Command::Settle { workflow_id, .. }
+            | Command::Append { workflow_id, .. }
             | Command::Resume { workflow_id }
             | Command::Retry { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
@@ -222,6 +261,9 @@ pub struct Accepted {
     pub status: Status,
     /// Whether the workflow was there already.
     pub attached: bool,
+    /// The last version that an append wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
 }
 
 /// A command that was refused: the caller's mistake, told to a person.
@@ -237,12 +279,21 @@ pub struct Refusal {
     /// Whether the workflow needs a value that was erased.
     #[serde(default)]
     pub needs_erased: bool,
+    /// The last version of a log that is not where an append expected it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Version>,
 }
 
 impl Refusal {
     /// A refusal.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
-        Refusal { message: message.into(), hint: hint.into(), is_quarantined: false, needs_erased: false }
+        Refusal {
+            message: message.into(),
+            hint: hint.into(),
+            is_quarantined: false,
+            needs_erased: false,
+            conflict: None,
+        }
     }
 
     /// The refusal of a command to a workflow that is not there.

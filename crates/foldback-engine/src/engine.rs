@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use foldback_core::{Key, Micros, Outcome, Owed, Stimulus, WorkflowState};
+use foldback_core::{Key, Micros, Outcome, Owed, Stimulus, Version, WorkflowState};
 use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, StoreError};
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ mod attempts;
 mod branches;
 mod orders;
 mod stimuli;
+mod streams;
 
 /// Messages handled between two looks at the alarms.
 const ROUND: usize = 256;
@@ -125,6 +126,8 @@ pub struct Engine {
     watchers: HashMap<Arc<str>, Vec<Sender<Rest>>>,
     /// Inbox commands taken up in this engine's life: each is carried out once.
     taken: HashSet<String>,
+    /// The last versions of streams that were appended to lately: ahead of the disk by what is under way.
+    streams: HashMap<Arc<str>, Version>,
     /// How many times a workflow was brought into memory.
     incarnations: u64,
     /// Commits queued and not yet on disk.
@@ -157,6 +160,7 @@ impl Engine {
             cut: HashSet::new(),
             watchers: HashMap::new(),
             taken: HashSet::new(),
+            streams: HashMap::new(),
             incarnations: 0,
             under_way: 0,
             is_winding_down: false,

@@ -46,10 +46,12 @@ pub struct Live {
     is_careful: bool,
     /// The status as the store knows it.
     told_status: Status,
+    /// The wake-up as the store knows it; `None` where that is not known here.
+    told_wake_at: Option<Option<Micros>>,
     /// Events of commits under way, for observers, oldest first.
     unseen: VecDeque<Vec<Event>>,
-    /// The hash of the last durable event, and its version: for snapshots.
-    pub head: Option<(foldback_core::Version, foldback_core::Hash)>,
+    /// A state that becomes a snapshot when this commit is on disk, and its version.
+    kept: Option<(u64, foldback_core::Version, Vec<u8>)>,
     /// The version from which on a snapshot is worth its bytes.
     next_snapshot: foldback_core::Version,
     /// What is recorded in the pasts that it left.
@@ -94,6 +96,7 @@ impl Live {
         Live {
             incarnation,
             redaction,
+            told_wake_at: (state.version == 0).then_some(None),
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
             state,
             run,
@@ -104,7 +107,7 @@ impl Live {
             is_careful: true,
             told_status,
             unseen: VecDeque::new(),
-            head: None,
+            kept: None,
             pasts: None,
         }
     }
@@ -153,6 +156,7 @@ impl Live {
             wakes |= self.take_up(&event.fact, kinds, &mut advanced);
         }
         advanced.commit = Some(self.commit_of(&events, before, wakes));
+        self.keep_state_if_due();
         if is_observed {
             self.unseen.push_back(events);
         }
@@ -160,7 +164,7 @@ impl Live {
         Ok(advanced)
     }
 
-    /// What one fact means for the engine. True where it changes when to wake.
+    /// What one fact means for the engine. True where there may be something to wake for since.
     fn take_up(&mut self, fact: &Fact, kinds: &Registry, advanced: &mut Advanced) -> bool {
         match fact {
             Fact::StepAsked(asked) if asked.starts => {
@@ -241,11 +245,15 @@ impl Live {
             begins: events.iter().find_map(|event| begins(&self.state, event)),
             status: changed,
         };
-        let wakeups = if wakes || (status.is_ended() && changed.is_some()) {
-            vec![(self.state.workflow_id.clone(), self.wake_at())]
-        } else {
-            Vec::new()
-        };
+        let mut wakeups = Vec::new();
+        // What is woken for may also go without a fact of its own: a limit with its task, a delay
+        // with a late report.
+        if wakes || self.told_wake_at != Some(None) {
+            let wake_at = self.wake_at();
+            if self.told_wake_at.replace(wake_at) != Some(wake_at) {
+                wakeups.push((self.state.workflow_id.clone(), wake_at));
+            }
+        }
         Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
     }
 
@@ -283,15 +291,22 @@ impl Live {
         ready
     }
 
-    /// A snapshot, when enough was written since the last and the disk has caught up.
-    pub fn snapshot_if_due(&mut self) -> Option<Snapshot> {
-        let (version, event_hash) = self.head?;
-        if version != self.state.version || version < self.next_snapshot {
-            return None;
+    /// Keeps the state for a snapshot, when enough was written since the last: it becomes one when its
+    /// last event is on disk. Not whenever the disk has caught up: a busy workflow never rests.
+    fn keep_state_if_due(&mut self) {
+        let version = self.state.version;
+        if self.kept.is_some() || version < self.next_snapshot {
+            return;
         }
-        let state = serde_json::to_vec(&self.state).ok()?;
+        let Ok(state) = serde_json::to_vec(&self.state) else { return };
         // As many events as would weigh as much as this snapshot, at some 300 bytes an event.
         self.next_snapshot = version + limits::SNAPSHOT_MIN_EVENTS.max(state.len() as u64 / 300);
+        self.kept = Some((self.queued, version, state));
+    }
+
+    /// The snapshot whose last event has just come to the disk, with the hash it has there.
+    pub fn snapshot(&mut self, event_hash: Hash) -> Option<Snapshot> {
+        let (_, version, state) = self.kept.take_if(|(commit, ..)| *commit == self.durable)?;
         Some(Snapshot {
             workflow_id: self.state.workflow_id.clone(),
             version,

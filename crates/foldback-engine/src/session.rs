@@ -142,6 +142,19 @@ impl Session {
     /// # Errors
     /// The store failed.
     pub fn tell_each(&self, commands: Vec<Command>) -> Result<Vec<Result<Rest, Refusal>>, SessionError> {
+        Ok(self.told(commands)?.into_iter().map(Own::end).collect())
+    }
+
+    /// As [`Session::tell_each`], with the answers themselves. A command that was not answered, because
+    /// this session was told to stop, has none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn answers(&self, commands: Vec<Command>) -> Result<Vec<Answer>, SessionError> {
+        Ok(self.told(commands)?.into_iter().filter_map(|one| one.answer).collect())
+    }
+
+    fn told(&self, commands: Vec<Command>) -> Result<Vec<Own>, SessionError> {
         let mut own: Vec<Own> = commands.into_iter().map(Own::new).collect();
         own.iter_mut().for_each(|one| one.is_only_told = true);
         while !own.iter().all(Own::is_done) && !self.is_stopping() {
@@ -150,7 +163,7 @@ impl Session {
                 None => self.be_client(&mut own)?,
             }
         }
-        Ok(own.into_iter().map(Own::end).collect())
+        Ok(own)
     }
 
     fn is_stopping(&self) -> bool {
@@ -322,6 +335,7 @@ impl Session {
             | Command::Settle { .. }
             | Command::Retry { .. }
             | Command::Resolve { .. }
+            | Command::Append { .. }
             | Command::Record { .. } => {
                 let workflow_id = match command {
                     Command::Fork(fork) => &fork.parent,

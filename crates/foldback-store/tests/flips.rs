@@ -1,8 +1,10 @@
-//! One byte of the file is another: it is found, or it changed nothing that is read back. Never a
-//! panic, never another event, payload, definition or snapshot without a word.
+//! One bit of the file is another, in each byte of its head and in every 127th byte behind it: it is
+//! found, or it changed nothing that is read back. Never a panic, never another event, payload,
+//! definition or snapshot without a word.
 //!
 //! What carries no hash of its own is a cache or a word for people: a workflow's name, status and
-//! times, a definition's name and source, a command that waits in the inbox.
+//! times (`foldback audit` compares them with the log), a definition's name and source, a command that
+//! waits in the inbox.
 
 mod desk;
 
@@ -160,7 +162,7 @@ fn a_flipped_byte_is_found_or_changes_nothing() {
 
     let whole = fs::read(&path).unwrap();
     assert_eq!(whole.len() % 4096, 0);
-    // The header byte by byte; then all pages in steps that meet each kind of place.
+    // The head of the file byte by byte; then all pages in steps that meet each kind of place.
     let offsets = (0..110).chain((110..whole.len()).step_by(127));
     let (mut found, mut quarantined, mut harmless, mut otherwise) = (0, 0, 0, 0);
     for (offset, round) in offsets.zip(0u32..) {

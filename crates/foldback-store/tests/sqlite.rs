@@ -309,3 +309,25 @@ fn the_last_handle_may_be_dropped_by_done() {
     drop(store);
     assert!(told.recv().unwrap().1);
 }
+
+/// What another process writes meanwhile is no finding: each look sees one state of the file.
+#[test]
+fn a_check_beside_a_writer_finds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::at(&dir);
+    desk.append("w", Expected::NoStream, vec![event("first")]).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let checking = scope.spawn(|| {
+            let store = open(&url(&dir)).unwrap();
+            let found = (0..2_000).map(|_| store.check().unwrap()).find(|found| !found.is_empty());
+            is_over.store(true, Ordering::Relaxed);
+            found
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            desk.append("w", Expected::Any, vec![event("next")]).unwrap();
+        }
+        assert_eq!(checking.join().unwrap(), None);
+    });
+    desk.is_sound();
+}

@@ -7,13 +7,17 @@
 pub mod code;
 pub mod erasure;
 pub mod exchange;
+pub mod library;
 pub mod programs;
+pub mod streams;
 
 pub use foldback_connectors as connectors;
 pub use foldback_core as core;
 pub use foldback_engine as engine;
 pub use foldback_ows as ows;
 pub use foldback_store as store;
+pub use library::Engine;
+pub use streams::EventStore;
 
 /// The code in the README compiles.
 #[cfg(doctest)]

@@ -15,6 +15,7 @@ use foldback::programs::{Definitions, start_code};
 use foldback::store::{Store, raw};
 use serde_json::{Value, json};
 
+use super::past::Rounds;
 use super::{IN_FLIGHT, Row, SECONDS, TURNS, mean, noise};
 use crate::error::Error;
 
@@ -144,14 +145,14 @@ pub async fn sequence(mut ctx: Ctx, input: Value) -> Ended {
     Ok(Value::Null)
 }
 
-struct Running {
+pub struct Running {
     runtime: tokio::runtime::Runtime,
-    to_loop: std::sync::mpsc::Sender<Message>,
+    pub to_loop: std::sync::mpsc::Sender<Message>,
     thread: std::thread::JoinHandle<Result<(), foldback::store::StoreError>>,
     epoch: u64,
 }
 
-fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
+pub fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
     let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
     let epoch = ownership.epoch;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -159,7 +160,11 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
     let around = Surroundings {
         store,
         kinds: Registry::default().with("noop", Noop(AtomicU64::new(1))),
-        programs: Arc::new(Definitions::default().with_code("bench", "1", Code::new(sequence))),
+        programs: Arc::new(
+            Definitions::default()
+                .with_code("bench", "1", Code::new(sequence))
+                .with_code("rounds", "1", Rounds),
+        ),
         machine: Arc::new(ThisMachine::new(runtime.handle().clone())),
         observer: None,
     };
@@ -174,10 +179,9 @@ fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
 }
 
 impl Running {
-    fn start(&self, id: &str, steps: u64, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {
-        let start = start_code("bench", "1", id, json!(steps));
+    pub fn say(&self, command: Command, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {
         let command = Message::Command {
-            command: Command::Start(start),
+            command,
             actor: Arc::from("bench"),
             from: ReplyTo::Nobody,
             watch: Some(rest.clone()),
@@ -185,7 +189,11 @@ impl Running {
         let _gone = self.to_loop.send(command);
     }
 
-    fn end(self) -> Result<(), Error> {
+    fn start(&self, id: &str, steps: u64, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {
+        self.say(Command::Start(start_code("bench", "1", id, json!(steps))), rest);
+    }
+
+    pub fn end(self) -> Result<(), Error> {
         let _gone = self.to_loop.send(Message::WindDown);
         self.thread.join().map_err(|_| Error::machine("the loop panicked"))??;
         self.runtime.shutdown_background();

@@ -8,12 +8,14 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use foldback::core::change::Past;
+use foldback::core::event::WorkflowForked;
 use foldback::core::program::StepAsk;
 use foldback::core::rehearse::rehearse;
 use foldback::core::step::error_type;
 use foldback::core::{
-    Ask, Effect, Event, Fact, Failure, Hash, Key, Outcome, Program, Run, Step, StepStatus, TaskKind, Turn,
-    Usage, WorkflowState,
+    Ask, Changes, Effect, Event, Fact, Failure, Hash, Key, Lineage, Outcome, Program, Run, Step, StepStatus,
+    TaskKind, Turn, Usage, WorkflowState,
 };
 use foldback::store::{Append, Commit, Definition, Expected, NewEvent, NewWorkflow, Ownership, Store};
 use serde_json::{Value, json};
@@ -212,16 +214,48 @@ impl Ran {
 
 /// Appends events to a workflow and waits until they are on disk.
 pub fn write(store: &dyn Store, id: &str, events: &[Event], status: Option<&'static str>) {
-    let ownership = own(store);
     let first = events.first().expect("some events");
     let begins = match &first.fact {
         Fact::WorkflowStarted(started) => Some(NewWorkflow {
             definition: Some(started.definition),
             name: "rehearsal".into(),
+            input_hash: Some(Hash::of_json(&started.input.get())),
             ..NewWorkflow::default()
         }),
         _ => None,
     };
+    append(store, id, events, begins, status);
+}
+
+/// Begins a fork of an [`article`], and leaves it there.
+pub fn branch(store: &dyn Store, id: &str, (parent, cut): (&str, u64)) {
+    let cut_hash = store.read(parent, cut - 1, 1).expect("it is read")[0].hash;
+    let events = article(id, &published());
+    let Fact::WorkflowStarted(started) = &events[0].fact else { panic!("it begins") };
+    let begins = NewWorkflow {
+        definition: Some(started.definition),
+        name: started.name.clone(),
+        input_hash: Some(Hash::of_json(&started.input.get())),
+        parent: Some((parent.into(), cut, cut_hash)),
+        ..NewWorkflow::default()
+    };
+    let lineage = Lineage { parent: parent.into(), cut, cut_hash };
+    let past = Past { workflow: parent.into(), after: cut, up_to: cut };
+    let forked = WorkflowForked { lineage, again: Vec::new(), changes: Changes::none(past) };
+    let mut event = events[cut as usize].clone();
+    event.fact = Fact::WorkflowForked(Box::new(forked));
+    append(store, id, &[event], Some(begins), Some("running"));
+}
+
+fn append(
+    store: &dyn Store,
+    id: &str,
+    events: &[Event],
+    begins: Option<NewWorkflow>,
+    status: Option<&'static str>,
+) {
+    let ownership = own(store);
+    let first = events.first().expect("some events");
     let payloads =
         events.iter().flat_map(|event| event.fact.slots()).filter_map(|slot| slot.payload()).collect();
     let append = Append {

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 
+use foldback_core::step::error_type;
 use foldback_core::{
-    Effect, EntryBody, Key, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
+    Effect, EntryBody, Failure, Key, Outcome, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
 };
-use foldback_store::Commit;
 use tokio::sync::oneshot;
 
 use super::{Engine, ROUND};
@@ -27,6 +27,14 @@ impl Engine {
             return;
         };
         if step.status != StepStatus::Running || step.attempts != attempt {
+            return;
+        }
+        if step.is_given_up {
+            // Given up between its start and the word that the start is on disk: nothing was sent.
+            let title = "It was given up before it was sent";
+            let error = Failure::new(error_type::RUNTIME, 409, title, "nothing happened");
+            let outcome = Outcome::Failed { error, retry_after_ms: None, usage: None };
+            self.say(id, Stimulus::Report { key, attempt, outcome, latency_ms: 0 }, "engine");
             return;
         }
         let Vacant(place) = self.in_flight.entry((id.clone(), key.clone(), attempt)) else {
@@ -255,16 +263,5 @@ impl Engine {
         for watcher in self.watchers.remove(id).unwrap_or_default() {
             let _gone = watcher.send(Rest { workflow_id: id.clone(), status, reason: reason.clone() });
         }
-    }
-
-    pub(super) fn snapshot_if_due(&mut self, id: &Arc<str>) {
-        let Some(live) = self.live.get_mut(id) else {
-            return;
-        };
-        let Some(snapshot) = live.snapshot_if_due() else {
-            return;
-        };
-        let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
-        self.queue(id.clone(), 0, commit, None);
     }
 }

@@ -28,6 +28,7 @@ impl Engine {
             Command::Start(start) => self.start(start, actor, &from),
             Command::Resume { .. } => self.attach(&id).map(|()| false),
             Command::Retry { reason, back, .. } => self.retry(&id, reason, back, actor, &from),
+            Command::Append { expected, events, .. } => self.append(&id, expected, events, actor, &from),
             Command::Fork(fork) => self.fork(*fork, actor, &from),
             Command::Settle { key, verdict, output, .. } => {
                 self.settle(&id, key, (verdict, output), actor, &from)
@@ -39,7 +40,8 @@ impl Engine {
             Ok(true) => {} // answered when its commit is on disk
             Ok(false) => {
                 let status = self.live.get(&id).map(|l| l.state.status()).or_else(|| self.stored_status(&id));
-                let accepted = Accepted { status: status.unwrap_or(Status::Running), attached: true };
+                let status = status.unwrap_or(Status::Running);
+                let accepted = Accepted { status, attached: true, version: None };
                 self.reply(&id, from, Ok(accepted));
             }
             Err(refusal) => self.reply(&id, from, Err(refusal)),
@@ -298,12 +300,14 @@ pub(super) fn unreadable(id: &str, error: &LoadError) -> Refusal {
             ),
             is_quarantined: false,
             needs_erased: true,
+            conflict: None,
         },
         LoadError::Quarantined { .. } => Refusal {
             message: format!("`{id}` is quarantined: {error}"),
             hint: format!("`foldback audit {id}` shows what is broken; others go on"),
             is_quarantined: true,
             needs_erased: false,
+            conflict: None,
         },
     }
 }

@@ -53,7 +53,8 @@ impl Engine {
             Some(mut commit) => {
                 commit.definitions = with.definitions;
                 let status = live.state.status();
-                let answer = with.answer.map(|from| (from, Ok(Accepted { status, attached: false })));
+                let answer =
+                    with.answer.map(|from| (from, Ok(Accepted { status, attached: false, version: None })));
                 if let Some((ReplyTo::Inbox(command), answer)) = &answer {
                     commit.consumed.push((command.clone(), serde_json::to_value(answer).unwrap_or_default()));
                 }
@@ -62,7 +63,7 @@ impl Engine {
             None => {
                 if let Some(from) = with.answer {
                     let status = live.state.status();
-                    self.reply(id, from, Ok(Accepted { status, attached: false }));
+                    self.reply(id, from, Ok(Accepted { status, attached: false, version: None }));
                 }
             }
         }
@@ -118,9 +119,9 @@ impl Engine {
         if live.incarnation != incarnation {
             return;
         }
-        live.head = Some((last.last, last.hash));
         let before = live.waiting();
         let (ready, events) = live.committed();
+        let snapshot = live.snapshot(last.hash);
         let stopped = live.stopped();
         self.promised = self.promised + live.waiting() - before;
         let is_settled = live.is_settled();
@@ -135,7 +136,10 @@ impl Engine {
         for dispatch in ready {
             self.dispatch(id, dispatch);
         }
-        self.snapshot_if_due(id);
+        if let Some(snapshot) = snapshot {
+            let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
+            self.queue(id.clone(), 0, commit, None);
+        }
         if is_settled && self.cut.remove(id) {
             self.say(id, Stimulus::Continue, "engine");
         }

@@ -30,9 +30,13 @@ pub(crate) fn problems(path: &Path) -> Vec<String> {
     ];
     let mut problems = Vec::new();
     for (what, look) in looks {
-        if let Err(error) = look(&conn, &mut problems) {
+        // Each sees one state of the file, whatever others write meanwhile.
+        let looked = conn.execute_batch("BEGIN").and_then(|()| look(&conn, &mut problems));
+        if let Err(error) = looked {
             problems.push(format!("{what}: {error}"));
         }
+        // Where the error has ended the transaction, there is none to end.
+        let _ended = conn.execute_batch("ROLLBACK");
     }
     problems
 }

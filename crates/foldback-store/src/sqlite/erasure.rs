@@ -5,11 +5,11 @@
 //! of a file that was cut is not ours to say.
 
 use foldback_core::Hash;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::error::sql;
 use super::schema::{Use, connect};
-use super::{Sqlite, retention, rows};
+use super::{Sqlite, fault, retention, rows};
 use crate::contract::{StoreError, StoreResult};
 use crate::forgetting::{Erasure, Forget, NotForgotten, Pruned, Pruning, Swept, Tombstone};
 
@@ -52,6 +52,7 @@ impl Sqlite {
     ) -> Result<T, NotForgotten> {
         let conn = connect(&self.path, Use::Forget)?;
         sql(&self.path, conn.execute_batch("BEGIN IMMEDIATE"))?;
+        fault::point("forgetting");
         // Whatever ends this function early closes the connection, which rolls back.
         let present = conn
             .query_row("SELECT epoch FROM shards WHERE shard = ?", [shard], |row| rows::count(row, 0))
@@ -62,6 +63,7 @@ impl Sqlite {
         }
         let forgotten = sql(&self.path, forget(&conn))??;
         sql(&self.path, conn.execute_batch("COMMIT"))?;
+        fault::point("forgotten");
         Ok(forgotten)
     }
 
@@ -84,6 +86,13 @@ impl Sqlite {
     }
 }
 
+/// One statement that changes rows, and behind it a place where a test ends the process.
+pub(super) fn change(conn: &Connection, statement: &str, values: impl Params) -> rusqlite::Result<usize> {
+    let changed = conn.execute(statement, values)?;
+    fault::point("forgetting");
+    Ok(changed)
+}
+
 fn erase(conn: &Connection, erasure: &Erasure) -> Verdict<Tombstone> {
     let Erasure { shard, hash, at, actor, reason, .. } = erasure;
     let found = conn
@@ -97,13 +106,15 @@ fn erase(conn: &Connection, erasure: &Erasure) -> Verdict<Tombstone> {
         return Ok(tombstone(conn, *shard, hash)?.ok_or(NotForgotten::NotThere));
     };
     // A value that was erased before and came anew has one already: the latest word stands.
-    conn.execute(
+    change(
+        conn,
         "INSERT OR REPLACE INTO tombstones (shard, hash, media_type, bytes, erased_at, actor, reason)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
         params![shard, hash.0, media_type, bytes as i64, at, actor, reason],
     )?;
-    conn.execute("DELETE FROM payloads WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
-    conn.execute(
+    change(conn, "DELETE FROM payloads WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
+    change(
+        conn,
         "DELETE FROM workflow_snapshots WHERE instr(state, ?) > 0",
         params![hash.to_hex().into_bytes()],
     )?;

@@ -10,7 +10,7 @@ use foldback_core::Hash;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::erasure::Verdict;
+use super::erasure::{Verdict, change};
 use super::rows;
 use crate::forgetting::{NotForgotten, PRUNABLE, Pruned, Pruning, Swept, runs, strike};
 
@@ -22,7 +22,8 @@ pub(super) fn prune(conn: &Connection, pruning: &Pruning) -> Verdict<Pruned> {
         Ok(pruned) => pruned,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    conn.execute(
+    change(
+        conn,
         "INSERT INTO pruned (workflow_id, n, shard, definition, name, parent, cut, status, started_at, ended_at,
              first_version, last_version, hash, positions, pruned_at, actor)
          SELECT id, n, shard, definition, name, parent, cut, status, started_at, ?2, ?3, ?4, ?5, ?6, ?7, ?8
@@ -38,12 +39,12 @@ pub(super) fn prune(conn: &Connection, pruning: &Pruning) -> Verdict<Pruned> {
             pruned.actor,
         ],
     )?;
-    conn.execute("DELETE FROM log WHERE workflow = ?", [n])?;
-    conn.execute("DELETE FROM workflow_snapshots WHERE workflow_id = ?", [id])?;
-    conn.execute("DELETE FROM wakeups WHERE workflow = ?", [n])?;
-    conn.execute("DELETE FROM workflows WHERE n = ?", [n])?;
+    change(conn, "DELETE FROM log WHERE workflow = ?", [n])?;
+    change(conn, "DELETE FROM workflow_snapshots WHERE workflow_id = ?", [id])?;
+    change(conn, "DELETE FROM wakeups WHERE workflow = ?", [n])?;
+    change(conn, "DELETE FROM workflows WHERE n = ?", [n])?;
     // Whoever keeps heads of logs in memory looks anew.
-    conn.execute("UPDATE shards SET forgotten = forgotten + 1 WHERE shard = ?", [pruning.shard])?;
+    change(conn, "UPDATE shards SET forgotten = forgotten + 1 WHERE shard = ?", [pruning.shard])?;
     Ok(Ok(pruned))
 }
 
@@ -170,14 +171,15 @@ pub(super) fn sweep(conn: &Connection, shard: u32) -> rusqlite::Result<Swept> {
             swept.payloads += 1;
             swept.bytes += bytes;
             // For the trigger: a payload goes behind a tombstone, if only for this moment.
-            conn.execute(
+            change(
+                conn,
                 "INSERT OR REPLACE INTO tombstones (shard, hash, media_type, bytes, erased_at, actor, reason)
                  VALUES (?, ?, '', 0, 0, '', 'swept')",
                 params![shard, hash.0],
             )?;
-            conn.execute("DELETE FROM payloads WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
+            change(conn, "DELETE FROM payloads WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
         }
-        conn.execute("DELETE FROM tombstones WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
+        change(conn, "DELETE FROM tombstones WHERE shard = ? AND hash = ?", params![shard, hash.0])?;
     }
     Ok(swept)
 }

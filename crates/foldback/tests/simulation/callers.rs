@@ -52,6 +52,7 @@ impl Wish {
             Command::Resolve { .. } | Command::Settle { .. } => State::Done,
             Command::Start(_)
             | Command::Fork(_)
+            | Command::Append { .. }
             | Command::Record { .. }
             | Command::Resume { .. }
             | Command::Retry { .. } => State::Idle,
@@ -180,6 +181,7 @@ impl Callers {
                 | Command::Resume { .. }
                 | Command::Retry { .. }
                 | Command::Fork(_)
+                | Command::Append { .. }
                 | Command::Settle { .. },
             ) => {
                 wish.state = State::Done;

@@ -23,6 +23,8 @@ pub struct Durable {
     pub started: BTreeSet<(Arc<str>, String, u32)>,
     /// Steps that completed durably.
     pub completed: BTreeSet<(Arc<str>, String)>,
+    /// Steps that were given up durably, and the attempt that was under way: none begins another.
+    pub given_up: BTreeMap<(Arc<str>, String), Option<u32>>,
     /// The position given out last.
     pub position: u64,
     /// What should not have been.
@@ -54,7 +56,8 @@ impl Durable {
     }
 
     fn event(&mut self, id: &Arc<str>, event: &NewEvent) {
-        if !matches!(&*event.event_type, "StepAsked" | "AttemptStarted" | "StepCompleted") {
+        let of_steps = ["StepAsked", "AttemptStarted", "StepCompleted", "StepCancelled", "WorkflowReopened"];
+        if !of_steps.contains(&&*event.event_type) {
             return;
         }
         match Fact::decode(&event.event_type, event.schema_version, &event.payload) {
@@ -73,6 +76,11 @@ impl Durable {
                     self.wrong.push(format!("{id}: `{}` completed twice", done.key));
                 }
             }
+            Ok(Fact::StepCancelled { key, attempt, .. }) => {
+                self.given_up.insert((id.clone(), key.to_string()), attempt);
+            }
+            // What was given up before may be asked for anew.
+            Ok(Fact::WorkflowReopened { .. }) => self.given_up.retain(|(of, _), _| of != id),
             Ok(_) => {}
             Err(error) => self.wrong.push(format!("{id}: {error}")),
         }

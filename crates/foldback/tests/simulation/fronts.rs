@@ -1,4 +1,5 @@
-//! A recipe as a Rust program and as an OWS document: both front ends are simulated.
+//! A recipe as a Rust program and as an OWS document: both front ends are simulated. What only documents
+//! know, races and limits, is in Rust branches side by side, and a part whose failure is caught.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -78,6 +79,17 @@ fn go<'a>(ctx: &'a mut Ctx, node: &'a Node, sum: u64, nth: u64) -> Going<'a> {
                 for n in 0..*facts {
                     ctx.compute("long", || json!(n));
                 }
+                Ok(sum)
+            }
+            Node::Race(branches) => {
+                let branch = async |mut ctx: Ctx, part: &Node| {
+                    Ok(go(&mut ctx, part, sum, nth).await.map_or(Value::Null, Value::from))
+                };
+                ctx.each("race", branches.iter().collect(), branch).await?;
+                Ok(sum)
+            }
+            Node::Limited(_, part) => {
+                let _inside = go(ctx, part, sum, nth).await;
                 Ok(sum)
             }
         }
@@ -171,8 +183,36 @@ impl Scribe {
                 let set = json!([{ self.name("set"): { "set": { "sum": "${ .sum }" } } }]);
                 task(self.name("long"), json!({ "for": each, "do": set }));
             }
+            Node::Race(branches) => {
+                let branches: Vec<Value> = branches
+                    .iter()
+                    .map(|part| json!({ self.name("r"): { "do": self.tasks(part) } }))
+                    .collect();
+                let race = json!({ "compete": true, "branches": branches });
+                task(self.name("race"), json!({ "fork": race, "output": same_sum() }));
+            }
+            Node::Limited(limit_ms, part) => {
+                let timeout = json!({ "after": { "milliseconds": limit_ms } });
+                let limited = match (&**part, self.tasks(part)) {
+                    // A call of its own: a read's limit is over all its attempts, a write's is each one's.
+                    (Node::Step(_), mut tasks) => {
+                        let call = tasks[0].as_object_mut().and_then(|task| task.values_mut().next());
+                        call.expect("a task")["timeout"] = timeout;
+                        tasks
+                    }
+                    (_, tasks) => vec![json!({ self.name("limited"): { "do": tasks, "timeout": timeout } })],
+                };
+                let caught = json!([{ self.name("late"): { "set": { "sum": "${ .sum }" } } }]);
+                let (guard, catch) = (self.name("limit"), json!({ "do": caught }));
+                task(guard, json!({ "try": limited, "catch": catch, "output": same_sum() }));
+            }
         }
     }
+}
+
+/// The sum from before, whatever came of the task.
+fn same_sum() -> Value {
+    json!({ "as": "{ sum: $input.sum }" })
 }
 
 fn call(plan: &Plan) -> Value {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldback::core::state::End;
 use foldback::core::step::idempotency_key;
-use foldback::core::{Effect, Fact, Hash, WorkflowState};
+use foldback::core::{Effect, Fact, Hash, Key, WorkflowState};
 use foldback::engine::{Programs, events_of, state_at, verify};
 use foldback::store::Filter;
 
@@ -102,8 +102,18 @@ fn workflow(
     let mut asked: BTreeMap<String, (Effect, Hash, String)> = BTreeMap::new();
     // By idempotency key: the tries of a block share one.
     let (mut done, mut failed) = (BTreeSet::new(), BTreeMap::new());
+    // Writes that were given up, by idempotency key; and all steps that were, by key.
+    let (mut given_up, mut cancelled) = (BTreeMap::new(), BTreeSet::new());
     let mut noted: BTreeMap<String, u64> = BTreeMap::new();
     for event in &events {
+        // A step that was given up begins no further attempt. One that only looks has ended with that:
+        // what it answers late is in no log.
+        let goes_on = |key: &Key, begins: bool| {
+            let is_write = |key: &Key| asked.get(key.as_str()).is_some_and(|(e, ..)| *e == Effect::Write);
+            let may_go_on = !cancelled.contains(key) || (is_write(key) && !begins);
+            let what = event.fact.event_type();
+            insist(may_go_on, || format!("{id} `{key}` was given up, and then there was {what}"))
+        };
         match &event.fact {
             Fact::StepAsked(e) => {
                 let of = Hash::of_json(&e.request.to_json()).to_hex();
@@ -113,6 +123,7 @@ fn workflow(
                 asked.insert(e.key.to_string(), (e.effect, e.request_hash, of));
             }
             Fact::StepCompleted(e) => {
+                goes_on(&e.key, false)?;
                 let (effect, request, of) = &asked[e.key.as_str()];
                 let (output, what) = (e.output.get(), || format!("{id} `{}` attempt {}", e.key, e.attempt));
                 insist(output["attempt"] == e.attempt, || {
@@ -137,23 +148,30 @@ fn workflow(
                 }
             }
             Fact::StepFailed(e) => {
+                goes_on(&e.key, false)?;
                 let (effect, request, _) = &asked[e.key.as_str()];
                 if *effect == Effect::Write {
                     failed.insert(idempotency_key(id, &e.key, request), &e.key);
                 }
             }
+            Fact::StepCancelled { key, .. } => {
+                cancelled.insert(key.clone());
+                let (effect, request, _) = &asked[key.as_str()];
+                if *effect == Effect::Write {
+                    given_up.insert(idempotency_key(id, key, request), key);
+                }
+            }
             Fact::Recorded { event_type, key: None, data } if **event_type == *NOTED => {
                 *noted.entry(data.get().to_string()).or_default() += 1;
             }
+            Fact::AttemptStarted { key, .. } => goes_on(key, true)?,
+            Fact::AttemptFailed(e) => goes_on(&e.key, true)?,
             Fact::WorkflowStarted(_)
             | Fact::WorkflowForked(_)
             | Fact::StepReused(_)
             | Fact::WriteHeld { .. }
             | Fact::WriteSettled { .. }
-            | Fact::AttemptStarted { .. }
-            | Fact::AttemptFailed(_)
             | Fact::OutcomeUnknown { .. }
-            | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
@@ -164,8 +182,9 @@ fn workflow(
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
-            | Fact::WorkflowReopened { .. }
             | Fact::WorkflowParked { .. } => {}
+            // What was given up may be asked for anew.
+            Fact::WorkflowReopened { .. } => cancelled.clear(),
         }
     }
     insist(noted.len() as u64 == notes && noted.values().all(|times| *times == 1), || {
@@ -173,6 +192,10 @@ fn workflow(
     })?;
     for (key, step) in failed.iter().filter(|(key, _)| !done.contains(*key)) {
         insist(!world.applied.contains_key(key), || format!("{id} `{step}`: failed, and took effect"))?;
+    }
+    for (key, step) in given_up.iter().filter(|(key, _)| !done.contains(*key)) {
+        let problem = || format!("{id} `{step}`: given up, and took effect, and the log does not say so");
+        insist(!world.applied.contains_key(key), problem)?;
     }
     Ok(state)
 }

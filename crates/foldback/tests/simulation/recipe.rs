@@ -26,6 +26,11 @@ pub enum Node {
     Either(Box<Node>, Box<Node>),
     /// So many facts without a step: a log that is worth a snapshot.
     Long(u64),
+    /// Side by side, until one has completed: the others are given up. The sum from before goes on,
+    /// whoever won.
+    Race(Vec<Node>),
+    /// Given up after so many ms. The sum from before goes on, whether it was in time or failed.
+    Limited(u64, Box<Node>),
 }
 
 /// A step, and how the world is going to treat it. The world reads that from the request.
@@ -95,7 +100,7 @@ impl Author<'_> {
         if around.depth >= 3 || self.steps >= 14 {
             return Node::Step(self.plan(around));
         }
-        match self.dice.below(20) {
+        match self.dice.below(24) {
             0..=9 => Node::Step(self.plan(around)),
             10..=12 => Node::Side((0..self.dice.within(2, 3)).map(|_| *self.boxed(inner)).collect()),
             13 | 14 => Node::Times(self.dice.within(1, 3), self.boxed(inner)),
@@ -105,8 +110,21 @@ impl Author<'_> {
                 Node::Again(tries, self.boxed(Around { tries, ..inner }))
             }
             17 => Node::Either(self.boxed(inner), self.boxed(inner)),
+            20 | 21 => {
+                // In one that may lose, a failure ends nothing but itself, unless all fail.
+                let inner = Around { is_caught: true, ..inner };
+                Node::Race((0..self.dice.within(2, 3)).map(|_| *self.boxed(inner)).collect())
+            }
+            22 | 23 => self.limited(Around { is_caught: true, ..inner }),
             _ => Node::Wait(self.dice.within(1, 4_000)),
         }
+    }
+
+    /// A limit on a block, or on one task.
+    fn limited(&mut self, inner: Around) -> Node {
+        let limit_ms = self.dice.within(1, 3_000);
+        let part = if self.dice.one_in(2) { Node::Step(self.plan(inner)) } else { *self.boxed(inner) };
+        Node::Limited(limit_ms, Box::new(part))
     }
 
     fn plan(&mut self, around: Around) -> Plan {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use foldback::core::{Micros, Owed, WorkflowState};
 use foldback::engine::engine::{Message, ReplyTo, from_inbox};
 use foldback::engine::{Command, state_at};
 use foldback::store::Filter;
@@ -310,8 +311,24 @@ fn is_its_fold(process: &Process, disk: &Disk, story: &Story) -> Checked {
         if folded.as_ref() != Some(kept) {
             return Err(format!("{id} at {version}: what is kept is not what the log folds to"));
         }
+        let row = disk.store.workflow(id).map_err(|e| e.to_string())?.ok_or("no row")?;
+        let (status, wake_at) = (kept.status().as_str(), wake_at(kept));
+        if row.version == version && (row.status.as_str(), row.wake_at) != (status, wake_at) {
+            return Err(format!(
+                "{id} at {version}: the row says {row:?}, it is {status}, to wake {wake_at:?}"
+            ));
+        }
     }
     Ok(())
+}
+
+/// When a workflow has to be woken next.
+fn wake_at(state: &WorkflowState) -> Option<Micros> {
+    let due = |owed: Owed| match owed {
+        Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
+        Owed::Start(_) | Owed::Attempt(..) => None,
+    };
+    state.owes().into_iter().filter_map(due).min()
 }
 
 fn flight(world: &World, i: usize) -> String {

@@ -96,6 +96,9 @@ impl World {
         if is_owner && durable.completed.contains(&place) {
             self.wrong.push(format!("{what} began though the step had completed"));
         }
+        if is_owner && durable.given_up.contains_key(&place) {
+            self.wrong.push(format!("{what} began though the step had been given up"));
+        }
         if (call.effect == Effect::Write) != call.idempotency_key.is_some() {
             self.wrong.push(format!("{what}: an idempotency key belongs to a write, and each has one"));
         }
