@@ -127,6 +127,8 @@ behind is asked for again, and takes its recorded outcome where its request is u
         after_help = "Two stores that hold the same workflow also hold the same idempotency keys: resume it in one of them only."
     )]
     Import(ImportArgs),
+    /// Views over all workflows: what there is, their rows, your own
+    Projection(ProjectionArgs),
     /// Take away whole workflows that ended long ago; each leaves one signed-off row
     Prune(PruneArgs),
     /// Take a value out of the store and leave a tombstone; the chain still verifies
@@ -364,6 +366,36 @@ pub struct ImportArgs {
     /// The file; - for standard input
     #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
+}
+
+/// `projection`
+#[derive(Debug, Args)]
+pub struct ProjectionArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProjectionCommand,
+}
+
+/// `projection …`
+#[derive(Debug, Subcommand)]
+pub enum ProjectionCommand {
+    /// Which there are, how far each has read, and why one stands still
+    List,
+    /// Print the rows of one
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Make the rows of one anew, beside the ones that are there, and put them in their place
+    Rebuild {
+        /// Its name
+        name: String,
+    },
+    /// Add one of your own, or another version of it
+    Add {
+        /// Its file: YAML with name, events, key and reduce
+        file: PathBuf,
+    },
 }
 
 /// `prune`

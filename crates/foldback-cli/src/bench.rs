@@ -16,6 +16,7 @@ mod engine;
 mod fold;
 mod log;
 mod past;
+mod views;
 
 /// How long one measurement lasts, and how often each is taken.
 const SECONDS: f64 = 5.0;
@@ -27,13 +28,15 @@ const IN_FLIGHT: usize = 1_000;
 type Measure = fn(&Path) -> Result<Vec<Row>, Error>;
 
 /// Every row by name, in the order in which they are printed.
-const GROUPS: [(&[&str], Measure); 8] = [
+const GROUPS: [(&[&str], Measure); 10] = [
     (&["append"], log::appends),
     (&["steps"], engine::many),
     (&["projected"], engine::projected),
     (&["alone"], engine::alone),
     (&["fold", "fold-json", "fold-file"], fold::folds),
     (&["long", "back", "verify"], engine::long),
+    (&["catch-up"], views::caught_up),
+    (&["list"], views::listed),
     (&["moment", "fork", "fork-read"], past::million),
     (&["value-256", "value-1k", "value-4k", "value-16k"], log::sizes),
 ];

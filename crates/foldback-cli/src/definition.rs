@@ -29,21 +29,29 @@ pub fn read(file: &Path) -> Result<Result<Loaded, Vec<Problem>>, Error> {
 /// As [`read`], with each problem as `FILE:LINE:COLUMN`.
 pub fn load(file: &Path) -> Result<Loaded, Error> {
     read(file)?.map_err(|problems| {
-        let lines =
-            problems.iter().map(|p| format!("{}:{}:{}: {}", file.display(), p.line, p.column, p.message));
-        let message = lines.collect::<Vec<_>>().join("\n");
-        let mut hints: Vec<String> = problems.into_iter().filter_map(|problem| problem.hint).collect();
-        hints.dedup();
-        hints.truncate(HINTS_MAX);
-        if hints.is_empty() {
-            hints.push(format!("`foldback check {}` says more", quoted(&file.display().to_string())));
-        }
-        let hint = hints.join("\n");
-        Error { code: 2, message, hint: Some(hint) }
+        let more = format!("`foldback check {}` says more", quoted(&file.display().to_string()));
+        told(file, problems, &more)
     })
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
+/// Problems of a file as one error, each with its place. `otherwise` is the hint where none has one.
+pub fn told(file: &Path, problems: Vec<Problem>, otherwise: &str) -> Error {
+    let lines = problems.iter().map(|p| format!("{}:{}:{}: {}", file.display(), p.line, p.column, p.message));
+    let message = lines.collect::<Vec<_>>().join("\n");
+    let mut hints: Vec<String> = problems.into_iter().filter_map(|problem| problem.hint).collect();
+    hints.dedup();
+    hints.truncate(HINTS_MAX);
+    if hints.is_empty() {
+        hints.push(otherwise.to_owned());
+    }
+    Error { code: 2, message, hint: Some(hints.join("\n")) }
+}
+
+/// The text of a file from outside, bounded.
+///
+/// # Errors
+/// It cannot be read, in words.
+pub fn text_of(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
     if size > limits::DEFINITION_MAX_BYTES as u64 {
         return Err(format!("is larger than {} MiB", limits::DEFINITION_MAX_BYTES / (1024 * 1024)));

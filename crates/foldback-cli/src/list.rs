@@ -3,17 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use foldback::core::Changes;
-use foldback::core::report::{Moment, nearest};
+use foldback::core::report::{Moment, dollars, nearest};
 use foldback::engine::load::decode;
 use foldback::store::{Filter, Store, WorkflowRow};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{Cli, ListArgs};
 use crate::error::{Error, Exit};
 use crate::moment::with_seconds;
 use crate::out::{Line, Out, say};
 use crate::state::status_ink;
-use crate::{reading, table};
+use crate::{projection, reading, table};
 
 /// Every status that a workflow can have, in this chapter or a later one.
 const STATUSES: [&str; 12] = [
@@ -52,7 +52,8 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
         limit: args.limit,
         ..Filter::default()
     };
-    let rows = store.workflows(&filter)?;
+    projection::up_to_date(cli, &store, "workflows")?;
+    let rows = with_figures(&*store, &filter)?;
     let mut out = Out::new();
     if args.tree {
         tree(cli, &*store, &rows, &mut out)?;
@@ -68,6 +69,8 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
             table::text("definition"),
             table::whole("status"),
             table::number("version"),
+            table::number("steps"),
+            table::number("cost"),
             table::whole("started"),
             table::whole("wakes"),
         ];
@@ -81,39 +84,60 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// A workflow, and its row of the projection `workflows`.
+type Listed = (WorkflowRow, Value);
+
+/// Workflows, each with its row of the projection `workflows`: null where that has none yet.
+///
+/// # Errors
+/// When the store fails.
+pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<Listed>, Error> {
+    let figures = |row: WorkflowRow| {
+        let mut figures = store.projection_row(row.shard, "workflows", &row.workflow_id)?.unwrap_or_default();
+        // What has not happened yet stands in no field.
+        for name in ["steps", "failed_steps", "input_tokens", "output_tokens", "micro_usd"] {
+            if figures.is_object() && figures[name].is_null() {
+                figures[name] = 0.into();
+            }
+        }
+        Ok((row, figures))
+    };
+    store.workflows(filter)?.into_iter().map(figures).collect()
+}
+
 /// The rows as a forest: each fork below what it branched from, oldest first, with what was changed in
 /// it. A fork whose parent is not among the rows stands by itself.
-fn tree(cli: &Cli, store: &dyn Store, rows: &[WorkflowRow], out: &mut Out) -> Result<(), Error> {
-    let known: HashSet<&str> = rows.iter().map(|row| &*row.workflow_id).collect();
-    let mut below: HashMap<&str, Vec<&WorkflowRow>> = HashMap::new();
+fn tree(cli: &Cli, store: &dyn Store, rows: &[Listed], out: &mut Out) -> Result<(), Error> {
+    let known: HashSet<&str> = rows.iter().map(|(row, _)| &*row.workflow_id).collect();
+    let mut below: HashMap<&str, Vec<&Listed>> = HashMap::new();
     let mut roots = Vec::new();
     for row in rows {
-        match row.parent.as_ref().filter(|(parent, ..)| known.contains(parent.as_str())) {
+        match row.0.parent.as_ref().filter(|(parent, ..)| known.contains(parent.as_str())) {
             Some((parent, ..)) => below.entry(parent).or_default().push(row),
             None => roots.push(row),
         }
     }
     // Newest first at the top; below a parent in the order in which they branched. From the inside of
     // a stack, so that no lineage is too deep.
-    let mut stack: Vec<(&WorkflowRow, String, &str, usize)> =
+    let mut stack: Vec<(&Listed, String, &str, usize)> =
         roots.into_iter().rev().map(|row| (row, String::new(), "", 0)).collect();
     let mut cells = Vec::new();
     while let Some((row, indent, branch, depth)) = stack.pop() {
-        let told = changes_of(store, row)?;
+        let told = changes_of(store, &row.0)?;
         if cli.json {
             let mut line = as_json(row);
             line["depth"] = json!(depth);
             line["changes"] = json!(told);
             out.json(&line)?;
         } else {
-            cells.push(as_branch(row, &indent, branch, &told));
+            cells.push(as_branch(&row.0, &indent, branch, &told));
         }
         let under = match branch {
             "├─ " => format!("{indent}│  "),
             "└─ " => format!("{indent}   "),
             _ => indent,
         };
-        let children = below.get(&*row.workflow_id).map_or(&[][..], Vec::as_slice);
+        let children = below.get(&*row.0.workflow_id).map_or(&[][..], Vec::as_slice);
         for (at, child) in children.iter().enumerate() {
             // The first of the rows is the newest: it is popped last.
             let branch = if at == 0 { "└─ " } else { "├─ " };
@@ -155,7 +179,7 @@ fn as_branch(row: &WorkflowRow, indent: &str, branch: &str, told: &[String]) -> 
     ]
 }
 
-fn as_json(row: &WorkflowRow) -> serde_json::Value {
+fn as_json((row, figures): &Listed) -> Value {
     json!({
         "workflow_id": row.workflow_id,
         "definition": row.name,
@@ -164,16 +188,24 @@ fn as_json(row: &WorkflowRow) -> serde_json::Value {
         "started_at": Moment(row.started_at),
         "wake_at": row.wake_at.map(Moment),
         "definition_hash": row.definition.map(|hash| hash.to_hex()),
+        "ended_at": figures["ended_at"],
+        "steps": figures["steps"],
+        "failed_steps": figures["failed_steps"],
+        "tokens": {"input": figures["input_tokens"], "output": figures["output_tokens"]},
+        "micro_usd": figures["micro_usd"],
         "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
     })
 }
 
-fn as_cells(row: &WorkflowRow) -> Vec<Line> {
+fn as_cells((row, figures): &Listed) -> Vec<Line> {
+    let figure = |name: &str| figures[name].as_u64();
     vec![
         (&*row.workflow_id).into(),
         row.name.as_str().into(),
         Line::new().ink(status_ink(&row.status), &row.status),
         row.version.to_string().into(),
+        figure("steps").map(|steps| steps.to_string()).unwrap_or_default().as_str().into(),
+        figure("micro_usd").filter(|&cost| cost > 0).map(dollars).unwrap_or_default().as_str().into(),
         Line::new().dim(with_seconds(row.started_at)),
         Line::new().dim(row.wake_at.map(with_seconds).unwrap_or_default()),
     ]

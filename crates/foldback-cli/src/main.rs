@@ -20,6 +20,7 @@ mod list;
 mod moment;
 mod out;
 mod progress;
+mod projection;
 mod prune;
 mod reading;
 mod show;
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Verify(args) => verify::verify(cli, args),
         Command::Export(args) => exchange::export(cli, args),
         Command::Import(args) => exchange::import(cli, args),
+        Command::Projection(args) => projection::projection(cli, &args.command),
         Command::Prune(args) => prune::prune(cli, args),
         Command::Erase(args) => erase::erase(cli, args),
         Command::Bench(args) => bench::bench(cli, args),

@@ -101,3 +101,13 @@ pub const DIFF_TEXTS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Places that are named where two values differ; further ones are counted.
 pub const DIFF_PATHS_MAX: usize = 1_000;
+
+/// Bytes of the JSON of one row of a projection. One that gathers events without end would write all
+/// of itself again with each of them.
+pub const PROJECTION_ROW_MAX_BYTES: usize = 256 * 1024;
+
+/// Bytes in the name of a projection.
+pub const PROJECTION_NAME_MAX_BYTES: usize = 64;
+
+/// Event types that one projection names.
+pub const PROJECTION_EVENTS_MAX: usize = 100;

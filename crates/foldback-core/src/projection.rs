@@ -2,7 +2,7 @@
 //!
 //! A projection sees each event once, in the order of the feed, and changes rows that it names by
 //! key. It never reads a clock, a store or another projection, so the same feed gives the same
-//! rows; who runs it, and how rows and place are written as one, is the engine's.
+//! rows, or fails at the same event; who runs it, and how rows and place are written as one, is the engine's.
 //!
 //! The rows of the ones that are built in are a contract, like the columns of a table: fields may
 //! be added, never renamed.
@@ -17,13 +17,27 @@ use crate::step::Usage;
 pub trait Projection: Send {
     /// Its name in `workflow_projections`.
     fn name(&self) -> &str;
+    /// Which version of it this is: where it is another one, the rows are made anew.
+    fn version(&self) -> &str;
+    /// Whether it looks at events of this type. Others are not shown to it.
+    fn wants(&self, _event_type: &str) -> bool {
+        true
+    }
+    /// Whether it looks at values that may lie beside the log: they are at hand then.
+    fn needs_values(&self) -> bool {
+        false
+    }
     /// What an event changes.
-    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows);
+    ///
+    /// # Errors
+    /// Why it cannot be folded, for a person. No row was changed by this event then.
+    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String>;
 }
 
 /// The rows of one projection.
 pub trait Rows {
-    /// Changes the row of a key; it is `null` where there is none yet.
+    /// Changes the row of a key; it is `null` where there is none yet, and taken away where it becomes
+    /// `null`.
     fn change(&mut self, key: &str, how: &mut dyn FnMut(&mut Value));
 }
 
@@ -45,7 +59,11 @@ impl Projection for Workflows {
         "workflows"
     }
 
-    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) {
+    fn version(&self) -> &str {
+        "1"
+    }
+
+    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
         rows.change(workflow_id, &mut |row| {
             let row = fields(row);
             match &event.fact {
@@ -94,6 +112,7 @@ impl Projection for Workflows {
             }
             row.insert("version".into(), json!(event.version));
         });
+        Ok(())
     }
 }
 
@@ -113,8 +132,16 @@ impl Projection for ModelUsage {
         "model_usage"
     }
 
-    fn see(&mut self, _: &str, event: &Event, rows: &mut dyn Rows) {
-        let Some(usage) = event.fact.usage() else { return };
+    fn version(&self) -> &str {
+        "1"
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        matches!(event_type, "AttemptFailed" | "StepCompleted" | "StepFailed")
+    }
+
+    fn see(&mut self, _: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
+        let Some(usage) = event.fact.usage() else { return Ok(()) };
         let day = &iso(event.timestamp)[..10];
         rows.change(&format!("{day} {}", usage.model), &mut |row| {
             let row = fields(row);
@@ -124,6 +151,7 @@ impl Projection for ModelUsage {
             add(row, "unpriced_calls", u64::from(usage.micro_usd.is_none()));
             spend(row, usage);
         });
+        Ok(())
     }
 }
 
@@ -137,8 +165,16 @@ impl Projection for Decisions {
         "decisions"
     }
 
-    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) {
-        let Fact::DecisionMade(made) = &event.fact else { return };
+    fn version(&self) -> &str {
+        "1"
+    }
+
+    fn wants(&self, event_type: &str) -> bool {
+        event_type == "DecisionMade"
+    }
+
+    fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
+        let Fact::DecisionMade(made) = &event.fact else { return Ok(()) };
         rows.change(&format!("{workflow_id}@{:010}", event.version), &mut |row| {
             *row = json!({
                 "workflow_id": workflow_id,
@@ -149,6 +185,7 @@ impl Projection for Decisions {
                 "options": made.options,
             });
         });
+        Ok(())
     }
 }
 
@@ -244,7 +281,7 @@ mod tests {
     fn what_the_built_in_projections_make_of_a_log() {
         let rows = |projection: &mut dyn Projection| {
             let mut table = Table::default();
-            log().iter().for_each(|event| projection.see("a", event, &mut table));
+            log().iter().for_each(|event| projection.see("a", event, &mut table).unwrap());
             table.0.into_iter().map(|(key, row)| format!("{key}: {row}")).collect::<Vec<_>>().join("\n")
         };
         let told: Vec<(String, String)> =

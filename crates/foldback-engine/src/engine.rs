@@ -17,6 +17,7 @@ use crate::ids::EventIds;
 use crate::kind::Registry;
 use crate::live::Live;
 use crate::machine::Machine;
+use crate::projector::is_order;
 use crate::session::{Observer, Rest};
 
 mod attempts;
@@ -257,7 +258,8 @@ pub fn from_inbox(
     to: &Sender<Message>,
     unreadable: &mut dyn FnMut(InboxCommand, String),
 ) {
-    for row in rows {
+    // What is said to the projections is the projector's to answer.
+    for row in rows.into_iter().filter(|row| !is_order(&row.body)) {
         match serde_json::from_value::<Command>(row.body.clone()) {
             Ok(command) => {
                 let _gone = to.send(Message::Command {

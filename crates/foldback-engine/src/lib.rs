@@ -14,6 +14,7 @@ pub mod engine;
 pub mod kind;
 pub mod load;
 pub mod machine;
+pub mod projections;
 pub mod projector;
 pub mod session;
 pub mod verify;
@@ -33,6 +34,7 @@ pub use verify::{Verified, verify, verify_own};
 
 use std::sync::Arc;
 
+use foldback_core::projection::Projection;
 use foldback_core::{Program, Redaction};
 use foldback_store::Definition;
 
@@ -43,6 +45,14 @@ pub trait Programs: Send + Sync {
     /// # Errors
     /// Why it cannot be run here, for a person.
     fn program(&self, definition: &Definition) -> Result<Arc<dyn Program>, String>;
+
+    /// The projection that a file describes.
+    ///
+    /// # Errors
+    /// Why it cannot be folded here, for a person.
+    fn projection(&self, _source: &str) -> Result<Box<dyn Projection>, String> {
+        Err("this process has no projections but the built-in ones".to_owned())
+    }
 
     /// What is redacted of everything that comes into any workflow here, beside what its definition
     /// says.

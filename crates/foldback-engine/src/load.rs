@@ -430,6 +430,14 @@ fn show_erased(slot: &mut Slot, tombstone: &Tombstone) {
     }
 }
 
+/// Brings a slot's value for reading: where it was erased, its [`marker`] stands.
+pub(crate) fn fill_seen(store: &dyn Store, slot: &mut Slot) -> Result<(), LoadError> {
+    if let Some(tombstone) = fill(store, slot)? {
+        show_erased(slot, &tombstone);
+    }
+    Ok(())
+}
+
 /// Brings a slot's value; what stands in its place where it was erased.
 pub(crate) fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
     let Slot::Stored(stored) = slot else {

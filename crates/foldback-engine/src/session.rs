@@ -193,7 +193,7 @@ impl Session {
             })
             .map_err(|e| machine(format!("no thread for the loop: {e}")))?;
         let to_loop = take.recv().map_err(|_| machine("the loop ended at once".into()))?;
-        let views = Projecting::begin(self.store.clone(), 0, epoch);
+        let views = Projecting::begin(self.store.clone(), self.programs.clone(), 0, epoch);
         if own.iter().all(|one| one.is_only_told) {
             let _gone = to_loop.send(Message::StartNothing);
         }

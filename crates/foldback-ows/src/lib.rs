@@ -9,12 +9,13 @@
 //!
 //! The rooms: `tree` (YAML with places), `resolve` (files), `read` (what a definition may say),
 //! `jq` (expressions, bounded by counting), `schema` (what data must look like), `lint` (what is seldom
-//! meant), `program` (what was read), `walk` (the interpreter).
+//! meant), `program` (what was read), `walk` (the interpreter), `projection` (projections in jq).
 
 mod jq;
 mod lint;
 mod problem;
 mod program;
+mod projection;
 mod read;
 mod resolve;
 mod scalar;
@@ -30,6 +31,7 @@ use foldback_core::hash::canonical_json;
 
 pub use problem::Problem;
 pub use program::OwsProgram;
+pub use projection::{JqProjection, load_projection};
 
 use problem::Report;
 use read::Reading;

@@ -17,6 +17,7 @@ use foldback_core::{EventId, Hash, Micros, Version};
 use serde_json::Value;
 
 use crate::forgetting::{Forget, Tombstone};
+use crate::projections::{Projected, ProjectionRow};
 
 /// What the caller expects of a workflow's log before an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,11 @@ pub struct Commit {
     pub checkpoints: Vec<(String, u64, u64)>,
     /// Rows of projections: name, key, value (`None` deletes).
     pub projection_rows: Vec<(String, String, Option<Value>)>,
+    /// What is known of projections from here on: a name, and every version of it. None: it is gone.
+    pub projections: Vec<(String, Vec<ProjectionRow>)>,
+    /// Rows of projections to be let go: under which name, and how many at most. Where
+    /// there were fewer, their checkpoint goes too.
+    pub let_go: Vec<(String, usize)>,
     /// Snapshots.
     pub snapshots: Vec<Snapshot>,
 }
@@ -308,7 +314,7 @@ impl std::error::Error for StoreError {}
 pub type StoreResult<T> = Result<T, StoreError>;
 
 /// A log with what lies beside it. Object-safe; shared between threads.
-pub trait Store: Forget {
+pub trait Store: Forget + Projected {
     /// Queues a commit. Returns at once; `done` is called when it is on disk or refused.
     fn commit(&self, commit: Commit, done: Done);
 
@@ -335,13 +341,14 @@ pub trait Store: Forget {
     /// The newest snapshot of a workflow at or before a version.
     fn snapshot(&self, workflow_id: &str, at_most: Version) -> StoreResult<Option<Snapshot>>;
 
-    /// Rows of a projection: key and value, in the order of keys.
+    /// Rows of a projection: key and value, in the order of keys. Of its live version where it is
+    /// registered, all of them as of one moment; else those that stand under this name.
     fn projection(&self, projection: &str) -> StoreResult<Vec<(String, Value)>>;
 
-    /// One row of a projection.
+    /// One row of a projection, as [`Store::projection`] finds it.
     fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>>;
 
-    /// How far a projection has read a shard's feed.
+    /// How far the rows that stand under this name have read a shard's feed.
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64>;
 
     /// Takes a shard if nobody holds it; raises its epoch. `None` while another does.

@@ -5,7 +5,8 @@
 //!
 //! The rooms: `contract` (the words), `judge` (whether a commit may be written, and what it
 //! becomes; the same for every store), [`chain`] (whether a log is what was written),
-//! [`forgetting`] (what may be taken out again, and what stands in its place), `memory`
+//! [`forgetting`] (what may be taken out again, and what stands in its place), `projections` (which
+//! there are), `memory`
 //! (the short reference), `sqlite` (the store), [`conformance`] (the cases that every store
 //! passes), [`raw`] (what the bare database can do, to measure against).
 
@@ -20,10 +21,12 @@ mod contract;
 mod filter;
 mod judge;
 mod memory;
+mod projections;
 mod sqlite;
 
 pub use contract::*;
 pub use forgetting::{Erasure, Forget, NotForgotten, Pruned, Pruning, Swept, Tombstone};
+pub use projections::{Projected, ProjectionFailure, ProjectionRow};
 
 /// Opens a store, and makes it where there is none: `sqlite:PATH` (or just a path), or `memory:`.
 ///

@@ -15,6 +15,7 @@ use crate::contract::*;
 use crate::filter;
 use crate::forgetting::{Pruned, Tombstone, density};
 use crate::judge::{self, Counters, Hashed, Head, Past, Ruling, Written};
+use crate::projections::{Projected, ProjectionRow, projection_of};
 
 mod forgetting;
 
@@ -50,6 +51,7 @@ struct Inner {
     definitions: BTreeMap<Hash, Definition>,
     checkpoints: BTreeMap<String, u64>,
     rows: BTreeMap<(String, String), Value>,
+    projections: BTreeMap<String, Vec<ProjectionRow>>,
     snapshots: BTreeMap<(Arc<str>, Version), Snapshot>,
     inbox: Vec<(InboxCommand, Option<Value>)>,
     changes: u64,
@@ -94,6 +96,22 @@ impl Inner {
         }
         let place = stream.own.get((version - stream.cut()).checked_sub(1)? as usize)?;
         self.log.get(place)
+    }
+
+    /// The name under which the rows stand that readers of a projection see.
+    fn live<'a>(&'a self, projection: &'a str) -> &'a str {
+        let versions = self.projections.get(projection).map_or(&[][..], Vec::as_slice);
+        versions.iter().find(|version| version.is_live).map_or(projection, |live| &live.rows)
+    }
+
+    fn let_go(&mut self, name: String, most: usize) {
+        let keys: Vec<_> = self.rows.keys().filter(|(rows, _)| *rows == name).take(most).cloned().collect();
+        for key in &keys {
+            self.rows.remove(key);
+        }
+        if keys.len() < most {
+            self.checkpoints.remove(&name);
+        }
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Vec<Appended>, CommitError> {
@@ -187,6 +205,15 @@ impl Inner {
                 Some(value) => self.rows.insert((projection, key), value),
                 None => self.rows.remove(&(projection, key)),
             };
+        }
+        for (name, versions) in commit.projections {
+            match versions.is_empty() {
+                true => self.projections.remove(&name),
+                false => self.projections.insert(name, versions),
+            };
+        }
+        for (name, most) in commit.let_go {
+            self.let_go(name, most);
         }
         for snapshot in commit.snapshots {
             self.snapshots.insert((snapshot.workflow_id.clone(), snapshot.version), snapshot);
@@ -301,13 +328,14 @@ impl Store for Memory {
 
     fn projection(&self, projection: &str) -> StoreResult<Vec<(String, Value)>> {
         let inner = self.inner();
-        let rows = inner.rows.iter().filter(|((name, _), _)| name == projection);
+        let live = inner.live(projection);
+        let rows = inner.rows.iter().filter(|((name, _), _)| name == live);
         Ok(rows.map(|((_, key), value)| (key.clone(), value.clone())).collect())
     }
 
     fn projection_row(&self, shard: u32, projection: &str, key: &str) -> StoreResult<Option<Value>> {
         let inner = self.inner();
-        let row = inner.rows.get(&(projection.to_owned(), key.to_owned()));
+        let row = inner.rows.get(&(inner.live(projection).to_owned(), key.to_owned()));
         Ok(row.filter(|_| shard == 0).cloned())
     }
 
@@ -362,6 +390,31 @@ impl Store for Memory {
         let ahead = inner.checkpoints.iter().filter(|(_, at)| **at > inner.counters.position);
         let ahead = ahead.map(|(name, _)| format!("projection {name}: its checkpoint is ahead of the log"));
         Ok(positions.chain(payloads).chain(ahead).collect())
+    }
+}
+
+impl Projected for Memory {
+    fn projections(&self) -> StoreResult<Vec<ProjectionRow>> {
+        let mut all: Vec<_> = self.inner().projections.values().flatten().cloned().collect();
+        all.sort_by(|a, b| (&a.name, !a.is_live).cmp(&(&b.name, !b.is_live)));
+        Ok(all)
+    }
+
+    fn row_count(&self, rows: &str) -> StoreResult<u64> {
+        Ok(self.inner().rows.keys().filter(|(name, _)| name == rows).count() as u64)
+    }
+
+    fn strays(&self) -> StoreResult<Vec<String>> {
+        let inner = self.inner();
+        let is_stray = |rows: &&String| {
+            let versions = inner.projections.get(projection_of(rows));
+            versions.is_some_and(|versions| versions.iter().all(|version| version.rows != **rows))
+        };
+        Ok(inner.checkpoints.keys().filter(is_stray).cloned().collect())
+    }
+
+    fn head(&self, shard: u32) -> StoreResult<u64> {
+        Ok(if shard == 0 { self.inner().counters.position } else { 0 })
     }
 }
 

@@ -179,15 +179,56 @@ fn a_store_of_version_1_opens_and_works() {
     drop(desk);
     Desk::take(open(&url(&dir)).unwrap()).is_sound();
 
-    // The tables are those of a new store, to the letter.
-    let tables = |dir: &tempfile::TempDir| -> Vec<String> {
-        let conn = raw(dir);
-        let mut ask = conn
-            .prepare("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
-            .unwrap();
-        ask.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
+    assert_eq!(tables(&dir), tables_of_a_new_store());
+}
+
+fn tables(dir: &tempfile::TempDir) -> Vec<String> {
+    let conn = raw(dir);
+    let mut ask =
+        conn.prepare("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name").unwrap();
+    ask.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn tables_of_a_new_store() -> Vec<String> {
     let fresh = tempfile::tempdir().unwrap();
     open(&url(&fresh)).unwrap();
-    assert_eq!(tables(&dir), tables(&fresh));
+    tables(&fresh)
+}
+
+/// As version 2 left it: one workflow of five events, and what the projections made of it.
+fn of_version_2() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    raw(&dir).execute_batch(include_str!("schemas/2.sql")).unwrap();
+    dir
+}
+
+#[test]
+fn a_store_of_version_2_keeps_its_projections() {
+    let dir = of_version_2();
+    let store = open_existing(&url(&dir)).unwrap();
+    assert_eq!(tables(&dir), tables_of_a_new_store());
+    let known: Vec<_> =
+        store.projections().unwrap().into_iter().map(|row| (row.name, row.rows, row.is_live)).collect();
+    let live = |name: &str| (name.to_owned(), name.to_owned(), true);
+    assert_eq!(known, [live("decisions"), live("model_usage"), live("workflows")]);
+    assert_eq!(store.projection("workflows").unwrap().len(), 1);
+    let ask = |sql: &str| raw(&dir).query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(ask("SELECT key || ' ' || status FROM steps"), "score completed");
+    assert_eq!(ask("SELECT definition FROM workflow_summaries"), "triage 1.0.0");
+    assert_eq!(ask("SELECT chosen FROM decisions"), "short");
+    assert_eq!(ask("SELECT key FROM workflow_projections WHERE projection = 'workflows'"), "a");
+    Desk::take(store).is_sound();
+}
+
+#[test]
+fn tables_are_not_changed_under_an_older_program() {
+    let dir = of_version_2();
+    let lock = dir.path().join("foldback.db-lock");
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let Err(refused) = open_existing(&url(&dir)) else { panic!("it was opened") };
+    assert!(refused.message.contains("in use by an older foldback"), "{refused}");
+    assert!(refused.is_input && refused.hint.is_some());
+    drop(held);
+    assert!(open_existing(&url(&dir)).is_ok());
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use foldback_core::projection::Projection;
 use foldback_core::{Hash, Program, Redaction};
 use foldback_engine::{Programs, Start};
 use foldback_store::Definition;
@@ -72,6 +73,12 @@ impl Programs for Definitions {
             })?;
         documents.insert(definition.hash, program.clone());
         Ok(program)
+    }
+
+    fn projection(&self, source: &str) -> Result<Box<dyn Projection>, String> {
+        let loaded = foldback_ows::load_projection(source)
+            .map_err(|problems| problems.first().map_or_else(String::new, ToString::to_string))?;
+        Ok(Box::new(loaded))
     }
 
     fn redaction(&self) -> Redaction {

@@ -70,7 +70,7 @@ fn held_and_folded(store: &dyn Store) -> Vec<[Vec<(String, Value)>; 2]> {
         .map(|mut projection| {
             let mut table = Table::default();
             for recorded in &feed {
-                projection.see(&recorded.workflow_id, &decode(recorded).unwrap(), &mut table);
+                projection.see(&recorded.workflow_id, &decode(recorded).unwrap(), &mut table).unwrap();
             }
             [store.projection(projection.name()).unwrap(), table.0.into_iter().collect()]
         })
@@ -107,7 +107,7 @@ fn an_owner_that_was_replaced_writes_no_row() {
     let store = foldback::store::open(&url).unwrap();
     run(&store, &["a"]);
     let old = store.acquire(0, "old").unwrap().expect("free");
-    let mut late = Projector::new(store.clone(), 0, old.epoch).unwrap();
+    let mut late = Projector::new(store.clone(), Arc::new(Definitions::default()), 0, old.epoch).unwrap();
     drop(old);
     // The next owner's projector folds "b"; the old one, which has read up to "a", comes too late.
     run(&store, &["b"]);

@@ -10,7 +10,7 @@ use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::{Effect, Fact, Outcome, Program};
 use foldback::engine::engine::{Engine, Message, ReplyTo, Surroundings};
 use foldback::engine::projector::{Projecting, Projector};
-use foldback::engine::{Call, Command, Performing, Registry, StepKind, ThisMachine};
+use foldback::engine::{Call, Command, Performing, Programs, Registry, StepKind, ThisMachine};
 use foldback::programs::{Definitions, start_code};
 use foldback::store::{Store, raw};
 use serde_json::{Value, json};
@@ -46,6 +46,11 @@ pub fn projected(folder: &Path) -> Result<Vec<Row>, Error> {
     }
     let note = "as `steps`, with the built-in projections up to date at the end; raw is without them";
     Ok(vec![Row::new("projected", mean(&with), "steps/s", note).against(mean(&without))])
+}
+
+/// What makes no projection but the built-in ones.
+pub fn views_alone() -> Arc<dyn Programs> {
+    Arc::new(Definitions::default())
 }
 
 /// Whether the built-in projections are folded.
@@ -200,7 +205,8 @@ impl Running {
 fn steps(path: &Path, in_flight: usize, length: u64, views: Views) -> Result<f64, Error> {
     let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
     let running = engine(store.clone())?;
-    let projecting = (views == Views::On).then(|| Projecting::begin(store.clone(), 0, running.epoch));
+    let projecting =
+        (views == Views::On).then(|| Projecting::begin(store.clone(), views_alone(), 0, running.epoch));
     let (rest, rested) = channel();
     let begun = Instant::now();
     let mut serial = 0;
@@ -219,7 +225,7 @@ fn steps(path: &Path, in_flight: usize, length: u64, views: Views) -> Result<f64
     }
     if let Some(projecting) = projecting {
         projecting.finish();
-        let mut rest = Projector::new(store, 0, running.epoch)?;
+        let mut rest = Projector::new(store, views_alone(), 0, running.epoch)?;
         while rest.step()? > 0 {}
     }
     let rate = ended as f64 / begun.elapsed().as_secs_f64();

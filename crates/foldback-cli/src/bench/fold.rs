@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use foldback::code::Code;
 use foldback::core::rehearse::rehearse;
-use foldback::core::{Event, Fact, Outcome, WorkflowState};
+use foldback::core::{Event, EventId, Fact, Outcome, WorkflowState};
 use foldback::engine::load::state_at;
 use foldback::store::{Append, Commit, Expected, NewEvent, Store};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const STEPS: u64 = 1_000;
 
 /// `fold`, `fold-json`, `fold-file`.
 pub fn folds(folder: &Path) -> Result<Vec<Row>, Error> {
-    let log = log();
+    let log = log(STEPS);
     let stored: Vec<(String, String)> =
         log.iter().map(|e| (e.fact.event_type().to_owned(), e.fact.encode())).collect();
     let store = filed(&folder.join("fold.db"), &log)?;
@@ -44,7 +44,8 @@ fn rate(fold: &dyn Fn() -> Result<WorkflowState, Error>) -> Result<f64, Error> {
     Ok(steps / begun.elapsed().as_secs_f64())
 }
 
-fn log() -> Vec<Event> {
+/// The log of a workflow of so many steps.
+pub fn log(steps: u64) -> Vec<Event> {
     let dice = std::cell::Cell::new(7);
     let world = |_: &foldback::core::Key, _: &foldback::core::Step, _: u32| {
         let mut seed = dice.get();
@@ -52,7 +53,7 @@ fn log() -> Vec<Event> {
         dice.set(seed);
         Outcome::Completed { output, usage: None }
     };
-    rehearse(&Code::new(sequence), "w", json!(STEPS), &world).events
+    rehearse(&Code::new(sequence), "w", json!(steps), &world).events
 }
 
 fn decoded(log: &[Event], stored: &[(String, String)]) -> Result<WorkflowState, String> {
@@ -66,12 +67,10 @@ fn decoded(log: &[Event], stored: &[(String, String)]) -> Result<WorkflowState, 
     Ok(state)
 }
 
-/// A store that holds the log.
-fn filed(path: &Path, log: &[Event]) -> Result<std::sync::Arc<dyn Store>, Error> {
-    let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
-    let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
-    let events = log.iter().map(|event| NewEvent {
-        id: event.id,
+/// An event as it is appended, under an id.
+pub fn new_event(event: &Event, id: EventId) -> NewEvent {
+    NewEvent {
+        id,
         is_id_supplied: false,
         event_type: event.fact.event_type().into(),
         schema_version: event.fact.schema_version(),
@@ -82,7 +81,14 @@ fn filed(path: &Path, log: &[Event]) -> Result<std::sync::Arc<dyn Store>, Error>
         actor: event.actor.clone(),
         codec: "json".into(),
         key_id: None,
-    });
+    }
+}
+
+/// A store that holds the log.
+fn filed(path: &Path, log: &[Event]) -> Result<std::sync::Arc<dyn Store>, Error> {
+    let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
+    let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
+    let events = log.iter().map(|event| new_event(event, event.id));
     let append = Append {
         workflow_id: "w".into(),
         expected: Expected::NoStream,

@@ -260,6 +260,9 @@ impl Fact {
 impl Fact {
     /// See the impl's documentation.
     pub fn plain(&self) -> Value {
+        if let Fact::Recorded { data, .. } = self {
+            return (*data.get()).clone();
+        }
         let mut value: Value = serde_json::from_str(&self.encode()).expect("what we encode is JSON");
         let open = |slot: &Slot| (*slot.get()).clone();
         match self {
@@ -276,7 +279,6 @@ impl Fact {
                 context.iter().for_each(|s| value["context"] = open(s));
             }
             Fact::UndoArmed { undo, .. } => value["undo"] = open(undo),
-            Fact::Recorded { data, .. } => value = open(data),
             Fact::WorkflowCompleted { output } => value["output"] = open(output),
             Fact::StepReused(e) => e.output.iter().for_each(|s| value["output"] = open(s)),
             Fact::WriteSettled { output, .. } => output.iter().for_each(|s| value["output"] = open(s)),
@@ -284,7 +286,8 @@ impl Fact {
             Fact::WorkflowReopened { changes, .. } => {
                 changes.iter().for_each(|changes| open_changes(&mut value["changes"], changes));
             }
-            Fact::AttemptStarted { .. }
+            Fact::Recorded { .. }
+            | Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }

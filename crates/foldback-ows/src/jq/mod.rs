@@ -204,11 +204,21 @@ impl Filter {
     /// members it looks at, or `None` for all of it.
     pub fn members_of(&self, variable: &str) -> Option<Option<BTreeSet<String>>> {
         let (_, wanted) = self.variables.iter().find(|(name, _)| name == variable)?;
-        Some(match wanted {
-            Wanted::All => None,
-            Wanted::Nothing => Some(BTreeSet::new()),
-            Wanted::Members(needs) => Some(needs.iter().map(|need| need.name.clone()).collect()),
-        })
+        Some(members(wanted))
+    }
+
+    /// As [`Filter::members_of`], of the input.
+    pub fn members_of_input(&self) -> Option<BTreeSet<String>> {
+        members(&self.input)
+    }
+}
+
+/// The names of the members that are looked at; `None` for all of it.
+fn members(wanted: &Wanted) -> Option<BTreeSet<String>> {
+    match wanted {
+        Wanted::All => None,
+        Wanted::Nothing => Some(BTreeSet::new()),
+        Wanted::Members(needs) => Some(needs.iter().map(|need| need.name.clone()).collect()),
     }
 }
 

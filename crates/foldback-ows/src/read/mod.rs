@@ -10,12 +10,14 @@ mod document;
 mod duration;
 mod emit;
 mod llm;
+mod projection;
 mod run;
 mod task;
 mod value;
 
 pub(crate) use duration::to_ms as duration_ms;
 pub(crate) use emit::TEXTS as EVENT_TEXTS;
+pub(crate) use projection::{Described, read as read_projection};
 
 use std::collections::BTreeMap;
 
@@ -63,20 +65,7 @@ pub(crate) struct Reading {
 
 /// Reads a whole definition.
 pub(crate) fn read(root: &Node) -> Reading {
-    let mut reader = Reader {
-        report: Report::default(),
-        models: Vec::new(),
-        secrets: Vec::new(),
-        functions: BTreeMap::new(),
-        errors: BTreeMap::new(),
-        retries: BTreeMap::new(),
-        timeouts: BTreeMap::new(),
-        recovery: None,
-        redaction: Redaction::default(),
-        bound: Vec::new(),
-        lists: Vec::new(),
-        key_bytes: 0,
-    };
+    let mut reader = Reader::new();
     let (definition, name) = reader.document(root);
     let Reader { mut report, models, secrets, .. } = reader;
     report.problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -85,6 +74,23 @@ pub(crate) fn read(root: &Node) -> Reading {
 }
 
 impl<'a> Reader<'a> {
+    fn new() -> Reader<'a> {
+        Reader {
+            report: Report::default(),
+            models: Vec::new(),
+            secrets: Vec::new(),
+            functions: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+            recovery: None,
+            redaction: Redaction::default(),
+            bound: Vec::new(),
+            lists: Vec::new(),
+            key_bytes: 0,
+        }
+    }
+
     /// The members of a node that must be an object.
     fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Member]> {
         let members = node.as_map();

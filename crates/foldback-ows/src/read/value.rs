@@ -241,7 +241,7 @@ fn is_suffix(name: &str) -> bool {
 }
 
 /// The place of a byte in a text that stands in the source as it is.
-fn place_of(node: &Node, offset: usize) -> (u32, u32) {
+pub(super) fn place_of(node: &Node, offset: usize) -> (u32, u32) {
     let Some(text) = node.as_str().filter(|_| node.is_verbatim) else {
         return (node.line, node.column);
     };

@@ -18,6 +18,7 @@
 mod appends;
 mod beside;
 mod crowds;
+mod exchange;
 mod forgetting;
 mod forks;
 mod reopened;
@@ -40,7 +41,7 @@ type Case = (&'static str, fn(&Desk));
 /// When a case fails.
 pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
     let cases = appends::CASES.iter().chain(forks::CASES).chain(beside::CASES);
-    for (name, case) in cases.chain(crowds::CASES).chain(forgetting::CASES) {
+    for (name, case) in cases.chain(crowds::CASES).chain(forgetting::CASES).chain(exchange::CASES) {
         named(name, || case(&Desk::at(make())));
     }
 }

@@ -8,10 +8,19 @@ use serde_json::json;
 
 use super::{Desk, append, events, supplied, verify_from};
 use crate::contract::*;
+use crate::projections::ProjectionRow;
 
 pub(super) fn everything_is_there(open: &dyn Fn() -> Arc<dyn Store>) {
     let payload =
         Payload { hash: Hash::of_bytes(b"bytes"), media_type: "text/plain".into(), bytes: b"bytes".into() };
+    let projection = ProjectionRow {
+        name: "p".into(),
+        is_live: true,
+        version: "1".into(),
+        source: "a file".into(),
+        rows: "p#1".into(),
+        failure: None,
+    };
     let desk = Desk::at(open());
     desk.append("a", Expected::NoStream, vec![supplied(1, "one")]).unwrap();
     desk.append("a", Expected::Exact(1), events(3)).unwrap();
@@ -24,8 +33,9 @@ pub(super) fn everything_is_there(open: &dyn Fn() -> Arc<dyn Store>) {
         payloads: vec![payload.clone()],
         wakeups: vec![("b".into(), Some(99))],
         consumed: vec![("1".into(), json!("gone"))],
-        checkpoints: vec![("p".into(), 0, 6)],
-        projection_rows: vec![("p".into(), "k".into(), Some(json!(1)))],
+        checkpoints: vec![("p#1".into(), 0, 6)],
+        projection_rows: vec![("p#1".into(), "k".into(), Some(json!(1)))],
+        projections: vec![("p".into(), vec![projection.clone()])],
         ..Commit::default()
     })
     .unwrap();
@@ -39,8 +49,9 @@ pub(super) fn everything_is_there(open: &dyn Fn() -> Arc<dyn Store>) {
     assert_eq!(desk.store.payload(0, &payload.hash).unwrap(), Some(payload));
     assert_eq!(desk.store.answer("1").unwrap(), Some(json!("gone")));
     assert_eq!(desk.store.commands(0).unwrap().len(), 1);
-    assert_eq!(desk.store.checkpoint(0, "p").unwrap(), 6);
+    assert_eq!(desk.store.checkpoint(0, "p#1").unwrap(), 6);
     assert_eq!(desk.store.projection("p").unwrap(), [("k".to_owned(), json!(1))]);
+    assert_eq!(desk.store.projections().unwrap(), [projection]);
     // What is known is known, and the counters go on.
     assert!(desk.append("a", Expected::NoStream, vec![supplied(1, "one")]).unwrap().is_repeat);
     let appended = desk.append("a", Expected::Exact(4), events(1)).unwrap();

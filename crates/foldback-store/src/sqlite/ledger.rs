@@ -19,6 +19,7 @@ use crate::contract::{
 };
 use crate::forgetting::Tombstone;
 use crate::judge::{self, Counters, Hashed, Placed, Ruling};
+use crate::projections::ProjectionRow;
 
 /// What became of one commit.
 pub(crate) type Outcome = Result<Vec<Appended>, CommitError>;
@@ -202,18 +203,24 @@ impl Pen<'_> {
         for (projection, key, value) in &commit.projection_rows {
             match value {
                 Some(value) => self.one(
-                    "INSERT INTO workflow_projections (projection, shard, key, value) VALUES (?, 0, ?, ?)
+                    "INSERT INTO projection_rows (projection, shard, key, value) VALUES (?, 0, ?, ?)
                      ON CONFLICT (projection, shard, key) DO UPDATE SET value = excluded.value",
                     params![projection, key, value.to_string()],
                     "a row of a projection",
                 )?,
                 None => {
                     self.execute(
-                        "DELETE FROM workflow_projections WHERE projection = ? AND shard = 0 AND key = ?",
+                        "DELETE FROM projection_rows WHERE projection = ? AND shard = 0 AND key = ?",
                         params![projection, key],
                     )?;
                 }
             }
+        }
+        for (name, versions) in &commit.projections {
+            self.projection(name, versions)?;
+        }
+        for (rows, most) in &commit.let_go {
+            self.let_go(rows, *most)?;
         }
         commit.snapshots.iter().try_for_each(|snapshot| self.snapshot(snapshot))
     }
@@ -355,6 +362,43 @@ impl Pen<'_> {
             definition.canonical.len(),
             "definition",
         )
+    }
+
+    /// Says anew what is known of a projection.
+    fn projection(&self, name: &str, versions: &[ProjectionRow]) -> StoreResult<()> {
+        self.execute("DELETE FROM projections WHERE name = ?", params![name])?;
+        for version in versions {
+            let failure = version.failure.as_ref();
+            let event = failure.and_then(|failure| failure.event.as_ref());
+            self.one(
+                "INSERT INTO projections (name, is_live, version, source, rows, failure,
+                     failed_workflow_id, failed_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                params![
+                    name,
+                    version.is_live,
+                    version.version,
+                    version.source,
+                    version.rows,
+                    failure.map(|failure| &failure.message),
+                    event.map(|(workflow_id, _)| &**workflow_id),
+                    event.map(|(_, version)| *version as i64),
+                ],
+                "a projection",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn let_go(&self, rows: &str, most: usize) -> StoreResult<()> {
+        let gone = self.execute(
+            "DELETE FROM projection_rows WHERE projection = ?1 AND shard = 0 AND key IN
+                 (SELECT key FROM projection_rows WHERE projection = ?1 AND shard = 0 LIMIT ?2)",
+            params![rows, most as i64],
+        )?;
+        if gone < most {
+            self.execute("DELETE FROM checkpoints WHERE projection = ? AND shard = 0", params![rows])?;
+        }
+        Ok(())
     }
 
     fn snapshot(&self, snapshot: &Snapshot) -> StoreResult<()> {

@@ -14,6 +14,7 @@ mod reader;
 mod retention;
 mod rows;
 mod schema;
+mod views;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use serde_json::Value;
 
 use crate::contract::*;
 use crate::filter;
+use crate::projections::{Projected, ProjectionRow};
 use error::sql;
 pub(crate) use ledger::INSERT_EVENT;
 pub(crate) use schema::{Missing, WRITE_PRAGMAS, ddl};
@@ -211,5 +213,23 @@ impl Store for Sqlite {
 
     fn check(&self) -> StoreResult<Vec<String>> {
         Ok(check::problems(&self.path))
+    }
+}
+
+impl Projected for Sqlite {
+    fn projections(&self) -> StoreResult<Vec<ProjectionRow>> {
+        self.reading(reader::projections)
+    }
+
+    fn row_count(&self, rows: &str) -> StoreResult<u64> {
+        self.reading(|conn| reader::row_count(conn, rows))
+    }
+
+    fn strays(&self) -> StoreResult<Vec<String>> {
+        self.reading(reader::strays)
+    }
+
+    fn head(&self, shard: u32) -> StoreResult<u64> {
+        if shard == 0 { self.reading(reader::head) } else { Ok(0) }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::rows::{self, EVENT_COLUMNS, Shared, WORKFLOW_COLUMNS};
 use crate::contract::{Definition, Filter, InboxCommand, Recorded, Snapshot, WorkflowRow};
 use crate::filter::{ENDED, may_be_hash};
+use crate::projections::{ProjectionFailure, ProjectionRow, projection_of};
 
 /// A part of a workflow's past: the events of one row of `workflows` with `from < version <= to`.
 #[derive(Debug)]
@@ -223,11 +224,15 @@ pub(crate) fn snapshot(
     .optional()
 }
 
+/// The name under which the rows stand that readers of a projection (`?1`) see. In one statement with
+/// the rows themselves: between two, they could be exchanged.
+const LIVE: &str = "coalesce((SELECT rows FROM projections WHERE name = ?1 AND is_live), ?1)";
+
 /// Rows of a projection, in the order of keys.
 pub(crate) fn projection(conn: &Connection, projection: &str) -> rusqlite::Result<Vec<(String, Value)>> {
-    let mut find = conn.prepare_cached(
-        "SELECT key, value FROM workflow_projections WHERE projection = ? ORDER BY key, shard",
-    )?;
+    let mut find = conn.prepare_cached(&format!(
+        "SELECT key, value FROM projection_rows WHERE projection = {LIVE} ORDER BY key, shard"
+    ))?;
     find.query_map([projection], |row| Ok((row.get(0)?, rows::json(row, 1)?)))?.collect()
 }
 
@@ -238,9 +243,9 @@ pub(crate) fn projection_row(
     projection: &str,
     key: &str,
 ) -> rusqlite::Result<Option<Value>> {
-    let mut find = conn.prepare_cached(
-        "SELECT value FROM workflow_projections WHERE projection = ? AND shard = ? AND key = ?",
-    )?;
+    let mut find = conn.prepare_cached(&format!(
+        "SELECT value FROM projection_rows WHERE projection = {LIVE} AND shard = ?2 AND key = ?3"
+    ))?;
     find.query_row(params![projection, shard, key], |row| rows::json(row, 0)).optional()
 }
 
@@ -249,6 +254,52 @@ pub(crate) fn checkpoint(conn: &Connection, shard: u32, projection: &str) -> rus
     let mut find =
         conn.prepare_cached("SELECT position FROM checkpoints WHERE projection = ? AND shard = ?")?;
     Ok(find.query_row(params![projection, shard], |row| rows::count(row, 0)).optional()?.unwrap_or(0))
+}
+
+/// Every version of every projection, by name, the live one first.
+pub(crate) fn projections(conn: &Connection) -> rusqlite::Result<Vec<ProjectionRow>> {
+    let mut find = conn.prepare_cached(
+        "SELECT name, is_live, version, source, rows, failure, failed_workflow_id, failed_version
+         FROM projections ORDER BY name, is_live DESC",
+    )?;
+    find.query_map([], |row| {
+        let workflow_id: Option<Arc<str>> = row.get(6)?;
+        let event = workflow_id.map(|id| Ok::<_, rusqlite::Error>((id, rows::count(row, 7)?))).transpose()?;
+        Ok(ProjectionRow {
+            name: row.get(0)?,
+            is_live: row.get(1)?,
+            version: row.get(2)?,
+            source: row.get(3)?,
+            rows: row.get(4)?,
+            failure: row.get::<_, Option<String>>(5)?.map(|message| ProjectionFailure { message, event }),
+        })
+    })?
+    .collect()
+}
+
+/// How many rows stand under a name.
+pub(crate) fn row_count(conn: &Connection, rows: &str) -> rusqlite::Result<u64> {
+    let mut find = conn.prepare_cached("SELECT count(*) FROM projection_rows WHERE projection = ?")?;
+    find.query_row([rows], |row| rows::count(row, 0))
+}
+
+/// Names under which rows of known projections stand that no version refers to. Rows never stand
+/// without a checkpoint, and of these there are few.
+pub(crate) fn strays(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut find = conn.prepare_cached("SELECT DISTINCT projection FROM checkpoints ORDER BY projection")?;
+    let found: Vec<String> = find.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let known = projections(conn)?;
+    let is_stray = |rows: &String| {
+        known.iter().any(|version| version.name == projection_of(rows))
+            && known.iter().all(|version| version.rows != *rows)
+    };
+    Ok(found.into_iter().filter(is_stray).collect())
+}
+
+/// The position of the last event.
+pub(crate) fn head(conn: &Connection) -> rusqlite::Result<u64> {
+    let mut find = conn.prepare_cached("SELECT head FROM shards WHERE shard = 0")?;
+    find.query_row([], |row| rows::count(row, 0))
 }
 
 /// Commands that nobody has answered, oldest first.

@@ -11,16 +11,20 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::error::{self, sql};
+use super::{lock, views};
 use crate::contract::{StoreError, StoreResult};
 
 /// The shape of the tables below. A store with a higher number was written by a newer program.
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 
 /// `Fldb`: says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x466C_6462;
 
 /// How long a connection waits for another process that writes.
 pub(crate) const BUSY: Duration = Duration::from_secs(30);
+
+/// How often the lock of a file with older tables is tried, 10 ms apart.
+const OLDER_TRIES: u32 = 200;
 
 /// Tables, indexes, triggers.
 const TABLES: &str = "
@@ -83,7 +87,9 @@ CREATE TABLE workflow_snapshots (
     PRIMARY KEY (workflow_id, version)
 ) STRICT;
 
-CREATE TABLE workflow_projections (
+-- Under a name of their own for each version: readers see those of the live one, as
+-- `workflow_projections`.
+CREATE TABLE projection_rows (
     projection TEXT NOT NULL,
     shard INTEGER NOT NULL,
     key TEXT NOT NULL,
@@ -186,6 +192,21 @@ WHEN NOT EXISTS (SELECT 1 FROM tombstones WHERE shard = old.shard AND hash = old
 BEGIN SELECT RAISE(ABORT, 'a payload is never deleted, but for a tombstone'); END;
 ";
 
+/// Which projections there are, since version 3.
+const PROJECTIONS: &str = "
+CREATE TABLE projections (
+    name TEXT NOT NULL,
+    is_live INTEGER NOT NULL,       -- 0: made beside the live one, to take its place
+    version TEXT NOT NULL,
+    source TEXT NOT NULL,           -- its file; empty for what is built in
+    rows TEXT NOT NULL,             -- the name under which its rows and its checkpoint stand
+    failure TEXT,                   -- why it stands still, if it does
+    failed_workflow_id TEXT,
+    failed_version INTEGER,
+    PRIMARY KEY (name, is_live)
+) STRICT, WITHOUT ROWID;
+";
+
 /// From version 1 to 2.
 const TO_2: &str = "
 ALTER TABLE shards ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
@@ -193,40 +214,16 @@ DROP TRIGGER log_is_never_deleted;
 UPDATE inbox SET body = 'null' WHERE answer IS NOT NULL;
 ";
 
+/// From version 2 to 3, before [`PROJECTIONS`] and the views.
+const TO_3: &str = "ALTER TABLE workflow_projections RENAME TO projection_rows;";
+
+/// From version 2 to 3, behind them: rows that are there are of the first version.
+const KNOWN_IN_3: &str = "INSERT INTO projections (name, is_live, version, source, rows)
+    SELECT projection, 1, '1', '', projection FROM checkpoints;";
+
 /// Everything that a new file gets.
 pub(crate) fn ddl() -> String {
-    let uuid = |column: &str| {
-        let part = |from: u32, length: u32| format!("substr(hex({column}), {from}, {length})");
-        let parts = [part(1, 8), part(9, 4), part(13, 4), part(17, 4), part(21, 12)];
-        // hex() makes a text of NULL too.
-        format!("CASE WHEN {column} IS NOT NULL THEN lower({}) END", parts.join(" || '-' || "))
-    };
-    format!(
-        "{TABLES}{FORGETTING}
-CREATE VIEW workflow_events AS
-SELECT
-    log.position AS position,
-    {id} AS id,
-    workflows.id AS workflow_id,
-    log.version AS version,
-    log.type AS type,
-    log.schema_version AS schema_version,
-    log.payload AS payload,
-    log.timestamp AS timestamp,
-    {causation_id} AS causation_id,
-    {correlation_id} AS correlation_id,
-    log.actor AS actor,
-    workflows.tenant AS tenant,
-    log.codec AS codec,
-    log.key_id AS key_id,
-    lower(hex(log.payload_hash)) AS payload_hash,
-    lower(hex(log.hash)) AS hash
-FROM log JOIN workflows ON workflows.n = log.workflow;
-",
-        id = uuid("log.id"),
-        causation_id = uuid("log.causation_id"),
-        correlation_id = uuid("log.correlation_id"),
-    )
+    format!("{TABLES}{FORGETTING}{PROJECTIONS}{}{}", views::events(), views::REPORTS)
 }
 
 /// What to do where there is no store.
@@ -255,10 +252,11 @@ pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
     };
     match kind_of(&conn).map_err(at)? {
         Kind::Ours(SCHEMA_VERSION) => {}
-        Kind::Ours(1) => {
+        Kind::Ours(1..SCHEMA_VERSION) => {
             if conn.is_readonly(MAIN_DB).map_err(at)? {
                 return Err(to_be_brought_up(path));
             }
+            let _nobody_else = to_itself(path)?;
             bring_up(&conn).map_err(at)?;
         }
         Kind::Ours(version) => return Err(of_another_version(path, version)),
@@ -373,15 +371,36 @@ fn create(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch("COMMIT")
 }
 
-/// Brings tables of version 1 up to date, unless another process was quicker. What stands in them
-/// stays as it is.
+/// Takes the lock of a store whose tables are to be changed: an older program that has it writes by the
+/// shape that it knows. Another of ours is done in a moment.
+fn to_itself(path: &Path) -> StoreResult<std::fs::File> {
+    let canonical = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for _ in 0..OLDER_TRIES {
+        if let Some(held) = lock::take(&canonical, "bringing the tables up")? {
+            return Ok(held);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(StoreError {
+        message: format!("{} is in use by an older foldback, whose tables it has", path.display()),
+        hint: Some("wait until that process has ended; then the tables are brought up to date".into()),
+        is_input: true,
+    })
+}
+
+/// Brings older tables up to date, unless another process was quicker. What stands in them stays as
+/// it is.
 fn bring_up(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; BEGIN IMMEDIATE")?;
-    if matches!(kind_of(conn)?, Kind::Ours(1)) {
+    let Kind::Ours(from) = kind_of(conn)? else { return conn.execute_batch("ROLLBACK") };
+    if from < 2 {
         conn.execute_batch(TO_2)?;
         conn.execute_batch(FORGETTING)?;
-        conn.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
     }
+    if from < 3 {
+        conn.execute_batch(&[TO_3, PROJECTIONS, views::REPORTS, KNOWN_IN_3].concat())?;
+    }
+    conn.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
     conn.execute_batch("COMMIT")
 }
 

@@ -324,3 +324,18 @@ impl Forget for Shelf {
         self.disk.store.sweep(shard, epoch)
     }
 }
+
+impl Projected for Shelf {
+    fn projections(&self) -> StoreResult<Vec<ProjectionRow>> {
+        self.disk.store.projections()
+    }
+    fn row_count(&self, rows: &str) -> StoreResult<u64> {
+        self.disk.store.row_count(rows)
+    }
+    fn strays(&self) -> StoreResult<Vec<String>> {
+        self.disk.store.strays()
+    }
+    fn head(&self, shard: u32) -> StoreResult<u64> {
+        self.disk.store.head(shard)
+    }
+}
