@@ -2,6 +2,8 @@
 //!
 //!   cargo run -p foldback --example event_store
 
+#![allow(clippy::print_stdout)] // an example shows what it does
+
 use foldback::streams::{AppendError, EventStore, Expect};
 use serde_json::json;
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldback::core::lists::Lists;
 use foldback::core::report::nearest;
 use foldback::core::{Event, Hash, Illegal, Slot, StoredRef, Version, WorkflowState};
 use foldback::engine::load;
@@ -118,13 +119,17 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
     let (mut events, mut broken) = (Vec::new(), None);
     let mut state = WorkflowState::empty(id);
     let mut previous = Hash::ZERO;
+    let mut lists = Lists::default();
     pages(store, id, 0, &mut |page| {
         for recorded in page {
             let judgement =
                 verify_chain(previous, recorded).and_then(|()| judged(&mut state, &events, recorded));
             previous = recorded.hash;
             match judgement {
-                Ok(event) => events.push(event),
+                Ok(mut event) => {
+                    lists.complete(&mut event);
+                    events.push(event);
+                }
                 Err(reason) => {
                     broken = Some(Broken { version: recorded.version, reason });
                     return Ok(false);

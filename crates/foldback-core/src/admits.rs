@@ -93,6 +93,7 @@ impl WorkflowState {
                 if asked.starts && self.rules.is_some() {
                     return Err("a step starts at once only where no outcome may be taken for it".into());
                 }
+                self.lists.has(&asked.request)?;
                 if (asked.effect == Effect::Write) != asked.recovery.is_some() {
                     return Err("a recovery belongs to a write, and each write has one".into());
                 }

@@ -206,9 +206,12 @@ impl WorkflowState {
 
     fn step_asked(&mut self, asked: &StepAsked, event: &Event) {
         let tried = self.tried.remove(&asked.key).unwrap_or(0);
+        // The law has seen that it can be made whole.
+        let request = self.lists.whole(&asked.request);
+        self.lists.note(event.version, &request);
         let step = Step {
             kind: asked.kind.clone(),
-            request: asked.request.clone(),
+            request,
             request_hash: asked.request_hash,
             program_hash: asked.program_hash,
             effect: asked.effect,

@@ -326,8 +326,16 @@ fn write(
         fact,
     };
     debug_assert_eq!(state.admits(&event), Ok(()));
+    let short = match &event.fact {
+        Fact::StepAsked(asked) if !state.lists.is_empty() => Some(asked.shortened(&state.lists)),
+        _ => None,
+    };
+    // The state has the values at hand; the log holds what is new.
     state.apply(&event);
-    batch.events.push(event);
+    batch.events.push(match short {
+        Some(asked) => Event { fact: Fact::StepAsked(Box::new(asked)), ..event },
+        None => event,
+    });
 }
 
 /// What a stimulus means here; `None` where it means nothing (a late or doubled word).

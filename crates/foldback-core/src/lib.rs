@@ -18,6 +18,7 @@ pub mod event;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod lists;
 pub mod media;
 pub mod plan;
 pub mod program;

@@ -14,6 +14,7 @@ use crate::change::Rules;
 use crate::event::{Event, EventId, Lineage, TaskKind};
 use crate::hash::Hash;
 use crate::key::Key;
+use crate::lists::Lists;
 use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 use crate::value::{Request, Slot};
 use crate::{Illegal, Micros, Version};
@@ -61,6 +62,9 @@ pub struct WorkflowState {
     /// again: attempts of a key are counted on, so that a late report of an earlier one means nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tried: BTreeMap<Key, u32>,
+    /// Lists that were asked with lately, which later asks may go on from.
+    #[serde(default, skip_serializing_if = "Lists::is_empty")]
+    pub lists: Lists,
     /// What holds since it was forked, or reopened at an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Box<Rules>>,
@@ -376,6 +380,7 @@ impl WorkflowState {
             open: BTreeSet::new(),
             cursors: BTreeMap::new(),
             tried: BTreeMap::new(),
+            lists: Lists::default(),
             rules: None,
             rewound: None,
             end: None,

@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::Version;
 use crate::hash::Hash;
 use crate::limits;
 use crate::media;
@@ -206,6 +207,16 @@ pub enum Part {
     One(Slot),
     /// A list of values, each a slot of its own.
     Many(Vec<Slot>),
+    /// A list that goes on from one that was asked with before, as an event holds it: see
+    /// [`crate::lists`].
+    Grown {
+        /// The version of the ask whose list it goes on from.
+        before: Version,
+        /// How many of that list's items it begins with.
+        first: u64,
+        /// The items behind them.
+        more: Vec<Slot>,
+    },
 }
 
 /// What a step asks of the world, as data: named parts.
@@ -260,6 +271,10 @@ impl Request {
         let value = |part: &Part| match part {
             Part::One(slot) => (*slot.get()).clone(),
             Part::Many(slots) => Value::Array(slots.iter().map(|s| (*s.get()).clone()).collect()),
+            Part::Grown { before, first, more } => {
+                let more: Vec<Value> = more.iter().map(|s| (*s.get()).clone()).collect();
+                json!({"before": before, "first": first, "more": more})
+            }
         };
         Value::Object(self.parts.iter().map(|(name, part)| (name.clone(), value(part))).collect())
     }
@@ -268,7 +283,7 @@ impl Request {
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.parts.values().flat_map(|part| match part {
             Part::One(slot) => std::slice::from_ref(slot),
-            Part::Many(slots) => slots.as_slice(),
+            Part::Many(slots) | Part::Grown { more: slots, .. } => slots.as_slice(),
         })
     }
 
@@ -276,7 +291,7 @@ impl Request {
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.parts.values_mut().flat_map(|part| match part {
             Part::One(slot) => std::slice::from_mut(slot),
-            Part::Many(slots) => slots.as_mut_slice(),
+            Part::Many(slots) | Part::Grown { more: slots, .. } => slots.as_mut_slice(),
         })
     }
 }
@@ -315,8 +330,17 @@ impl<'de> Visitor<'de> for SlotVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
+        let first = map.next_key::<&str>()?;
+        SlotVisitor::read(first, map)
+    }
+}
+
+impl SlotVisitor {
+    /// A slot whose first member's name was read already.
+    fn read<'de, A: MapAccess<'de>>(first: Option<&'de str>, mut map: A) -> Result<Slot, A::Error> {
         let (mut hash, mut bytes, mut media_type) = (None, 0, None);
-        while let Some(name) = map.next_key::<&str>()? {
+        let mut next = first;
+        while let Some(name) = next {
             match name {
                 "inline" => {
                     let value = Slot::Inline(map.next_value()?);
@@ -332,6 +356,7 @@ impl<'de> Visitor<'de> for SlotVisitor {
                     return Err(de::Error::unknown_field(other, &["inline", "ref", "bytes", "media_type"]));
                 }
             }
+            next = map.next_key::<&str>()?;
         }
         let hash = hash.ok_or_else(|| de::Error::missing_field("ref"))?;
         Ok(Slot::Stored(StoredRef { hash, bytes, media_type, value: None }))
@@ -349,6 +374,14 @@ impl Serialize for Part {
         match self {
             Part::One(slot) => slot.serialize(serializer),
             Part::Many(slots) => slots.serialize(serializer),
+            Part::Grown { before, first, more } => {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(Some(3))?;
+                map.serialize_entry("before", before)?;
+                map.serialize_entry("first", first)?;
+                map.serialize_entry("more", more)?;
+                map.end()
+            }
         }
     }
 }
@@ -359,10 +392,25 @@ impl<'de> Deserialize<'de> for Part {
         impl<'de> Visitor<'de> for PartVisitor {
             type Value = Part;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a slot or a list of slots")
+                f.write_str("a slot, a list of slots, or a list that goes on from another")
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part, A::Error> {
-                SlotVisitor.visit_map(map).map(Part::One)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
+                let name = map.next_key::<&str>()?;
+                if name != Some("before") {
+                    return SlotVisitor::read(name, map).map(Part::One);
+                }
+                let before = map.next_value()?;
+                let (mut first, mut more) = (None, None);
+                while let Some(name) = map.next_key::<&str>()? {
+                    match name {
+                        "first" => first = Some(map.next_value()?),
+                        "more" => more = Some(map.next_value()?),
+                        other => return Err(de::Error::unknown_field(other, &["before", "first", "more"])),
+                    }
+                }
+                let first = first.ok_or_else(|| de::Error::missing_field("first"))?;
+                let more = more.ok_or_else(|| de::Error::missing_field("more"))?;
+                Ok(Part::Grown { before, first, more })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part, A::Error> {
                 let mut slots = Vec::new();
@@ -379,7 +427,6 @@ impl<'de> Deserialize<'de> for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_slot_is_never_confused_with_what_a_person_wrote() {

@@ -205,6 +205,9 @@ impl<'a> Verification<'a> {
             return Ok(derived);
         }
         let mut recorded = event.fact.clone();
+        if let Fact::StepAsked(asked) = &mut recorded {
+            asked.request = self.state.lists.whole(&asked.request);
+        }
         recorded.slots_mut().into_iter().for_each(|slot| library.bring(slot));
         match meaning(&recorded) == meaning(&derived) {
             true => Ok(derived),

@@ -246,6 +246,19 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
             })),
         ),
         (
+            "grown",
+            Fact::StepAsked(Box::new(StepAsked {
+                request: Request {
+                    parts: [(
+                        "messages".to_owned(),
+                        Part::Grown { before: 41, first: 12, more: vec![Slot::of(json!({"role": "user"}))] },
+                    )]
+                    .into(),
+                },
+                ..asked_plainly.clone()
+            })),
+        ),
+        (
             "failed",
             Fact::StepReused(Box::new(StepReused {
                 key: "a".into(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldback_core::change::{Changes, Follows, Past};
 use foldback_core::cut::{Cut, Cutting, Refused, Wish};
 use foldback_core::decide::after;
+use foldback_core::lists::Lists;
 use foldback_core::plan::{Plan, Unplanned, plan};
 use foldback_core::report::brief;
 use foldback_core::state::End;
@@ -271,6 +272,7 @@ fn cut(
         return Ok(cutting.end(&|_| None)?);
     }
     let mut follows = None;
+    let mut lists = Lists::default();
     each(store, &branching.workflow_id, 0, Hash::ZERO, &mut |mut event| {
         match &event.fact {
             Fact::WorkflowStarted(started) => follows = Some(started.definition),
@@ -280,6 +282,7 @@ fn cut(
                 }
             }
         }
+        lists.complete(&mut event);
         if cutting.wants(&event) {
             for slot in event.fact.slots_mut() {
                 // What was erased reads null; an edit puts something in its place or fails to.

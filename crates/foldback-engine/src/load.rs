@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
+use foldback_core::lists::Lists;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
@@ -102,8 +103,10 @@ pub fn marker(tombstone: &Tombstone) -> Value {
 /// As [`decode`], and when the store fails.
 pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result<Vec<Event>, LoadError> {
     let mut events = Vec::new();
+    let mut lists = lists_at(store, workflow_id, after)?;
     let previous = hash_at(store, workflow_id, after)?;
     each(store, workflow_id, after, previous, &mut |mut event| {
+        lists.complete(&mut event);
         for slot in event.fact.slots_mut() {
             if let Some(tombstone) = fill(store, slot)? {
                 show_erased(slot, &tombstone);
@@ -113,6 +116,14 @@ pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result
         Ok(true)
     })?;
     Ok(events)
+}
+
+/// The lists that asks behind a version may go on from.
+fn lists_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Lists, LoadError> {
+    if version == 0 {
+        return Ok(Lists::default());
+    }
+    Ok(fold(store, workflow_id, Some(version))?.map(|state| state.lists).unwrap_or_default())
 }
 
 /// The chain hash at a version: what the next event stands behind.

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use foldback_connectors::LLM_KIND;
 use foldback_core::program::StepAsk;
 use foldback_core::step::error_type;
 use foldback_core::{
@@ -218,6 +219,7 @@ pub struct Work {
     recovery: Recovery,
     retry: Option<RetryPolicy>,
     timeout_ms: Option<u64>,
+    lists: &'static [&'static str],
 }
 
 impl Work {
@@ -230,6 +232,8 @@ impl Work {
             recovery: Recovery::Operator,
             retry: None,
             timeout_ms: None,
+            // What a conversation repeats from turn to turn is stored once.
+            lists: if kind == LLM_KIND { &["messages", "attachments"] } else { &[] },
         }
     }
 
@@ -299,6 +303,7 @@ impl Ctx {
         ask.recovery = work.recovery;
         ask.retry = work.retry;
         ask.timeout_ms = work.timeout_ms;
+        ask.lists = work.lists;
         let hash = ask.request_hash();
         self.wait_for(key, Some(hash), Ask::Step(Box::new(ask)))
     }
