@@ -396,7 +396,8 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
         Some(Ended::Parked { recorded, asked, .. }) => {
             say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));
             say(format!(
-                "hint: `{again} events {id}` shows the log; run it with the definition it began with"
+                "hint: `{again} verify {id}` shows where; go on with the build that wrote it, or with a definition that \
+                 fits: `{again} retry {id} --definition FILE`"
             ));
         }
         None => match &rest.reason {

@@ -173,6 +173,11 @@ impl Page<'_> {
                 )?;
                 out.line(format!("  the log says      {recorded}"))?;
                 out.line(format!("  the program asks  {asked}"))?;
+                next.push((format!("{again} verify {id}"), "where they part"));
+                next.push((
+                    format!("{again} retry {id} --definition FILE"),
+                    "go on with a definition that fits",
+                ));
                 next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
             }
             Some(End::Completed { output }) => {
