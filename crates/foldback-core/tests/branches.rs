@@ -203,3 +203,26 @@ fn many_ways_back_cost_no_more_than_their_log() {
     }
     assert_eq!(WorkflowState::fold("p", &story.events).as_ref(), Ok(&story.state));
 }
+
+#[test]
+fn a_step_that_is_owed_anew_is_told_as_it_is_here() {
+    use foldback_core::report::{ReportedStatus, steps};
+    let mut story = Story::begun();
+    let outcome =
+        Outcome::Failed { error: Failure::new("t", 404, "no", "no"), retry_after_ms: None, usage: None };
+    story.say(Stimulus::Report { key: "a".into(), attempt: 1, outcome, latency_ms: 1 }).unwrap();
+    assert_eq!(steps(&story.events)[0].status, ReportedStatus::Failed);
+    // At version 2 it was under way: going back there, it is owed anew.
+    let base = WorkflowState::fold("p", &story.events[..2]).unwrap();
+    let again = base.open_steps();
+    story.state.rewind(base);
+    let changes = Some(Box::new(changes(2)));
+    story.say(Stimulus::Reopen { reason: String::new(), again, back_to: Some(2), changes }).unwrap();
+    let told = steps(&story.events);
+    assert_eq!((told.len(), told[0].status, told[0].attempts), (1, ReportedStatus::Pending, 0));
+    assert_eq!((told[0].ended_version, &told[0].error), (None, &None));
+    story.say(settle(Verdict::Live)).unwrap();
+    story.say(Stimulus::Begin { key: "a".into() }).unwrap();
+    let told = steps(&story.events);
+    assert_eq!((told[0].status, told[0].attempts), (ReportedStatus::Running, 1));
+}

@@ -305,16 +305,20 @@ impl Rows {
             Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
             }
-            Fact::WorkflowReopened { changes, back_to, .. } => {
+            Fact::WorkflowReopened { changes, back_to, again, .. } => {
                 self.is_ended = false;
                 // What it leaves behind is another story: the step that is asked anew begins its own.
                 if let Some(version) = back_to {
                     let rows = &self.rows;
                     self.of_key.retain(|_, at| rows[*at].report.asked_version <= *version);
+                    again.iter().for_each(|key| self.with(key, Row::renew));
                 }
                 changes.iter().for_each(|changes| self.given(changes));
             }
-            Fact::WorkflowForked(forked) => self.given(&forked.changes),
+            Fact::WorkflowForked(forked) => {
+                forked.again.iter().for_each(|key| self.with(key, Row::renew));
+                self.given(&forked.changes);
+            }
             Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TimerSet { .. }
@@ -465,6 +469,16 @@ impl Row {
         }
         self.report.lost_attempts += u32::from(attempt.is_some());
         self.end(ReportedStatus::Cancelled, version, at);
+    }
+
+    /// Owed anew: how it came out elsewhere is not said of it here.
+    fn renew(&mut self) {
+        let report = &mut self.report;
+        report.status = ReportedStatus::Pending;
+        (report.attempts, report.output, report.error) = (0, null(), None);
+        (report.started_version, report.ended_version) = (None, None);
+        (report.duration_ms, report.latency_ms, report.due, report.held) = (None, None, None, None);
+        (self.started_at, self.attempts_before, self.is_in_doubt) = (None, 0, false);
     }
 
     fn end(&mut self, status: ReportedStatus, version: Version, at: Micros) {
