@@ -311,7 +311,11 @@ pub fn finish_with(
         let state = state
             .map_err(|e| Error::no(format!("`{}`: {e}", rest.workflow_id), "`foldback audit` says more"))?;
         let Some(state) = state else {
-            say(format!("{}: stopped before it was taken up; nothing was started", rest.workflow_id));
+            let why = match rest.reason.as_deref() {
+                None | Some("stopped") => "stopped before it was taken up; nothing was started",
+                Some(reason) => reason,
+            };
+            say(format!("{}: {why}", rest.workflow_id));
             exit = Exit::No;
             continue;
         };

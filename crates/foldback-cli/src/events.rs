@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use foldback::core::lists::Lists;
+use foldback::core::lists::Shown;
 use foldback::core::report::{Moment, changes};
 use foldback::core::{Event, Fact, Key, Version, WorkflowState, text};
 use foldback::engine::load;
@@ -35,7 +35,7 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     let mut out = Out::new();
     let mut values = Values::of(cli, store, &row);
     let mut printing =
-        Printing { out: &mut out, is_json: cli.json, lists: Lists::default(), is_ended: false };
+        Printing { out: &mut out, is_json: cli.json, lists: Shown::default(), is_ended: false };
     let mut seen = store.change_counter()?;
     let mut last = reading::pages(store, &args.id, 0, &mut |page| printing.page(page, to, &mut values))?;
     printing.out.flush()?;
@@ -67,7 +67,7 @@ fn last_version(cli: &Cli, store: &dyn Store, id: &str, text: &str) -> Result<Ve
 struct Printing<'a> {
     out: &'a mut Out,
     is_json: bool,
-    lists: Lists,
+    lists: Shown,
     /// Whether the last thing that was said of the workflow's course is that it ended.
     is_ended: bool,
 }

@@ -146,6 +146,8 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     keys("failed", &plan.reused_failures, "  (their failures are reused; --rerun KEY asks again)");
     keys("run again", &plan.rerun, "");
     keys("behind", &plan.depending, "  (reused where the request stays the same)");
+    keys("open", &plan.unknown_behind, "  (never answered there: what follows is not known)");
+    keys("left done", &plan.left_done, "  (writes that nothing asks for any more; they stay as they are)");
     for write in &plan.writes {
         let what = match write.action {
             "reuse" => "its recorded outcome is taken, nothing is sent",

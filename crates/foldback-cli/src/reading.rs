@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use foldback::core::lists::Lists;
+use foldback::core::lists::Shown;
 use foldback::core::report::nearest;
 use foldback::core::{Event, Hash, Illegal, Slot, StoredRef, Version, WorkflowState};
 use foldback::engine::load;
@@ -119,7 +119,7 @@ pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
     let (mut events, mut broken) = (Vec::new(), None);
     let mut state = WorkflowState::empty(id);
     let mut previous = Hash::ZERO;
-    let mut lists = Lists::default();
+    let mut lists = Shown::default();
     pages(store, id, 0, &mut |page| {
         for recorded in page {
             let judgement =

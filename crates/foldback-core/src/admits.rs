@@ -69,7 +69,9 @@ impl WorkflowState {
             // that is no workflow at all.
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
-            Fact::WorkflowReopened { back_to: Some(version), .. } if self.rewound != Some(*version) => {
+            Fact::WorkflowReopened { back_to: Some(version), .. }
+                if self.rewound.map(|(there, _)| there) != Some(*version) =>
+            {
                 Err(format!("the state at version {version} is not at hand"))
             }
             Fact::WorkflowReopened { changes, .. } => match self.end {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::Micros;
 use crate::change::{Changes, Follows, Rules};
 use crate::event::{Event, Fact, StepAsked, TaskKind, Verdict};
 use crate::key::Key;
@@ -27,6 +28,7 @@ impl WorkflowState {
     /// Applies one event. Total: any event changes the state in its one way or not at all.
     pub fn apply(&mut self, event: &Event) {
         self.version = event.version;
+        let last = self.now;
         self.now = self.now.max(event.timestamp);
         match event.fact.class() {
             crate::Class::Stimulus => {
@@ -144,7 +146,8 @@ impl WorkflowState {
                     None => self.reopen(again),
                     Some(_) => self.renew(again),
                 }
-                self.rewound = None;
+                let last = self.rewound.take().map_or(last, |(_, then)| then);
+                self.postpone_limits(event.timestamp - last);
                 changes.iter().for_each(|changes| self.change(changes));
             }
             Fact::WorkflowForked(forked) => {
@@ -153,6 +156,7 @@ impl WorkflowState {
                 self.spent = Spent::default();
                 self.newest_undo = None;
                 self.renew(&forked.again);
+                self.postpone_limits(event.timestamp - last);
                 self.change(&forked.changes);
             }
             Fact::StepReused(reused) => match &reused.output {
@@ -185,6 +189,18 @@ impl WorkflowState {
                 self.tried.insert(key.clone(), step.attempts);
             }
             self.forget(key);
+        }
+    }
+
+    /// A task's time does not run while nobody works at it: between a failure and its mending, between
+    /// a cut and the begin of a fork.
+    fn postpone_limits(&mut self, by: Micros) {
+        for key in &self.open {
+            if let Some(Entry { body: EntryBody::Timer { due, fired: false, limits: true, .. }, .. }) =
+                self.entries.get_mut(key)
+            {
+                *due = due.saturating_add(by);
+            }
         }
     }
 

@@ -88,7 +88,7 @@ impl<'a> Cutting<'a> {
 
     /// Whether the log has to be looked at for this wish at all.
     pub fn needs_log(&self) -> bool {
-        !self.wish.edits.is_empty() || !self.wish.rerun.is_empty()
+        !self.wish.edits.is_empty() || !self.wish.rerun.is_empty() || !self.wish.writes.by_key.is_empty()
     }
 
     /// The next event; values of those for which [`Cutting::wants`] is true are at hand.
@@ -207,6 +207,9 @@ impl<'a> Cutting<'a> {
         }
         for key in self.wish.rerun.iter().filter(|key| *key != "*") {
             self.is_a_step(&Key::from(&**key), knows)?;
+        }
+        for key in self.wish.writes.by_key.keys() {
+            self.is_a_step(key, knows)?;
         }
         self.fits(&cut)?;
         if let Some(given) = cut.outputs.first()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::change::{Changes, Rules};
+use crate::change::{Changes, Rules, Target};
 use crate::event::{
     AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, Lost, StepAsked, StepCompleted, StepFailed,
     StepReused, Verdict as WriteVerdict, WorkflowForked, WorkflowStarted,
@@ -266,6 +266,17 @@ fn turn_of(run: &mut dyn Run, state: &WorkflowState) -> Turn {
 fn erasable(run: &dyn Run, mut fact: Fact) -> Fact {
     if run.is_erasable(fact.key().unwrap_or(&Key::root())) {
         fact.set_apart();
+    }
+    // What a person puts into a step's place is the step's.
+    if let Some(changes) = fact.changes_mut() {
+        for edit in &mut changes.edits {
+            if matches!(&edit.target, Target::Key(key) if run.is_erasable(key)) {
+                edit.value = Slot::apart(edit.value.get());
+            }
+        }
+        for given in changes.outputs.iter_mut().filter(|given| run.is_erasable(&given.key)) {
+            given.output = Slot::apart(given.output.get());
+        }
     }
     fact
 }

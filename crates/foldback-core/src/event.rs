@@ -640,6 +640,15 @@ impl Fact {
         }
     }
 
+    /// The same, to be changed before it is written.
+    pub(crate) fn changes_mut(&mut self) -> Option<&mut Changes> {
+        match self {
+            Fact::WorkflowReopened { changes, .. } => changes.as_deref_mut(),
+            Fact::WorkflowForked(forked) => Some(&mut forked.changes),
+            _ => None,
+        }
+    }
+
     /// The version of the fact's shape as it is written today.
     pub fn schema_version(&self) -> u32 {
         1

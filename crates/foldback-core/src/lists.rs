@@ -3,7 +3,9 @@
 //! stores each message, and each reference to it, once.
 //!
 //! Invariant: only events are short. A state has its lists whole, and whoever reads events from
-//! version 1 makes them whole with [`Lists::complete`].
+//! version 1 makes them whole with [`Shown::complete`].
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -104,15 +106,66 @@ impl Lists {
             parts: request.parts.iter().map(|(name, part)| (name.clone(), whole(name, part))).collect(),
         }
     }
+}
 
-    /// Makes the lists of an event whole. Events are shown from version 1 on, in order; what goes on from
-    /// one that was not shown stays as it is.
+/// Lists for a reader of events: every one that was shown, so that a log that goes back is read right.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    parts: BTreeMap<(Version, String), Part>,
+}
+
+impl Shown {
+    /// For who begins to read behind a version: the lists that the state has there.
+    pub fn from(lists: &Lists) -> Shown {
+        let kept =
+            lists.0.iter().map(|kept| ((kept.version, kept.part.clone()), Part::Many(kept.items.clone())));
+        Shown { parts: kept.collect() }
+    }
+
+    /// Makes the lists of an event whole. Events are shown in order; what goes on from a list that was
+    /// not shown stays as it is.
     pub fn complete(&mut self, event: &mut Event) {
         let Fact::StepAsked(asked) = &mut event.fact else { return };
-        if asked.request.parts.values().any(|part| matches!(part, Part::Grown { .. })) {
-            asked.request = self.whole(&asked.request);
+        for (name, part) in &mut asked.request.parts {
+            let is_kept = match part {
+                Part::One(_) => false,
+                Part::Many(items) => items.len() >= KEPT_MIN_ITEMS,
+                Part::Grown { .. } => true,
+            };
+            if !is_kept {
+                continue;
+            }
+            self.parts.insert((event.version, name.clone()), part.clone());
+            if let Some(items) = self.whole(event.version, name) {
+                *part = Part::Many(items);
+            }
         }
-        self.note(event.version, &asked.request);
+    }
+
+    /// A list, followed back to where it began.
+    fn whole(&self, version: Version, name: &str) -> Option<Vec<Slot>> {
+        let mut behind: Vec<&[Slot]> = Vec::new();
+        let (mut at, mut most) = (version, usize::MAX);
+        loop {
+            match self.parts.get(&(at, name.to_owned()))? {
+                Part::One(_) => return None,
+                Part::Many(items) => {
+                    behind.push(items.get(..most.min(items.len()))?);
+                    break;
+                }
+                Part::Grown { before, first, more } => {
+                    let first = usize::try_from(*first).ok()?;
+                    // Of what is behind the begin, as much as is wanted.
+                    behind.push(&more[..most.saturating_sub(first).min(more.len())]);
+                    // A list goes on from an earlier one, or a forged log would never end.
+                    if *before >= at {
+                        return None;
+                    }
+                    (at, most) = (*before, most.min(first));
+                }
+            }
+        }
+        Some(behind.into_iter().rev().flatten().cloned().collect())
     }
 }
 

@@ -45,8 +45,14 @@ pub struct Plan {
     pub rerun: Vec<Key>,
     /// Steps behind those: reused where their request stays the same, else performed.
     pub depending: Vec<Key>,
+    /// Steps whose answer is not known, so that nothing can be said of what lies behind them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown_behind: Vec<Key>,
     /// Each write, and what becomes of it.
     pub writes: Vec<PlannedWrite>,
+    /// Writes that were done behind the cut and that nothing asks for any more: they stay done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_done: Vec<Key>,
     /// What was recorded as the cost of all that may be performed, in millionths of a US dollar.
     pub estimated_micro_usd: u64,
     /// Tokens, in the same way.
@@ -87,7 +93,7 @@ pub fn plan<R: Recorded + ?Sized>(
         while planning.moves(&mut state, run, recorded)? {}
         planning.is_assumed = true;
         if !planning.assume(&mut state, run, recorded)? {
-            return Ok(planning.plan);
+            return planning.done(&state, recorded).map_err(Unplanned::Unread);
         }
     }
 }
@@ -184,15 +190,14 @@ impl Planning {
             self.plan.rerun.push(key.clone());
         }
         if is_write {
-            let action = match (self.is_assumed, action) {
-                (true, "reuse") => changed_action(state, key),
-                (_, action) => action,
+            let (action, when) = match (self.is_assumed, action) {
+                (true, "reuse") => (changed_action(state, key), "changed"),
+                (_, action) => (action, "always"),
             };
-            let when = if self.is_assumed { "changed" } else { "always" };
             self.plan.writes.push(PlannedWrite { key: key.clone(), action, when });
         }
         if self.is_assumed || !is_answered {
-            let spent = recorded.asked(state, key)?.into_iter().flatten().next();
+            let spent = recorded.asked(state, key)?.into_iter().find_map(|mut asks| asks.pop());
             if let Some(Asked { micro_usd, tokens, .. }) = spent {
                 self.plan.estimated_micro_usd = self.plan.estimated_micro_usd.saturating_add(micro_usd);
                 self.plan.estimated_tokens = self.plan.estimated_tokens.saturating_add(tokens);
@@ -214,7 +219,8 @@ impl Planning {
     ) -> Result<bool, Unplanned<R::Error>> {
         for key in self.waiting.clone() {
             let asked = recorded.asked(state, &key).map_err(Unplanned::Unread)?;
-            let known = asked.iter().enumerate().find_map(|(i, asked)| match asked.as_ref()?.ended {
+            let all = asked.iter().enumerate().flat_map(|(i, asks)| asks.iter().rev().map(move |a| (i, a)));
+            let known = all.into_iter().find_map(|(i, asked)| match asked.ended {
                 Ended::Completed(version) => Some((i, version)),
                 Ended::Failed(_) | Ended::Open | Ended::Unknown => None,
             });
@@ -231,6 +237,27 @@ impl Planning {
             }
         }
         Ok(false)
+    }
+}
+
+impl Planning {
+    /// The plan, with what nothing can be said of.
+    fn done<R: Recorded + ?Sized>(
+        mut self,
+        state: &WorkflowState,
+        recorded: &mut R,
+    ) -> Result<Plan, R::Error> {
+        if state.end.is_none() {
+            self.plan.unknown_behind = self.waiting.iter().cloned().collect();
+        }
+        let is_met = |key: &Key| self.plan.writes.iter().any(|write| write.key == *key);
+        // Where the end is not known, nobody can say what will be asked for.
+        if self.plan.unknown_behind.is_empty() {
+            let mut left: Vec<Key> = recorded.writes(state)?.into_iter().filter(|key| !is_met(key)).collect();
+            left.sort_unstable();
+            self.plan.left_done = left;
+        }
+        Ok(self.plan)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::change::Policy;
+use crate::change::{Policy, Rules};
 use crate::decide::Stimulus;
 use crate::event::{Event, Fact, StepAsked, Verdict};
 use crate::hash::Hash;
@@ -49,21 +49,28 @@ pub struct Asked {
     pub asked_at: Micros,
 }
 
-/// The steps of a past, by key: the newest ask of each.
+/// The steps of a past, by key: every request that was asked of each, the newest ask last. What was done
+/// stays done, whatever was asked since.
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes {
-    by_key: HashMap<Key, Asked>,
+    by_key: HashMap<Key, Vec<Asked>>,
 }
 
 impl Outcomes {
     /// Outcomes behind a cut, at which this was the state: what was open there may have come out
     /// behind it.
     pub fn behind(state: &WorkflowState) -> Outcomes {
-        let open = state.open_steps().into_iter().filter_map(|key| {
-            let step = state.step(&key)?;
-            Some((key, asked(&step.kind, step.effect, step.request_hash, step.began.unwrap_or(state.now))))
-        });
-        Outcomes { by_key: open.collect() }
+        let mut outcomes = Outcomes::default();
+        for key in state.open_steps() {
+            let Some(step) = state.step(&key) else { continue };
+            let at = step.began.unwrap_or(state.now);
+            let mut asked = asked(&step.kind, step.effect, step.request_hash, at);
+            if step.status == StepStatus::Unknown {
+                asked.ended = Ended::Unknown;
+            }
+            outcomes.by_key.insert(key, vec![asked]);
+        }
+        outcomes
     }
 
     /// Takes in the next event of the past.
@@ -84,9 +91,9 @@ impl Outcomes {
                 self.end(key, Ended::Completed(event.version), &None);
             }
             Fact::OutcomeResolved { key, landed: None } => self.end(key, Ended::Open, &None),
-            // What was made up, or forbidden, is no outcome: nothing was done.
+            // What was made up, or forbidden, is no outcome: nothing was done. What was done before was.
             Fact::WriteSettled { key, verdict: Verdict::Stub | Verdict::Deny, .. } => {
-                self.by_key.remove(key);
+                self.nothing_was_done(key)
             }
             Fact::WriteSettled { verdict: Verdict::Live, .. }
             | Fact::WriteHeld { .. }
@@ -109,24 +116,52 @@ impl Outcomes {
         }
     }
 
-    /// What the past says of a step.
-    pub fn of(&self, key: &Key) -> Option<&Asked> {
-        self.by_key.get(key)
+    /// What the past says of a step: each request that was asked of it, the newest last.
+    pub fn of(&self, key: &Key) -> &[Asked] {
+        self.by_key.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Writes that were done, or may have been.
+    pub fn writes(&self) -> impl Iterator<Item = &Key> {
+        let is_done = |asked: &Asked| {
+            asked.effect == Effect::Write && matches!(asked.ended, Ended::Completed(_) | Ended::Unknown)
+        };
+        self.by_key.iter().filter(move |(_, asks)| asks.iter().any(is_done)).map(|(key, _)| key)
     }
 
     fn asked(&mut self, step: &StepAsked, at: Micros) {
-        self.by_key.insert(step.key.clone(), asked(&step.kind, step.effect, step.request_hash, at));
+        let new = asked(&step.kind, step.effect, step.request_hash, at);
+        let asks = self.by_key.entry(step.key.clone()).or_default();
+        let known = asks.iter().position(|asked| {
+            (&asked.kind, asked.effect, asked.request_hash) == (&new.kind, new.effect, new.request_hash)
+        });
+        match known.map(|at| asks.remove(at)) {
+            // Asked for once more: what is known of it stays until there is more.
+            Some(known) if known.is_settled() => asks.push(known),
+            Some(_) | None => asks.push(new),
+        }
     }
 
     fn end(&mut self, key: &Key, ended: Ended, usage: &Option<Usage>) {
         self.with(key, |step| {
-            step.ended = ended;
+            // What was done is not undone by another try that failed.
+            if !matches!((step.ended, ended), (Ended::Completed(_), Ended::Failed(_) | Ended::Open)) {
+                step.ended = ended;
+            }
             step.spend(usage.as_ref());
         });
     }
 
+    fn nothing_was_done(&mut self, key: &Key) {
+        if let Some(asks) = self.by_key.get_mut(key)
+            && asks.last().is_some_and(|asked| !asked.is_settled())
+        {
+            asks.pop();
+        }
+    }
+
     fn with(&mut self, key: &Key, change: impl FnOnce(&mut Asked)) {
-        if let Some(step) = self.by_key.get_mut(key) {
+        if let Some(step) = self.by_key.get_mut(key).and_then(|asks| asks.last_mut()) {
             change(step);
         }
     }
@@ -143,6 +178,11 @@ impl Asked {
             self.micro_usd = self.micro_usd.saturating_add(usage.micro_usd.unwrap_or(0));
             self.tokens = self.tokens.saturating_add(usage.input_tokens.saturating_add(usage.output_tokens));
         }
+    }
+
+    /// Whether the world was changed by it, or may have been.
+    fn is_settled(&self) -> bool {
+        matches!(self.ended, Ended::Completed(_) | Ended::Unknown)
     }
 
     /// Whether it is the same work: kind, effect and request.
@@ -169,53 +209,38 @@ pub enum Ruling {
 ///
 /// A failure of its own past is never taken: a workflow is reopened to get beyond it. A failure of a
 /// parent's is an outcome like any other.
-pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Option<&Asked>]) -> Ruling {
+pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling {
     let (Some(rules), Some(step)) = (&state.rules, state.step(key)) else { return Ruling::Run };
     if step.is_released || step.status != StepStatus::Pending {
         return Ruling::Run;
     }
     let policy = rules.writes.of(key);
     let is_write = step.effect == Effect::Write;
-    // The newest past that knows the step speaks for all.
-    let known = recorded.iter().enumerate().find_map(|(i, asked)| Some((i, (*asked)?)));
-    let is_own = |i: usize| *rules.pasts[i].workflow == *state.workflow_id;
+    let is_own = |past: usize| *rules.pasts[past].workflow == *state.workflow_id;
+    let all =
+        || recorded.iter().enumerate().flat_map(|(past, asks)| asks.iter().rev().map(move |a| (past, a)));
     let reruns = rules.reruns(key);
-    if let Some((i, asked)) = known
-        && !reruns
-        && !(is_write && policy == Policy::Ask)
-        && asked.is_same(step)
-    {
-        match asked.ended {
-            Ended::Completed(version) => return Ruling::Take(i, version),
-            Ended::Failed(version) if !is_own(i) => return Ruling::Take(i, version),
-            Ended::Failed(_) | Ended::Open | Ended::Unknown => {}
+    if !reruns && !(is_write && policy == Policy::Ask) {
+        // The newest past that knows this very work.
+        for (past, asked) in all().filter(|(_, asked)| asked.is_same(step)) {
+            match asked.ended {
+                Ended::Completed(version) => return Ruling::Take(past, version),
+                Ended::Failed(version) if !is_own(past) => return Ruling::Take(past, version),
+                // Not beyond what nobody knows.
+                Ended::Unknown => break,
+                Ended::Failed(_) | Ended::Open => {}
+            }
         }
     }
     if !is_write {
         return Ruling::Run;
     }
-    let reason = match known {
-        None => "it was never asked for there".to_owned(),
-        Some((i, asked)) => {
-            let there = &rules.pasts[i].workflow;
-            match asked.ended {
-                Ended::Unknown => format!("nobody knows whether it happened in {there}"),
-                Ended::Open => format!("it had not ended in {there}"),
-                Ended::Completed(_) | Ended::Failed(_) if reruns => "it was told to run again".to_owned(),
-                Ended::Completed(version) | Ended::Failed(version) if asked.is_same(step) => {
-                    format!("it was done in {there}, version {version}")
-                }
-                Ended::Completed(version) | Ended::Failed(version) => {
-                    format!("its request is not the one of {there}, version {version}")
-                }
-            }
-        }
-    };
+    let done = all().find(|(_, asked)| asked.is_settled());
     // Its own writes that were never done, or are known to have failed, are simply gone on with.
-    let is_undone = known.is_none_or(|(i, asked)| is_own(i) && matches!(asked.ended, Ended::Failed(_)));
-    if state.lineage.is_none() && is_undone && matches!(policy, Policy::Reuse) {
+    if state.lineage.is_none() && done.is_none() && policy == Policy::Reuse {
         return Ruling::Settle(Verdict::Live, "it was not done before".to_owned());
     }
+    let reason = why_not_taken(step, done.or_else(|| all().next()), reruns, rules);
     match policy {
         Policy::Reuse | Policy::Ask => Ruling::Hold(reason),
         Policy::Stub => Ruling::Settle(Verdict::Stub, reason),
@@ -224,16 +249,40 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Option<&Asked>]) -> Ru
     }
 }
 
+/// Why a write has no recorded outcome to take, for a person.
+fn why_not_taken(step: &Step, known: Option<(usize, &Asked)>, reruns: bool, rules: &Rules) -> String {
+    let Some((past, asked)) = known else { return "it was never asked for there".to_owned() };
+    let there = &rules.pasts[past].workflow;
+    match asked.ended {
+        Ended::Unknown => format!("nobody knows whether it happened in {there}"),
+        Ended::Open => format!("it had not ended in {there}"),
+        Ended::Completed(_) | Ended::Failed(_) if reruns => "it was told to run again".to_owned(),
+        Ended::Completed(version) | Ended::Failed(version) if asked.is_same(step) => {
+            format!("it was done in {there}, version {version}")
+        }
+        Ended::Completed(version) | Ended::Failed(version) => {
+            format!("its request is not the one of {there}, version {version}")
+        }
+    }
+}
+
 /// What the pasts of a workflow say, read by whoever has them.
 pub trait Recorded {
     /// Why it could not be read.
     type Error;
 
-    /// What each past of the state's rules says of a step, the newest past first.
+    /// What each past of the state's rules says of a step, the newest past first; of each, every request
+    /// that was asked, the newest last.
     ///
     /// # Errors
     /// The past cannot be read.
-    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Option<Asked>>, Self::Error>;
+    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Vec<Asked>>, Self::Error>;
+
+    /// Writes that the newest past says were done, or may have been.
+    ///
+    /// # Errors
+    /// The past cannot be read.
+    fn writes(&mut self, state: &WorkflowState) -> Result<Vec<Key>, Self::Error>;
 
     /// The outcome at a version of the past with this number, its value at hand; `None` where the value
     /// was erased.
@@ -316,7 +365,6 @@ pub fn first_taken<R: Recorded + ?Sized>(
     let mut first: Option<((usize, Version), &Key)> = None;
     for key in keys {
         let asked = recorded.asked(state, key)?;
-        let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
         if let Ruling::Take(past, version) = rule(state, key, &asked)
             && first.is_none_or(|(earliest, _)| (past, version) < earliest)
         {
@@ -337,7 +385,6 @@ pub fn word_to<R: Recorded + ?Sized>(
 ) -> Result<Stimulus, R::Error> {
     let key = key.clone();
     let asked = recorded.asked(state, &key)?;
-    let asked: Vec<Option<&Asked>> = asked.iter().map(Option::as_ref).collect();
     Ok(match rule(state, &key, &asked) {
         Ruling::Run => Stimulus::Begin { key },
         Ruling::Hold(reason) => Stimulus::Hold { key, reason },

@@ -68,10 +68,10 @@ pub struct WorkflowState {
     /// What holds since it was forked, or reopened at an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Box<Rules>>,
-    /// The version whose state this is, between [`WorkflowState::rewind`] and the event that asked
-    /// for it.
+    /// The version whose state this is, and its time, between [`WorkflowState::rewind`] and the event that
+    /// asked for it.
     #[serde(skip)]
-    pub(crate) rewound: Option<Version>,
+    pub(crate) rewound: Option<(Version, Micros)>,
     /// How it ended, if it did.
     pub end: Option<End>,
     /// The version of the undo armed last; each names the one before it.
@@ -450,7 +450,7 @@ impl WorkflowState {
     /// [`crate::Fact::WorkflowReopened`] that goes back there, and right before it.
     pub fn rewind(&mut self, base: WorkflowState) {
         // What was forked stays a fork: behind its cut lies another's past.
-        let rewound = Some(base.version).filter(|_| base.lineage == self.lineage);
+        let rewound = Some((base.version, base.now)).filter(|_| base.lineage == self.lineage);
         *self = WorkflowState {
             version: self.version,
             now: self.now,

@@ -330,33 +330,72 @@ impl<'de> Visitor<'de> for SlotVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
-        let first = map.next_key::<&str>()?;
+        let first = map.next_key::<Member>()?;
         SlotVisitor::read(first, map)
+    }
+}
+
+/// The name of a member of a slot or a part, from a text that may be borrowed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Inline,
+    Ref,
+    Bytes,
+    MediaType,
+    Before,
+    First,
+    More,
+}
+
+const MEMBERS: &[&str] = &["inline", "ref", "bytes", "media_type", "before", "first", "more"];
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Member, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Member;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member of a slot")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Member, E> {
+                Ok(match name {
+                    "inline" => Member::Inline,
+                    "ref" => Member::Ref,
+                    "bytes" => Member::Bytes,
+                    "media_type" => Member::MediaType,
+                    "before" => Member::Before,
+                    "first" => Member::First,
+                    "more" => Member::More,
+                    other => return Err(E::unknown_field(other, MEMBERS)),
+                })
+            }
+        }
+        deserializer.deserialize_identifier(Name)
     }
 }
 
 impl SlotVisitor {
     /// A slot whose first member's name was read already.
-    fn read<'de, A: MapAccess<'de>>(first: Option<&'de str>, mut map: A) -> Result<Slot, A::Error> {
+    fn read<'de, A: MapAccess<'de>>(first: Option<Member>, mut map: A) -> Result<Slot, A::Error> {
         let (mut hash, mut bytes, mut media_type) = (None, 0, None);
         let mut next = first;
         while let Some(name) = next {
             match name {
-                "inline" => {
+                Member::Inline => {
                     let value = Slot::Inline(map.next_value()?);
-                    return match map.next_key::<&str>()? {
+                    return match map.next_key::<Member>()? {
                         None => Ok(value),
-                        Some(other) => Err(de::Error::unknown_field(other, &["inline"])),
+                        Some(_) => Err(de::Error::custom("nothing stands beside `inline`")),
                     };
                 }
-                "ref" => hash = Some(map.next_value()?),
-                "bytes" => bytes = map.next_value()?,
-                "media_type" => media_type = Some(map.next_value()?),
-                other => {
-                    return Err(de::Error::unknown_field(other, &["inline", "ref", "bytes", "media_type"]));
+                Member::Ref => hash = Some(map.next_value()?),
+                Member::Bytes => bytes = map.next_value()?,
+                Member::MediaType => media_type = Some(map.next_value()?),
+                Member::Before | Member::First | Member::More => {
+                    return Err(de::Error::custom("a list that goes on from another is no slot"));
                 }
             }
-            next = map.next_key::<&str>()?;
+            next = map.next_key::<Member>()?;
         }
         let hash = hash.ok_or_else(|| de::Error::missing_field("ref"))?;
         Ok(Slot::Stored(StoredRef { hash, bytes, media_type, value: None }))
@@ -395,17 +434,17 @@ impl<'de> Deserialize<'de> for Part {
                 f.write_str("a slot, a list of slots, or a list that goes on from another")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
-                let name = map.next_key::<&str>()?;
-                if name != Some("before") {
+                let name = map.next_key::<Member>()?;
+                if name != Some(Member::Before) {
                     return SlotVisitor::read(name, map).map(Part::One);
                 }
                 let before = map.next_value()?;
                 let (mut first, mut more) = (None, None);
-                while let Some(name) = map.next_key::<&str>()? {
+                while let Some(name) = map.next_key::<Member>()? {
                     match name {
-                        "first" => first = Some(map.next_value()?),
-                        "more" => more = Some(map.next_value()?),
-                        other => return Err(de::Error::unknown_field(other, &["before", "first", "more"])),
+                        Member::First => first = Some(map.next_value()?),
+                        Member::More => more = Some(map.next_value()?),
+                        _ => return Err(de::Error::custom("`before` has `first` and `more` beside it")),
                     }
                 }
                 let first = first.ok_or_else(|| de::Error::missing_field("first"))?;
@@ -437,6 +476,24 @@ mod tests {
         assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
         assert!(serde_json::from_str::<Slot>(r#"{"inline":1,"ref":"x"}"#).is_err());
         assert!(serde_json::from_str::<Slot>(r#"{"bytes":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_slot_is_read_from_a_text_and_from_a_value() {
+        let slots = [
+            Slot::of(json!({"ref": 1})),
+            Slot::Stored(StoredRef { hash: Hash::ZERO, bytes: 3, media_type: None, value: None }),
+        ];
+        for slot in slots {
+            let value = serde_json::to_value(&slot).unwrap();
+            assert_eq!(serde_json::from_value::<Slot>(value).unwrap(), slot);
+            let part = Part::Grown { before: 3, first: 9, more: vec![slot] };
+            let value = serde_json::to_value(&part).unwrap();
+            assert_eq!(serde_json::from_value::<Part>(value.clone()).unwrap(), part);
+            assert_eq!(serde_json::from_str::<Part>(&value.to_string()).unwrap(), part);
+        }
+        assert!(serde_json::from_str::<Part>(r#"{"before":1,"first":2}"#).is_err());
+        assert!(serde_json::from_str::<Part>(r#"{"first":2,"before":1,"more":[]}"#).is_err());
     }
 
     #[test]

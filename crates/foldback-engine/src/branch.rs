@@ -9,7 +9,7 @@ use std::sync::Arc;
 use foldback_core::change::{Changes, Follows, Past};
 use foldback_core::cut::{Cut, Cutting, Refused, Wish};
 use foldback_core::decide::after;
-use foldback_core::lists::Lists;
+use foldback_core::lists::Shown;
 use foldback_core::plan::{Plan, Unplanned, plan};
 use foldback_core::report::brief;
 use foldback_core::state::End;
@@ -272,7 +272,7 @@ fn cut(
         return Ok(cutting.end(&|_| None)?);
     }
     let mut follows = None;
-    let mut lists = Lists::default();
+    let mut lists = Shown::default();
     each(store, &branching.workflow_id, 0, Hash::ZERO, &mut |mut event| {
         match &event.fact {
             Fact::WorkflowStarted(started) => follows = Some(started.definition),

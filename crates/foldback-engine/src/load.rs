@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
-use foldback_core::lists::Lists;
+use foldback_core::lists::Shown;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
 use foldback_core::value::Slot;
@@ -103,7 +103,7 @@ pub fn marker(tombstone: &Tombstone) -> Value {
 /// As [`decode`], and when the store fails.
 pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result<Vec<Event>, LoadError> {
     let mut events = Vec::new();
-    let mut lists = lists_at(store, workflow_id, after)?;
+    let mut lists = shown_at(store, workflow_id, after)?;
     let previous = hash_at(store, workflow_id, after)?;
     each(store, workflow_id, after, previous, &mut |mut event| {
         lists.complete(&mut event);
@@ -119,11 +119,12 @@ pub fn events_of(store: &dyn Store, workflow_id: &str, after: Version) -> Result
 }
 
 /// The lists that asks behind a version may go on from.
-fn lists_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Lists, LoadError> {
+fn shown_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Shown, LoadError> {
     if version == 0 {
-        return Ok(Lists::default());
+        return Ok(Shown::default());
     }
-    Ok(fold(store, workflow_id, Some(version))?.map(|state| state.lists).unwrap_or_default())
+    let state = fold(store, workflow_id, Some(version))?;
+    Ok(state.map(|state| Shown::from(&state.lists)).unwrap_or_default())
 }
 
 /// The chain hash at a version: what the next event stands behind.

@@ -49,9 +49,16 @@ impl Pasts {
 impl Recorded for Pasts {
     type Error = LoadError;
 
-    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Option<Asked>>, LoadError> {
+    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Vec<Asked>>, LoadError> {
         let pasts = state.rules.iter().flat_map(|rules| &rules.pasts);
-        pasts.map(|past| Ok(self.read(past)?.of(key).cloned())).collect()
+        pasts.map(|past| Ok(self.read(past)?.of(key).to_vec())).collect()
+    }
+
+    fn writes(&mut self, state: &WorkflowState) -> Result<Vec<Key>, LoadError> {
+        match state.rules.as_ref().and_then(|rules| rules.pasts.first()) {
+            Some(past) => Ok(self.read(past)?.writes().cloned().collect()),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn outcome(

@@ -399,7 +399,12 @@ impl Session {
 impl Own {
     fn new(command: Command) -> Own {
         let inbox_id = ids::text_id().to_string();
-        Own { command, inbox_id, is_sent: false, answer: None, rest: None, seen: 0, is_only_told: false }
+        // A fork's past is its parent's, and was shown when it happened.
+        let seen = match &command {
+            Command::Fork(fork) => fork.cut,
+            _ => 0,
+        };
+        Own { command, inbox_id, is_sent: false, answer: None, rest: None, seen, is_only_told: false }
     }
 
     fn end(self) -> Result<Rest, Refusal> {
@@ -407,7 +412,15 @@ impl Own {
             return Err(refusal);
         }
         let workflow_id = self.command.workflow_id().clone();
-        let reason = if self.is_only_told { "nothing was started".into() } else { "stopped".into() };
+        let reason = match (self.is_only_told, self.is_sent && self.answer.is_none()) {
+            (_, true) => {
+                "stopped, but the command lies with the process that owns the store, which may still \
+                 carry it out"
+                    .to_owned()
+            }
+            (true, false) => "nothing was started".to_owned(),
+            (false, false) => "stopped".to_owned(),
+        };
         let status = match (self.is_only_told, &self.answer) {
             (true, Some(Ok(accepted))) => accepted.status,
             _ => Status::Running,

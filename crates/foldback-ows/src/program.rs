@@ -61,10 +61,16 @@ impl Definition {
     fn has_step(&self, key: &Key) -> bool {
         let mut list = Some(&self.tasks);
         let mut last = None;
-        for segment in key.as_str().split('/') {
-            let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
+        let segments: Vec<&str> = key.as_str().split('/').collect();
+        for (at, segment) in segments.iter().enumerate() {
+            let (name, marks) = segment.split_at(segment.find(['[', '#', '!']).unwrap_or(segment.len()));
             last = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
-            list = last.and_then(|task| task.inside(segment.ends_with("!catch")));
+            let is_loop = last.is_some_and(|task| matches!(task.body, Body::For(_)));
+            let is_inside = at + 1 < segments.len();
+            if !may_mark(marks, is_loop && is_inside) {
+                return false;
+            }
+            list = last.and_then(|task| task.inside(marks.ends_with("!catch")));
         }
         last.is_some_and(|task| matches!(task.body, Body::Step(_)))
     }
@@ -81,6 +87,22 @@ impl Definition {
                 task.is_some_and(|task| task.is_erasable)
             })
     }
+}
+
+/// Whether marks can stand behind a task's name: `#2` for a visit, `[3]` or `[*]` for a round where
+/// `has_rounds`, `!2`, `!catch` and the like for tries.
+fn may_mark(marks: &str, has_rounds: bool) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (before, tries) = marks.split_at(marks.find('!').unwrap_or(marks.len()));
+    let (visit, round) = before.split_at(before.find('[').unwrap_or(before.len()));
+    let is_visit = visit.is_empty() || visit.strip_prefix('#').is_some_and(is_number);
+    let is_round = match round.strip_prefix('[').and_then(|round| round.strip_suffix(']')) {
+        None => round.is_empty() && !has_rounds,
+        Some(index) => has_rounds && (index == "*" || is_number(index)),
+    };
+    is_visit
+        && is_round
+        && (tries.is_empty() || tries[1..].split('!').all(|mark| mark == "catch" || is_number(mark)))
 }
 
 /// Tasks that run one after the other.

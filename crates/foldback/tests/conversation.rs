@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldback::code::{Code, Ctx, Ended, Work};
-use foldback::core::lists::Lists;
+use foldback::core::lists::Shown;
 use foldback::core::rehearse::{Rehearsal, crash_anywhere, rehearse, resume};
 use foldback::core::verify::verify;
 use foldback::core::{Effect, Event, Fact, Hash, Key, Outcome, Step, WorkflowState};
@@ -85,7 +85,7 @@ fn a_conversation_goes_on_from_every_version_and_verifies() {
 #[test]
 fn who_reads_from_the_begin_sees_whole_lists() {
     let events = conversation(20, 2).events;
-    let mut lists = Lists::default();
+    let mut lists = Shown::default();
     let mut asked = 0;
     for mut event in events {
         lists.complete(&mut event);
@@ -119,4 +119,37 @@ fn a_cut_conversation_is_resumed_with_its_messages_at_hand() {
         assert_eq!(verify(&*program, "c", &resumed.events).map(|n| n > 0), Ok(true));
         assert_eq!(resumed.state.end, conversation(30, 12).state.end);
     }
+}
+
+#[test]
+fn who_reads_a_log_that_went_back_sees_whole_lists_too() {
+    use foldback::core::change::{Changes, Past};
+    use foldback::core::rehearse::{Logs, go_back};
+    let fails =
+        |key: &Key, step: &Step, attempt| match step.request.to_json()["messages"].as_array().map(Vec::len) {
+            Some(count) if count > 30 => Outcome::Failed {
+                error: foldback::core::Failure::new("t", 404, "no", "no"),
+                retry_after_ms: None,
+                usage: None,
+            },
+            _ => answer(key, step, attempt),
+        };
+    let failed = rehearse(&Code::new(talk), "c", json!({"turns": 20, "words": 2}), &fails).events;
+    let asks: Vec<u64> =
+        failed.iter().filter(|e| matches!(e.fact, Fact::StepAsked(_))).map(|e| e.version).collect();
+    let logs = Logs(BTreeMap::from([("c".into(), failed.clone())]));
+    let to = asks[10] - 1;
+    let changes = Changes::none(Past { workflow: "c".into(), after: to, up_to: failed.len() as u64 });
+    let back = go_back(&Code::new(talk), &logs, ("c", to), changes, &answer, &|_| None);
+    let (mut lists, mut counts) = (Shown::default(), Vec::new());
+    for mut event in back.events.clone() {
+        lists.complete(&mut event);
+        if let Fact::StepAsked(ask) = &event.fact {
+            counts.push(ask.request.to_json()["messages"].as_array().map(Vec::len));
+        }
+    }
+    let wanted = (1..=asks.len()).chain(11..=20).map(|turn| Some(2 * turn));
+    assert_eq!(counts, wanted.collect::<Vec<_>>());
+    assert_eq!(WorkflowState::fold("c", &back.events).as_ref(), Ok(&back.state));
+    assert!(verify(&Code::new(talk), "c", &back.events).is_ok());
 }

@@ -39,9 +39,14 @@ impl Logs {
 impl Recorded for &Logs {
     type Error = Infallible;
 
-    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Option<Asked>>, Infallible> {
+    fn asked(&mut self, state: &WorkflowState, key: &Key) -> Result<Vec<Vec<Asked>>, Infallible> {
         let pasts = state.rules.iter().flat_map(|rules| &rules.pasts);
-        Ok(pasts.map(|past| self.outcomes(past).of(key).cloned()).collect())
+        Ok(pasts.map(|past| self.outcomes(past).of(key).to_vec()).collect())
+    }
+
+    fn writes(&mut self, state: &WorkflowState) -> Result<Vec<Key>, Infallible> {
+        let newest = state.rules.as_ref().and_then(|rules| rules.pasts.first());
+        Ok(newest.map(|past| self.outcomes(past).writes().cloned().collect()).unwrap_or_default())
     }
 
     fn outcome(

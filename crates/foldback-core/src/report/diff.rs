@@ -280,10 +280,18 @@ impl Read {
     }
 }
 
+/// How a step came out, wherever that was recorded.
+fn came_out(step: &StepReport) -> ReportedStatus {
+    match (step.status, &step.error) {
+        (ReportedStatus::Reused, None) => ReportedStatus::Completed,
+        (ReportedStatus::Reused, Some(_)) => ReportedStatus::Failed,
+        (status, _) => status,
+    }
+}
+
 /// Whether work outside the fold was done, or its outcome taken.
 fn is_done(step: &StepReport) -> bool {
-    matches!(step.status, ReportedStatus::Completed | ReportedStatus::Reused)
-        && !matches!(&*step.kind, "set" | "compute")
+    came_out(step) == ReportedStatus::Completed && !matches!(&*step.kind, "set" | "compute")
 }
 
 /// What is aligned by its key.
@@ -343,8 +351,7 @@ fn facets_of_step(step: &StepReport) -> Facets {
         Effect::Read => "read",
         Effect::Write => "write",
     };
-    let is_completed = matches!(step.status, ReportedStatus::Completed | ReportedStatus::Reused);
-    let status = if is_completed { ReportedStatus::Completed } else { step.status };
+    let status = came_out(step);
     vec![
         (Facet::Kind, Some(name(&step.kind))),
         (Facet::Effect, Some(name(effect))),
@@ -352,7 +359,7 @@ fn facets_of_step(step: &StepReport) -> Facets {
         (Facet::Status, Some(name(status.as_str()))),
         (Facet::Error, step.error.as_ref().map(cause)),
         (Facet::Cancelled, step.cancelled.as_deref().map(name)),
-        (Facet::Output, is_completed.then(|| step.output.clone())),
+        (Facet::Output, (status == ReportedStatus::Completed).then(|| step.output.clone())),
         (Facet::Shaped, step.shaped.clone()),
         (Facet::Model, step.model.as_deref().map(name)),
     ]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use foldback_core::change::Past;
 use foldback_core::decide::after;
-use foldback_core::{Changes, Hash, Key, Lineage, Status, StepStatus, Stimulus, Verdict, limits};
+use foldback_core::{
+    Changes, Hash, Key, Lineage, Owed, Status, StepStatus, Stimulus, Verdict, WorkflowState, limits,
+};
 use serde_json::Value;
 
 use super::orders::{unreadable, unusable};
@@ -60,8 +62,7 @@ impl Engine {
             self.forget(&id);
             return Err(Refusal::new(illegal.to_string(), "`foldback fork --dry-run` shows the plan"));
         }
-        // Steps are asked for anew; timers that were set go on.
-        self.owe(&id, forked.owes());
+        self.owe_from(&id, &forked);
         Ok(true)
     }
 
@@ -106,8 +107,18 @@ impl Engine {
             self.forget(id);
             return Err(Refusal::new(illegal.to_string(), "`foldback show` says where the workflow stands"));
         }
-        self.owe(id, reopened.owes());
+        self.owe_from(id, &reopened);
         Ok(true)
+    }
+
+    /// Takes over what was owed when the command was said: steps of before, and every timer as it is
+    /// due now. What the turn asked for since is under way already.
+    fn owe_from(&mut self, id: &Arc<str>, before: &WorkflowState) {
+        let is_timer = |owed: &Owed| matches!(owed, Owed::Timer(..));
+        let mut owed: Vec<Owed> = before.owes().into_iter().filter(|owed| !is_timer(owed)).collect();
+        let now = self.live.get(id).map(|live| live.state.owes()).unwrap_or_default();
+        owed.extend(now.into_iter().filter(is_timer));
+        self.owe(id, owed);
     }
 
     /// Makes the state of a workflow that has ended the one of an earlier version, and the word that
