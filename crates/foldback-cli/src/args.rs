@@ -120,7 +120,7 @@ behind is asked for again, and takes its recorded outcome where its request is u
     Diff(DiffArgs),
     /// Whether a definition makes of the recorded stimuli what the log says; performs and writes nothing
     Verify(VerifyArgs),
-    /// Write a workflow with its definition and values to stdout, as JSON lines
+    /// Write a workflow with its definitions, values and, of a fork, its ancestors to stdout, as JSON lines
     Export(ExportArgs),
     /// Read a workflow that `export` wrote
     #[command(

@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use foldback::exchange::{self, ExchangeError, Imported};
+use foldback::exchange::{self, Counts, ExchangeError, Exported, Imported};
 use foldback::store::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{Cli, ExportArgs, ImportArgs};
 use crate::error::{Error, Exit};
@@ -25,8 +25,14 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
     // Not through `Out`: a file is written as it is, whatever a terminal would make of it.
     let mut out = BufWriter::new(io::stdout().lock());
     match exchange::export(&*store, &row, &mut out) {
-        Ok(counts) => {
-            say(format!("exported {}: {} events, {} payloads", args.id, counts.events, counts.payloads));
+        Ok(Exported { counts, ancestors }) => {
+            // Whoever gets the file gets their logs too, also what they did behind the cut.
+            let behind = match ancestors.is_empty() {
+                true => String::new(),
+                false => format!("; before it all of {}, whose past it shares", ancestors.join(", ")),
+            };
+            let Counts { events, payloads } = counts;
+            say(format!("exported {}: {events} events, {payloads} payloads{behind}", args.id));
             Ok(Exit::Done)
         }
         Err(ExchangeError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
@@ -40,21 +46,36 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
 /// The file is none, or is refused; another process owns the store; or the store fails.
 pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
     let imported = read_into(&args.file, || Ok(foldback::store::open(&cli.store_url())?))?.1;
-    let (id, status, counts) = (&imported.workflow_id, imported.status.as_str(), imported.counts);
-    let verb = if imported.is_known { "already here" } else { "imported" };
-    say(format!("{verb}: {id} ({status}), {} events, {} payloads", counts.events, counts.payloads));
+    for ancestor in &imported.ancestors {
+        told_of(ancestor, "was there already");
+    }
+    told_of(&imported, "already here");
     if cli.json {
         let mut out = Out::new();
-        out.json(&json!({
-            "workflow_id": id,
-            "status": status,
-            "version": counts.events,
-            "events": counts.events,
-            "payloads": counts.payloads,
-        }))?;
+        let mut document = as_json(&imported);
+        document["ancestors"] = imported.ancestors.iter().map(as_json).collect();
+        out.json(&document)?;
         out.flush()?;
     }
     Ok(Exit::Done)
+}
+
+fn told_of(imported: &Imported, known: &str) {
+    let verb = if imported.is_known { known } else { "imported" };
+    let Imported { workflow_id: id, status, counts, .. } = imported;
+    let (status, events, payloads) = (status.as_str(), counts.events, counts.payloads);
+    say(format!("{verb}: {id} ({status}), {events} events, {payloads} payloads"));
+}
+
+fn as_json(imported: &Imported) -> Value {
+    json!({
+        "workflow_id": imported.workflow_id,
+        "status": imported.status.as_str(),
+        "version": imported.version,
+        "events": imported.counts.events,
+        "payloads": imported.counts.payloads,
+        "was_there": imported.is_known,
+    })
 }
 
 /// Reads a workflow from a file into a store, which is opened when the file is there.

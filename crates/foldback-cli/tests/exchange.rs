@@ -122,3 +122,94 @@ fn another_log_of_the_same_id_is_refused_and_so_is_a_file_that_is_not_there() {
     let ran = to.run(&["import", "file"]);
     assert!(ran.code == 2 && ran.err.contains("another process owns the store"), "{ran:?}");
 }
+
+/// Looks twice and writes once; the second look needs a file.
+const LETTER: &str = r#"
+document: { dsl: '1.0.3', namespace: shop, name: letter, version: '1.0.0' }
+do:
+- orders:
+    run: { shell: { command: 'echo orders >> done; echo lamps' } }
+    metadata: { foldback: { effect: read } }
+- stock:
+    run: { shell: { command: 'echo stock >> done; echo "3 $WHAT"', environment: { WHAT: '${ . }' } } }
+    metadata: { foldback: { effect: read } }
+- send:
+    run: { shell: { command: 'echo "send $TEXT" >> done; echo sent', environment: { TEXT: '${ . }' } } }
+"#;
+
+fn put(world: &World, name: &str, text: &str) {
+    std::fs::write(world.dir.path().join(name), text).expect("it is written");
+}
+
+fn done(world: &World) -> Vec<String> {
+    let text = std::fs::read_to_string(world.dir.path().join("done")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_fork_moves_with_its_past_and_goes_on_there() {
+    let (from, to) = (World::empty(), World::empty());
+    put(&from, "letter.yaml", LETTER);
+    assert_eq!(from.run(&["run", "letter.yaml", "--id", "p"]).code, 0);
+    let fork = ["fork", "p", "--at", "1", "--rerun", "stock", "--detach", "--json"];
+    assert_eq!(from.run(&fork).document(0)["workflow_id"], "p~1");
+    let file = from.run(&["export", "p~1"]);
+    assert!(file.code == 0 && file.err.contains("before it all of p, whose past it shares"), "{file:?}");
+    put(&to, "file", &file.out);
+    // A file stands alone.
+    let told = to.run(&["--store", "sqlite:none.db", "verify", "file", "--json"]).document(0);
+    assert_eq!((&told["workflow_id"], &told["matched"]), (&json!("p~1"), &json!(true)));
+    assert!(!to.dir.path().join("none.db").exists());
+    let told = to.run(&["import", "file", "--json"]).document(0);
+    assert_eq!((&told["workflow_id"], &told["was_there"]), (&json!("p~1"), &json!(false)));
+    assert_eq!(told["ancestors"][0]["workflow_id"], "p");
+    assert!(to.run(&["export", "p~1"]).out == file.out, "it comes out as it went in");
+    let again = to.run(&["import", "file"]);
+    assert!(again.err.contains("was there already: p (completed)"), "{again:?}");
+    assert!(again.err.contains("already here: p~1 (running)"), "{again:?}");
+    // It takes what its parent did, also behind the cut, and does what it was told to do again.
+    assert_eq!(to.run(&["resume", "p~1", "--json"]).document(0)["status"], "completed");
+    assert_eq!(done(&to), ["stock"]);
+    assert_eq!(to.run(&["verify", "--json"]).lines(0).len(), 2);
+    assert_eq!(to.run(&["audit", "--json"]).document(0)["problems"], json!([]));
+    let tree = to.run(&["list", "--tree"]).out;
+    assert!(tree.contains("└─ p~1"), "{tree}");
+}
+
+#[test]
+fn a_workflow_that_follows_another_definition_moves_with_both() {
+    let (from, to) = (World::empty(), World::empty());
+    put(&from, "broken.yaml", &LETTER.replace("\"3 $WHAT\"", "no; exit 3"));
+    put(&from, "letter.yaml", LETTER);
+    assert_eq!(from.run(&["run", "broken.yaml", "--id", "p"]).code, 1);
+    let retried = from.run(&["retry", "p", "--definition", "letter.yaml", "--json"]).document(0);
+    assert_eq!(retried["status"], "completed");
+    let file = from.run(&["export", "p"]).out;
+    assert_eq!(file.lines().filter(|line| line.starts_with(r#"{"definition""#)).count(), 2);
+    put(&to, "file", &file);
+    assert_eq!(to.run(&["verify", "file", "--json"]).document(0)["matched"], true);
+    assert_eq!(to.run(&["import", "file"]).code, 0);
+    assert!(to.run(&["export", "p"]).out == file, "it comes out as it went in");
+    assert_eq!(
+        to.run(&["verify", "p", "--json"]).document(0)["matched"],
+        true,
+        "by what it followed, and when"
+    );
+    // A fork of it follows the second one from its first event on.
+    let fork = ["fork", "p", "--rerun", "stock", "--writes", "stub", "--json"];
+    assert_eq!(to.run(&fork).document(0)["status"], "completed");
+    put(&from, "fork", &to.run(&["export", "p~1"]).out);
+    let told = from.run(&["import", "fork"]);
+    assert!(told.code == 0 && told.err.contains("was there already: p (completed)"), "{told:?}");
+    assert_eq!(from.run(&["verify", "p~1", "--json"]).document(0)["matched"], true);
+    assert_eq!(from.run(&["audit", "--json"]).document(0)["problems"], json!([]));
+}
+
+#[test]
+fn what_was_pruned_does_not_come_back_by_an_import() {
+    let world = World::filled();
+    put(&world, "file", &world.run(&["export", "done"]).out);
+    assert_eq!(world.run(&["prune", "--ended-before", "2100-01-01T00:00:00Z"]).code, 0);
+    let ran = world.run(&["import", "file"]);
+    assert!(ran.code == 2 && ran.err.contains("`done` was pruned from this store"), "{ran:?}");
+}

@@ -212,6 +212,28 @@ impl Start {
     }
 }
 
+impl Fork {
+    /// Whether a fork of `parent` may be called `id`: a family lies on one shard by the part of its ids
+    /// before the first `~`.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_id(id: &str, parent: &str) -> Result<(), Refusal> {
+        let tail = id.strip_prefix(parent).and_then(|tail| tail.strip_prefix('~')).unwrap_or_default();
+        let is_plain =
+            !tail.is_empty() && tail.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        match is_plain && id.len() <= limits::WORKFLOW_ID_MAX_BYTES {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                format!("a fork of `{parent}` cannot be called {id:?}"),
+                format!(
+                    "a fork is named `{parent}~…`, with letters and digits behind the `~`, 200 bytes at most"
+                ),
+            )),
+        }
+    }
+}
+
 impl Command {
     /// The command without what the rules find in what it brings.
     pub fn redacted(&self, rules: &Redaction) -> Command {

@@ -1,21 +1,26 @@
 //! A workflow as a file: its log, its definition and its values, as JSON lines.
 //!
 //! Invariants: a file that was imported is exported again byte for byte; every line has exactly
-//! one spelling; the last line holds a hash of all bytes before it, so that a file that was cut or
-//! changed is noticed. The format is told in `docs/export.md`.
+//! one spelling; the last line of a document holds a hash of all bytes of it, so that a file that was
+//! cut or changed is noticed. The file of a fork holds the documents of its ancestors before its own.
+//! The format is told in `docs/export.md`.
 //!
-//! The rooms: `lines` (the format), [`export`](fn@export) and [`import`](fn@import).
+//! The rooms: `lines` (the format), [`export`](fn@export); `reader` (a file, line by line), `document`
+//! (its judge), `looked` (whether bytes are JSON) and [`import`](fn@import).
 
 use std::fmt;
 
 use foldback_engine::LoadError;
 use foldback_store::StoreError;
 
+mod document;
 mod export;
 mod import;
 mod lines;
+mod looked;
+mod reader;
 
-pub use export::export;
+pub use export::{Exported, export};
 pub use import::{Imported, import};
 
 /// How many there are of each.

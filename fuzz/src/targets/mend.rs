@@ -1,6 +1,8 @@
 //! Makes the hashes of an exported file right again after a change, as one who forges would: so
 //! that a fuzzer gets past them, to what is judged behind. It never looks at what events mean.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback::core::Hash;
@@ -20,21 +22,42 @@ pub fn mended(file: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut renamed: Vec<(String, String)> = Vec::new();
-    let canonical = lines[1].get("canonical")?.as_str()?;
-    let hash = Hash::of_bytes(canonical.as_bytes()).to_hex();
-    rename(&mut lines[1], "definition", &hash, &mut renamed);
-    lines[0].insert("definition".into(), json!(hash));
-    lines[0].insert("input_hash".into(), Value::Null);
-    let workflow_id = lines[0].get("workflow_id")?.as_str()?.to_owned();
-    let tenant = lines[0].get("tenant")?.as_str()?.to_owned();
+    for line in &mut lines {
+        if let Some(Value::String(canonical)) = line.get("canonical") {
+            let hash = Hash::of_bytes(canonical.as_bytes()).to_hex();
+            rename(line, "definition", &hash, &mut renamed);
+        }
+    }
+    for at in 0..lines.len() - 1 {
+        if lines[at].contains_key("foldback_export") {
+            let definition = lines[at + 1].get("definition")?.clone();
+            lines[at].insert("definition".into(), definition);
+            lines[at].insert("input_hash".into(), Value::Null);
+        }
+    }
 
-    let (mut events, mut payloads, mut chain, mut seal) = (0u64, 0u64, Hash::ZERO, Hash::ZERO);
+    let (mut workflow_id, mut tenant) = (String::new(), String::new());
+    let (mut version, mut payloads, mut chain, mut seal) = (0u64, 0u64, Hash::ZERO, Hash::ZERO);
+    // Of the document before: a fork hangs on it.
+    let mut hashes: BTreeMap<u64, Hash> = BTreeMap::new();
     let mut out = Vec::new();
     for line in &mut lines {
-        if line.contains_key("event") {
-            events += 1;
-            line.insert("event".into(), json!(events));
-            chain = chained(line, chain, (&workflow_id, &tenant, events), &renamed)?;
+        if line.contains_key("foldback_export") {
+            workflow_id = line.get("workflow_id")?.as_str()?.to_owned();
+            tenant = line.get("tenant")?.as_str()?.to_owned();
+            (version, payloads, chain, seal) = (0, 0, Hash::ZERO, Hash::ZERO);
+            if let Some(Value::Object(lineage)) = line.get_mut("lineage") {
+                version = lineage.get("cut")?.as_u64()?;
+                chain = hashes.get(&version).copied().unwrap_or(Hash::ZERO);
+                rename(lineage, "cut_hash", &chain.to_hex(), &mut renamed);
+            }
+            // What lies up to the cut is shared.
+            hashes.retain(|at, _| *at <= version);
+        } else if line.contains_key("event") {
+            version = version.checked_add(1)?;
+            line.insert("event".into(), json!(version));
+            chain = chained(line, chain, (&workflow_id, &tenant, version), &renamed)?;
+            hashes.insert(version, chain);
         } else if line.contains_key("payload") {
             payloads += 1;
             let bytes = match (line.get("text"), line.get("base64")) {
@@ -47,7 +70,7 @@ pub fn mended(file: &[u8]) -> Option<Vec<u8>> {
                 rename(line, "payload", &Hash::of_bytes(&bytes).to_hex(), &mut renamed);
             }
         } else if line.contains_key("end") {
-            line.insert("end".into(), json!(events));
+            line.insert("end".into(), json!(version));
             line.insert("payloads".into(), json!(payloads));
             line.insert("chain".into(), json!(chain.to_hex()));
             line.insert("lines".into(), json!(seal.to_hex()));

@@ -12,7 +12,7 @@ use std::path::Path;
 use foldback::connectors::{Config, check_model, try_rules};
 use foldback::core::report;
 use foldback::core::{Event, Fact, Hash, Stimulus, Timing, WorkflowState, advance};
-use foldback::engine::Programs;
+use foldback::engine::{Programs, load};
 use foldback::exchange::{ExchangeError, export, import};
 use foldback::ows;
 use foldback::programs::Definitions;
@@ -135,24 +135,23 @@ fn one_import(file: &[u8]) {
     let mut out = Vec::new();
     export(&*store, &row, &mut out).expect("what was imported is exported");
     assert!(out == file, "it comes out as it went in");
-    let events = foldback::engine::load::events_of(&*store, &row.workflow_id, 0).expect("its chain holds");
+    let events = load::events_of(&*store, &row.workflow_id, 0).expect("its chain holds");
     reports(&events);
     let mut state = WorkflowState::empty(&row.workflow_id);
     for event in &events {
-        state.admits(event).expect("an import obeys the law");
         let before = state.clone();
-        state.apply(event);
+        let base = &mut |version| load::replayed(&*store, &row.workflow_id, version);
+        state.take(event, base).expect("an import obeys the law");
         report::changes(&before, &state);
     }
     look(&state);
     assert_eq!(state.status(), known.status);
-    go_on(&*store, row.definition, state);
+    go_on(&*store, state);
 }
 
 /// `resume`, up to what it would ask for.
-fn go_on(store: &dyn Store, definition: Option<Hash>, mut state: WorkflowState) {
-    let Some(hash) = definition else { return };
-    let definition = store.definition(&hash).expect("memory answers").expect("it was imported");
+fn go_on(store: &dyn Store, mut state: WorkflowState) {
+    let definition = store.definition(&state.definition).expect("memory answers").expect("it was imported");
     let Ok(program) = Definitions::default().program(&definition) else { return };
     if !state.status().is_ended() {
         step(&mut state, &*program, Stimulus::Continue);

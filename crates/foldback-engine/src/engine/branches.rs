@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foldback_core::change::Past;
 use foldback_core::decide::after;
 use foldback_core::{
-    Changes, Hash, Key, Lineage, Owed, Status, StepStatus, Stimulus, Verdict, WorkflowState, limits,
+    Changes, Hash, Key, Lineage, Owed, Status, StepStatus, Stimulus, Verdict, WorkflowState,
 };
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ impl Engine {
     /// Begins a fork on the state of its parent at the cut.
     pub(super) fn fork(&mut self, fork: Fork, actor: &str, from: &ReplyTo) -> Result<bool, Refusal> {
         let Fork { workflow_id: id, parent, cut, mut changes, definition } = fork;
-        is_named_after(&id, &parent)?;
+        Fork::check_id(&id, &parent)?;
         if self.live.contains_key(&id) || self.row(&id)?.is_some() || self.pruned(&id)?.is_some() {
             return Err(Refusal::new(
                 format!("workflow `{id}` exists already"),
@@ -229,21 +229,5 @@ fn may_reopen(id: &str, status: Status) -> Result<(), Refusal> {
                 ),
             ))
         }
-    }
-}
-
-/// A family lies on one shard by the part of its ids before the first `~`.
-fn is_named_after(id: &str, parent: &str) -> Result<(), Refusal> {
-    let tail = id.strip_prefix(parent).and_then(|tail| tail.strip_prefix('~')).unwrap_or_default();
-    let is_plain =
-        !tail.is_empty() && tail.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    match is_plain && id.len() <= limits::WORKFLOW_ID_MAX_BYTES {
-        true => Ok(()),
-        false => Err(Refusal::new(
-            format!("a fork of `{parent}` cannot be called {id:?}"),
-            format!(
-                "a fork is named `{parent}~…`, with letters and digits behind the `~`, 200 bytes at most"
-            ),
-        )),
     }
 }

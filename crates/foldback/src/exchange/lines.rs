@@ -3,14 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback_core::value::Payload;
-use foldback_core::{EventId, Hash, Micros, Version};
+use foldback_core::{EventId, Hash, Lineage, Micros, Version};
 use foldback_store::{Definition, NewEvent, Recorded, Tombstone, WorkflowRow};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written and read.
 pub const FORMAT: u32 = 1;
 
-/// The first line: what is in the file.
+/// The first line of a document: what is in it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -20,6 +20,9 @@ pub struct Header {
     pub name: String,
     pub definition: Hash,
     pub input_hash: Option<Hash>,
+    /// Where a fork comes from: behind this cut stand its own events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 impl Header {
@@ -31,11 +34,12 @@ impl Header {
             name: row.name.clone(),
             definition,
             input_hash: row.input_hash,
+            lineage: row.parent.clone().map(|(parent, cut, cut_hash)| Lineage { parent, cut, cut_hash }),
         }
     }
 }
 
-/// The second line: the definition.
+/// A definition: the second line, and before an event that is the first to follow another.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DefinitionLine {
@@ -97,6 +101,7 @@ pub struct Erased {
 }
 
 /// A value, or what stands in its place.
+#[derive(PartialEq)]
 pub enum Value {
     There(Payload),
     Erased(Tombstone),
@@ -245,11 +250,11 @@ fn id_of(text: &str) -> Result<EventId, String> {
     if id.to_string() == text { Ok(id) } else { Err(format!("{text:?} is no event id")) }
 }
 
-/// The last line: a file without it was cut off.
+/// The last line of a document: a file without it was cut off.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct End {
-    /// How many events.
+    /// The last version.
     pub end: Version,
     pub payloads: u64,
     /// The chain hash of the last event.
