@@ -83,6 +83,9 @@ pub const IMPORT_HEADER_MAX_BYTES: usize = 1024 * 1024;
 /// event; a chat of 100,000 messages is a list of references of this length.
 pub const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Items of a list that goes on from another. A few bytes could otherwise ask for any number of them.
+pub const GROWN_LIST_MAX_ITEMS: usize = 10_000;
+
 /// Redaction rules of a document, and of a configuration.
 pub const REDACT_RULES_MAX: usize = 100;
 

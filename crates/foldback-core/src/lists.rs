@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Version;
 use crate::event::{Event, Fact, StepAsked};
 use crate::value::{Part, Request, Slot};
+use crate::{Version, limits};
 
 /// Lists shorter than this are written whole, and not kept.
 const KEPT_MIN_ITEMS: usize = 8;
@@ -62,7 +62,9 @@ impl Lists {
             let alike = self.0.iter().filter(|kept| kept.part == *name);
             let best = alike.map(|kept| (common(&kept.items, items), kept)).max_by_key(|(first, _)| *first);
             match best {
-                Some((first, kept)) if first >= KEPT_MIN_ITEMS => {
+                Some((first, kept))
+                    if first >= KEPT_MIN_ITEMS && items.len() <= limits::GROWN_LIST_MAX_ITEMS =>
+                {
                     Part::Grown { before: kept.version, first: first as u64, more: items[first..].to_vec() }
                 }
                 _ => part.clone(),
@@ -79,7 +81,11 @@ impl Lists {
     /// What is not there, in words.
     pub(crate) fn has(&self, request: &Request) -> Result<(), String> {
         for (name, part) in &request.parts {
-            if let Part::Grown { before, first, .. } = part {
+            if let Part::Grown { before, first, more } = part {
+                let most = limits::GROWN_LIST_MAX_ITEMS;
+                if first.saturating_add(more.len() as u64) > most as u64 {
+                    return Err(format!("`{name}` goes on from another list and has more than {most} items"));
+                }
                 self.begin(name, *before, *first).ok_or_else(|| {
                     format!("`{name}` goes on from {first} items of version {before}, which are not there")
                 })?;
