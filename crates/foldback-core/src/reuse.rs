@@ -220,7 +220,8 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
     let all =
         || recorded.iter().enumerate().flat_map(|(past, asks)| asks.iter().rev().map(move |a| (past, a)));
     let reruns = rules.reruns(key);
-    if !reruns && !(is_write && policy == Policy::Ask) {
+    let is_asked_about = is_write && policy == Policy::Ask;
+    if !reruns && !is_asked_about {
         // The newest past that knows this very work.
         for (past, asked) in all().filter(|(_, asked)| asked.is_same(step)) {
             match asked.ended {
