@@ -14,8 +14,9 @@ demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a smal
 test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 	@scripts/test.sh
 
-torture: ## 100,000 simulated seeds, the kill test with 10,000 kills, ten minutes of fuzzing for each of five inputs
+torture: ## 100,000 simulated seeds, 20,000 of branching, 10,000 kills, ten minutes of fuzzing for each of five inputs
 	FOLDBACK_SEEDS=100000 cargo test --locked --release -p foldback --test simulation -- --ignored --nocapture torture
+	FOLDBACK_SEEDS=20000 cargo test --locked --release -p foldback-ows --test branching
 	cargo build --locked --release -p foldback-cli
 	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
 	for target in definition jq event import config; do scripts/fuzz.sh $$target 600 || exit 1; done

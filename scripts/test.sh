@@ -44,6 +44,10 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 headline "build"
 cargo build --locked --workspace --all-targets
 
+headline "the plain pattern"
+cargo run --locked --quiet -p foldback --example event_store | grep '5  FLIGHT_CANCELLED' ||
+  fail "examples/event_store.rs does not compensate"
+
 headline "stories"
 scripts/story_test.py README.md docs/stories/*.md
 
