@@ -9,6 +9,7 @@
 //! A stored value is its JSON, except that a `data:` URI ([`crate::media`]) is stored as its bytes
 //! under its own media type.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -320,6 +321,12 @@ impl Serialize for Slot {
     }
 }
 
+/// The name of a member: as it lies in a text; a copy where there is none, as in a command that comes
+/// from the inbox.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 struct SlotVisitor;
 
 impl<'de> Visitor<'de> for SlotVisitor {
@@ -330,23 +337,23 @@ impl<'de> Visitor<'de> for SlotVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Slot, A::Error> {
-        let first = map.next_key::<&str>()?;
+        let first = map.next_key::<Name<'de>>()?;
         SlotVisitor::read(first, map)
     }
 }
 
 impl SlotVisitor {
     /// A slot whose first member's name was read already.
-    fn read<'de, A: MapAccess<'de>>(first: Option<&'de str>, mut map: A) -> Result<Slot, A::Error> {
+    fn read<'de, A: MapAccess<'de>>(first: Option<Name<'de>>, mut map: A) -> Result<Slot, A::Error> {
         let (mut hash, mut bytes, mut media_type) = (None, 0, None);
         let mut next = first;
-        while let Some(name) = next {
-            match name {
+        while let Some(Name(name)) = next {
+            match &*name {
                 "inline" => {
                     let value = Slot::Inline(map.next_value()?);
-                    return match map.next_key::<&str>()? {
+                    return match map.next_key::<Name<'de>>()? {
                         None => Ok(value),
-                        Some(other) => Err(de::Error::unknown_field(other, &["inline"])),
+                        Some(Name(other)) => Err(de::Error::unknown_field(&other, &["inline"])),
                     };
                 }
                 "ref" => hash = Some(map.next_value()?),
@@ -356,7 +363,7 @@ impl SlotVisitor {
                     return Err(de::Error::unknown_field(other, &["inline", "ref", "bytes", "media_type"]));
                 }
             }
-            next = map.next_key::<&str>()?;
+            next = map.next_key::<Name<'de>>()?;
         }
         let hash = hash.ok_or_else(|| de::Error::missing_field("ref"))?;
         Ok(Slot::Stored(StoredRef { hash, bytes, media_type, value: None }))
@@ -395,14 +402,14 @@ impl<'de> Deserialize<'de> for Part {
                 f.write_str("a slot, a list of slots, or a list that goes on from another")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
-                let name = map.next_key::<&str>()?;
-                if name != Some("before") {
+                let name = map.next_key::<Name<'de>>()?;
+                if name.as_ref().is_none_or(|Name(name)| &**name != "before") {
                     return SlotVisitor::read(name, map).map(Part::One);
                 }
                 let before = map.next_value()?;
                 let (mut first, mut more) = (None, None);
-                while let Some(name) = map.next_key::<&str>()? {
-                    match name {
+                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                    match &*name {
                         "first" => first = Some(map.next_value()?),
                         "more" => more = Some(map.next_value()?),
                         other => return Err(de::Error::unknown_field(other, &["before", "first", "more"])),
@@ -437,6 +444,19 @@ mod tests {
         assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
         assert!(serde_json::from_str::<Slot>(r#"{"inline":1,"ref":"x"}"#).is_err());
         assert!(serde_json::from_str::<Slot>(r#"{"bytes":1}"#).is_err());
+    }
+
+    /// A command of another process comes as a value, not as a text.
+    #[test]
+    fn a_slot_is_read_from_a_text_and_from_a_value() {
+        let long = json!("x".repeat(limits::INLINE_MAX_BYTES + 1));
+        let grown = Part::Grown { before: 3, first: 1, more: vec![Slot::of(json!(1)), Slot::of(long.clone())] };
+        let parts = [Part::One(Slot::of(json!({"inline": 1}))), Part::One(Slot::of(long)), grown];
+        for part in parts {
+            let text = serde_json::to_string(&part).unwrap();
+            assert_eq!(serde_json::from_str::<Part>(&text).unwrap(), part, "{text}");
+            assert_eq!(serde_json::from_value::<Part>(serde_json::to_value(&part).unwrap()).unwrap(), part);
+        }
     }
 
     #[test]
