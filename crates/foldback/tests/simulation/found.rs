@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::channel;
 
 use foldback::code::{Code, Ctx, Ended, Work};
-use foldback::core::{Effect, Fact, Failure, Outcome};
+use foldback::core::{Effect, Fact, Failure, Outcome, Recovery};
 use foldback::engine::engine::{Message, ReplyTo};
 use foldback::engine::{Attempt, Branching, Command, events_of, prepare_retry, state_at};
-use foldback::programs::{Definitions, start_code};
+use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
-use crate::fronts::KIND;
+use crate::fronts::{self, KIND};
 use crate::process::{Birth, Process};
+use crate::recipe::{Node, Plan};
 
 async fn two_reads(mut ctx: Ctx, _input: Value) -> Ended {
     let a = ctx.step("a", Work::new(KIND, Effect::Read, json!({}))).await?;
@@ -158,4 +159,53 @@ fn who_could_not_go_back_is_as_he_was() {
         }
     }
     assert!(refused > 3, "{refused} reads failed under the command");
+}
+
+/// A process dies over a write. Before the next one sends it again, it loses its race: what was sent
+/// first may have happened, and nobody says that it failed.
+#[test]
+fn a_write_that_is_not_sent_again_stays_in_doubt() {
+    let plan = Plan {
+        name: "s".into(),
+        effect: Effect::Write,
+        recovery: Recovery::Retry,
+        keyed: true,
+        fails: 0,
+        slack: 0,
+        tries: 0,
+        hopeless: false,
+    };
+    let source = fronts::document("race", &Node::Race(vec![Node::Step(plan), Node::Wait(1_000)]));
+    let loaded = foldback::ows::load(&source, &|path| Err(format!("no file {path}"))).unwrap();
+    let disk = Disk::new(foldback::store::open("memory:").unwrap());
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let birth = |serial| Birth {
+        serial,
+        clock: clock.clone(),
+        offset: 0,
+        seed: serial,
+        is_observed: false,
+        programs: Arc::default(),
+    };
+    let say = |process: &Process, command| {
+        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+    };
+    let mut first = Process::start(&disk, birth(1)).unwrap().expect("free");
+    say(&first, Command::Start(start_document(&loaded, "w", json!({"sum": 0}))));
+    round(&mut first);
+    assert_eq!(go_on(&mut first).len(), 1, "it is sent");
+    drop(first);
+
+    let mut second = Process::start(&disk, birth(2)).unwrap().expect("free");
+    say(&second, Command::Resume { workflow_id: Arc::from("w") });
+    round(&mut second);
+    clock.fetch_add(2_000_000, Ordering::Relaxed);
+    round(&mut second);
+    assert!(go_on(&mut second).is_empty(), "it is not sent again");
+    let events = events_of(&*disk.store, "w", 0).unwrap();
+    let of_step =
+        events.iter().filter(|event| event.fact.key().is_some_and(|key| key.as_str().contains("/s")));
+    let types: Vec<&str> = of_step.map(|event| event.fact.event_type()).collect();
+    assert_eq!(types, ["StepAsked", "AttemptStarted", "StepCancelled", "OutcomeUnknown"], "{events:?}");
 }
