@@ -30,10 +30,18 @@ impl Engine {
             return;
         }
         if step.is_given_up {
-            // Given up between its start and the word that the start is on disk: nothing was sent.
+            // Given up between its start and the word that the start is on disk: this one was not sent.
+            // What a process sent that died before may have happened all the same.
             let title = "It was given up before it was sent";
-            let error = Failure::new(error_type::RUNTIME, 409, title, "nothing happened");
-            let outcome = Outcome::Failed { error, retry_after_ms: None, usage: None };
+            let outcome = match step.interruptions > 0 || step.unknowns > 0 {
+                true => {
+                    Outcome::Unknown { reason: format!("{title} again; what was sent before is unknown") }
+                }
+                false => {
+                    let error = Failure::new(error_type::RUNTIME, 409, title, "nothing happened");
+                    Outcome::Failed { error, retry_after_ms: None, usage: None }
+                }
+            };
             self.say(id, Stimulus::Report { key, attempt, outcome, latency_ms: 0 }, "engine");
             return;
         }

@@ -80,12 +80,16 @@ impl Engine {
             return Err(Refusal::unknown_workflow(id));
         };
         may_reopen(id, live.state.status())?;
-        let (again, definition) = (live.failures(), live.state.definition);
+        let (again, mut definition) = (live.failures(), live.state.definition);
+        let mut base = None;
         let (stimulus, followed) = match back {
             None => (Stimulus::Reopen { reason, again, back_to: None, changes: None }, None),
             Some(back) => {
-                let Back { to, from, changes, definition } = *back;
-                (self.go_back(id, reason, (to, from), changes)?, definition)
+                let Back { to, from, changes, definition: followed } = *back;
+                let (earlier, stimulus) = self.way_back(id, reason, (to, from), changes)?;
+                definition = earlier.definition;
+                base = Some(earlier);
+                (stimulus, followed)
             }
         };
         let changes = match &stimulus {
@@ -97,6 +101,8 @@ impl Engine {
         let Some(live) = self.live.get_mut(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
+        // From here on nothing fails but the word itself.
+        base.into_iter().for_each(|base| live.state.rewind(base));
         let reopened = after(&live.state, redaction.stimulus(stimulus.clone()), live.state.now);
         live.redaction = redaction;
         live.restart(program.start(&reopened));
@@ -121,16 +127,15 @@ impl Engine {
         self.owe(id, owed);
     }
 
-    /// Makes the state of a workflow that has ended the one of an earlier version, and the word that
-    /// reopens it there.
-    fn go_back(
-        &mut self,
+    /// The state to which a workflow that has ended goes back, and the word that reopens it there.
+    fn way_back(
+        &self,
         id: &Arc<str>,
         reason: String,
         (to, from): (u64, u64),
         mut changes: Changes,
-    ) -> Result<Stimulus, Refusal> {
-        let Some(live) = self.live.get_mut(id) else {
+    ) -> Result<(WorkflowState, Stimulus), Refusal> {
+        let Some(live) = self.live.get(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
         let version = live.state.version;
@@ -155,8 +160,8 @@ impl Engine {
         };
         let again = base.open_steps();
         changes.past = Past { workflow: id.clone(), after: to, up_to: version };
-        live.state.rewind(base);
-        Ok(Stimulus::Reopen { reason, again, back_to: Some(to), changes: Some(Box::new(changes)) })
+        let changes = Some(Box::new(changes));
+        Ok((base, Stimulus::Reopen { reason, again, back_to: Some(to), changes }))
     }
 
     /// The program that is followed from here on: of the definition that comes with the command, or

@@ -1,5 +1,5 @@
 //! Callers: they start workflows, record domain events and settle unknown outcomes, say it again when
-//! a process died before it answered, and remember what they were promised.
+//! a process died before it answered, and remember what they were promised. See `branching` for forks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use foldback::engine::{Answer, Command, Rest, state_at};
 use foldback::store::{Filter, InboxCommand};
 use serde_json::{Value, json};
 
+use crate::branching::Branches;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::process::Process;
@@ -23,19 +24,20 @@ pub const NOTED: &str = "NOTED";
 
 pub struct Callers {
     dice: Dice,
-    wishes: Vec<Wish>,
+    pub(crate) wishes: Vec<Wish>,
+    pub(crate) branches: Branches,
     serial: u64,
     /// Workflows that were reopened: each is once.
     reopened: BTreeSet<Arc<str>>,
 }
 
 /// Something a caller wants to be done, once.
-struct Wish {
-    command: Command,
-    state: State,
+pub(crate) struct Wish {
+    pub(crate) command: Command,
+    pub(crate) state: State,
 }
 
-enum State {
+pub(crate) enum State {
     /// Not said yet, or to be said again.
     Idle,
     /// Said to a process, which owes the answer.
@@ -61,7 +63,7 @@ impl Wish {
 }
 
 impl Callers {
-    pub fn new(story: &Story, dice: Dice) -> Callers {
+    pub fn new(story: &Story, dice: Dice, branching: Dice) -> Callers {
         let mut wishes = Vec::new();
         for (start, notes) in story.starts.iter().zip(&story.notes) {
             wishes.push(Wish { command: Command::Start(start.clone()), state: State::Idle });
@@ -71,15 +73,25 @@ impl Callers {
                 wishes.push(Wish { command, state: State::Idle });
             }
         }
-        Callers { dice, wishes, serial: 0, reopened: BTreeSet::new() }
+        let branches = Branches::new(story, branching);
+        Callers { dice, wishes, branches, serial: 0, reopened: BTreeSet::new() }
     }
 
     pub fn are_quiet(&self) -> bool {
         self.wishes.iter().all(|wish| matches!(wish.state, State::Done))
     }
 
+    /// Forks that were wanted, and made.
+    pub fn forks(&self) -> u64 {
+        self.wishes.iter().filter(|wish| matches!(wish.command, Command::Fork(_))).count() as u64
+    }
+
     fn is_started(&self, id: &str) -> bool {
-        let is_its = |wish: &&Wish| matches!(&wish.command, Command::Start(s) if *s.workflow_id == *id);
+        let is_its = |wish: &&Wish| match &wish.command {
+            Command::Start(start) => *start.workflow_id == *id,
+            Command::Fork(fork) => *fork.workflow_id == *id,
+            _ => false,
+        };
         self.wishes.iter().find(is_its).is_some_and(|wish| matches!(wish.state, State::Done))
     }
 
@@ -91,8 +103,8 @@ impl Callers {
             if !all && i != chosen {
                 continue;
             }
-            let may_be_said =
-                matches!(self.wishes[i].command, Command::Start(_)) || self.is_started(self.workflow(i));
+            let begins = matches!(self.wishes[i].command, Command::Start(_) | Command::Fork(_));
+            let may_be_said = begins || self.is_started(self.workflow(i));
             match &self.wishes[i].state {
                 State::Idle if may_be_said => self.say(i, to, disk)?,
                 State::Posted(id) => {
@@ -158,12 +170,10 @@ impl Callers {
     fn hear(&mut self, i: usize, answer: Answer, disk: &Disk, is_fresh: bool) -> Result<(), String> {
         let wish = &mut self.wishes[i];
         match (&answer, &wish.command) {
-            (Ok(_), Command::Start(start)) => {
-                if !disk.durable().heads.contains_key(&start.workflow_id) {
-                    return Err(format!(
-                        "{}: its start was answered before it was durable",
-                        start.workflow_id
-                    ));
+            (Ok(_), Command::Start(_) | Command::Fork(_)) => {
+                let id = wish.command.workflow_id();
+                if !disk.durable().heads.contains_key(id) {
+                    return Err(format!("{id}: its start was answered before it was durable"));
                 }
                 wish.state = State::Done;
             }
@@ -180,19 +190,32 @@ impl Callers {
                 Command::Record { .. }
                 | Command::Resume { .. }
                 | Command::Retry { .. }
-                | Command::Fork(_)
                 | Command::Append { .. }
                 | Command::Settle { .. },
             ) => {
                 wish.state = State::Done;
             }
+            // It was forked already, by a word that got no answer.
+            (Err(refusal), Command::Fork(fork)) if refusal.message.contains("exists already") => {
+                if !disk.durable().heads.contains_key(&fork.workflow_id) {
+                    return Err(format!("{} is said to be there, and is not", fork.workflow_id));
+                }
+                wish.state = State::Done;
+            }
             // It was reopened already, by a word that got no answer.
             (Err(refusal), Command::Retry { .. })
-                if ["has completed", "has not failed"].iter().any(|said| refusal.message.contains(said)) =>
+                if ["has completed", "has not failed", "has moved"]
+                    .iter()
+                    .any(|said| refusal.message.contains(said)) =>
             {
                 wish.state = State::Done;
             }
             // What was asked is no longer the question.
+            (Err(refusal), Command::Settle { .. })
+                if ["holds no write", "was sent"].iter().any(|said| refusal.message.contains(said)) =>
+            {
+                wish.state = State::Done;
+            }
             (Err(refusal), Command::Resolve { .. }) if refusal.message.contains("is not unknown") => {
                 wish.state = State::Done;
             }
@@ -206,9 +229,13 @@ impl Callers {
         Ok(())
     }
 
-    /// What was resolved may have to be resolved again, after another attempt.
+    /// What was resolved or settled may have to be so again, after another attempt.
     fn tidy(&mut self) {
-        self.wishes.retain(|w| !matches!((&w.command, &w.state), (Command::Resolve { .. }, State::Done)));
+        let is_over = |wish: &Wish| {
+            let is_word = matches!(wish.command, Command::Resolve { .. } | Command::Settle { .. });
+            is_word && matches!(wish.state, State::Done)
+        };
+        self.wishes.retain(|wish| !is_over(wish));
     }
 
     /// A process died: what it was told and has not answered is said again.

@@ -12,6 +12,8 @@ use foldback::core::{Fact, Hash, Version};
 use foldback::store::*;
 use serde_json::Value;
 
+use crate::journal::{Journal, Mark};
+
 /// What is on disk, as the simulation knows it from the acknowledgements of the real store.
 #[derive(Default)]
 pub struct Durable {
@@ -19,12 +21,14 @@ pub struct Durable {
     pub heads: BTreeMap<Arc<str>, (Version, Hash)>,
     /// Every append that was acknowledged: workflow, last version, hash there.
     pub acknowledged: Vec<(Arc<str>, Version, Hash)>,
-    /// Attempts whose start is durable: workflow, key, attempt.
+    /// Attempts whose start was ever durable: workflow, key, attempt.
     pub started: BTreeSet<(Arc<str>, String, u32)>,
-    /// Steps that completed durably.
-    pub completed: BTreeSet<(Arc<str>, String)>,
-    /// Steps that were given up durably, and the attempt that was under way: none begins another.
-    pub given_up: BTreeMap<(Arc<str>, String), Option<u32>>,
+    /// Writes of which it was ever durable that they may be performed.
+    pub released: BTreeSet<(Arc<str>, String)>,
+    /// What stands of the steps.
+    pub steps: Journal,
+    /// Workflows that are forks.
+    pub forks: BTreeSet<Arc<str>>,
     /// The position given out last.
     pub position: u64,
     /// What should not have been.
@@ -43,47 +47,51 @@ impl Durable {
                 self.wrong.push(format!("{id}: position {} after {}", result.position, self.position));
             }
             self.position = result.position;
-            let before = self.heads.get(id).map_or(0, |head| head.0);
+            let before = self.heads.get(id).map_or_else(|| cut_of(append), |head| head.0);
             if result.first != before + 1 || result.last + 1 - result.first != append.events.len() as u64 {
                 self.wrong.push(format!("{id}: versions {}..{} after {before}", result.first, result.last));
             }
             self.heads.insert(id.clone(), (result.last, result.hash));
             self.acknowledged.push((id.clone(), result.last, result.hash));
-            for event in &append.events {
-                self.event(id, event);
+            for (event, version) in append.events.iter().zip(result.first..) {
+                self.event(id, version, event);
             }
         }
     }
 
-    fn event(&mut self, id: &Arc<str>, event: &NewEvent) {
-        let of_steps = ["StepAsked", "AttemptStarted", "StepCompleted", "StepCancelled", "WorkflowReopened"];
-        if !of_steps.contains(&&*event.event_type) {
+    fn event(&mut self, id: &Arc<str>, version: Version, event: &NewEvent) {
+        if !Mark::TYPES.contains(&&*event.event_type) {
             return;
         }
-        match Fact::decode(&event.event_type, event.schema_version, &event.payload) {
-            Ok(Fact::StepAsked(asked)) if asked.starts => {
-                // Reopened, a step is asked for again, and its attempts are counted on.
-                let key = asked.key.to_string();
-                let of_key = (id.clone(), key.clone(), 0)..=(id.clone(), key.clone(), u32::MAX);
-                let before = self.started.range(of_key).next_back().map_or(0, |started| started.2);
-                self.started.insert((id.clone(), key, before + 1));
-            }
-            Ok(Fact::AttemptStarted { key, attempt, .. }) => {
-                self.started.insert((id.clone(), key.to_string(), attempt));
-            }
-            Ok(Fact::StepCompleted(done)) => {
-                if !self.completed.insert((id.clone(), done.key.to_string())) {
-                    self.wrong.push(format!("{id}: `{}` completed twice", done.key));
-                }
-            }
-            Ok(Fact::StepCancelled { key, attempt, .. }) => {
-                self.given_up.insert((id.clone(), key.to_string()), attempt);
-            }
-            // What was given up before may be asked for anew.
-            Ok(Fact::WorkflowReopened { .. }) => self.given_up.retain(|(of, _), _| of != id),
-            Ok(_) => {}
-            Err(error) => self.wrong.push(format!("{id}: {error}")),
+        let fact = match Fact::decode(&event.event_type, event.schema_version, &event.payload) {
+            Ok(fact) => fact,
+            Err(error) => return self.wrong.push(format!("{id}: {error}")),
+        };
+        let Some(mark) = Mark::of(&fact) else { return };
+        match &mark {
+            Mark::Forked(..) => drop(self.forks.insert(id.clone())),
+            Mark::Released(key) => drop(self.released.insert((id.clone(), key.clone()))),
+            _ => {}
         }
+        let begun = match &mark {
+            Mark::Asked(key, true) | Mark::Started(key, _) => Some(key.clone()),
+            _ => None,
+        };
+        self.wrong.extend(self.steps.take(id, version, mark));
+        if let Some(key) = begun {
+            let attempt = self.steps.attempts(id, &key);
+            self.started.insert((id.clone(), key, attempt));
+        }
+    }
+}
+
+/// The version behind which a fork's own events begin; 0 for one that is no fork.
+fn cut_of(append: &Append) -> Version {
+    let first = append.events.first().filter(|event| &*event.event_type == "WorkflowForked");
+    let fact = first.and_then(|e| Fact::decode(&e.event_type, e.schema_version, &e.payload).ok());
+    match fact {
+        Some(Fact::WorkflowForked(forked)) => forked.lineage.cut,
+        _ => 0,
     }
 }
 
@@ -123,17 +131,27 @@ struct Waiting {
     broken: Option<StoreError>,
 }
 
+/// What a read says that fails.
+pub const BAD_READ: &str = "simulated: bad read";
+
 /// One process's way to the disk. The process's death takes with it what is not written.
 pub struct Shelf {
     disk: Arc<Disk>,
     waiting: Mutex<Waiting>,
-    /// So many of the next reads fail.
+    /// So many of the next reads fail,
     pub bad_reads: AtomicU32,
+    /// behind so many that do not.
+    pub good_reads: AtomicU32,
 }
 
 impl Shelf {
     pub fn new(disk: &Arc<Disk>) -> Arc<Shelf> {
-        Arc::new(Shelf { disk: disk.clone(), waiting: Mutex::default(), bad_reads: AtomicU32::new(0) })
+        Arc::new(Shelf {
+            disk: disk.clone(),
+            waiting: Mutex::default(),
+            bad_reads: AtomicU32::new(0),
+            good_reads: AtomicU32::new(0),
+        })
     }
 
     /// Commits not written, and ones that the engine has not been told of.
@@ -235,9 +253,11 @@ impl Shelf {
 
     /// The real store, unless a read is to fail now.
     fn reading(&self) -> StoreResult<&dyn Store> {
-        let left = &self.bad_reads;
-        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-            return Err(StoreError { message: "simulated: bad read".into(), hint: None, is_input: false });
+        let takes_one = |left: &AtomicU32| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+        };
+        if !takes_one(&self.good_reads) && takes_one(&self.bad_reads) {
+            return Err(StoreError { message: BAD_READ.into(), hint: None, is_input: false });
         }
         Ok(&*self.disk.store)
     }

@@ -2,18 +2,20 @@
 //! rolled otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::channel;
 
 use foldback::code::{Code, Ctx, Ended, Work};
-use foldback::core::{Effect, Fact, Outcome};
+use foldback::core::{Effect, Fact, Failure, Outcome, Recovery};
 use foldback::engine::engine::{Message, ReplyTo};
-use foldback::engine::{Attempt, Command, events_of};
-use foldback::programs::{Definitions, start_code};
+use foldback::engine::{Attempt, Branching, Command, events_of, prepare_retry, state_at};
+use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
-use crate::fronts::KIND;
+use crate::fronts::{self, KIND};
 use crate::process::{Birth, Process};
+use crate::recipe::{Node, Plan};
 
 async fn two_reads(mut ctx: Ctx, _input: Value) -> Ended {
     let a = ctx.step("a", Work::new(KIND, Effect::Read, json!({}))).await?;
@@ -37,12 +39,16 @@ fn round(process: &mut Process) -> Vec<Attempt> {
 }
 
 fn answer(process: &Process, attempt: &Attempt, output: Value) {
+    report(process, attempt, Outcome::Completed { output, usage: None });
+}
+
+fn report(process: &Process, attempt: &Attempt, outcome: Outcome) {
     let call = &attempt.call;
     let _gone = process.to.send(Message::Report {
         workflow_id: call.workflow_id.clone(),
         key: call.key.clone(),
         attempt: call.attempt,
-        outcome: Outcome::Completed { output, usage: None },
+        outcome,
         latency_ms: 1,
         flight: attempt.flight,
     });
@@ -90,4 +96,116 @@ fn an_attempt_that_ran_ahead_of_a_refused_commit_answers_nothing() {
         panic!("{events:?}")
     };
     assert_eq!(*output.get(), json!("to 2"));
+}
+
+/// A write, and beside it a read.
+async fn side_by_side(mut ctx: Ctx, _input: Value) -> Ended {
+    let branch = async |mut ctx: Ctx, effect: Effect| ctx.step("s", Work::new(KIND, effect, json!({}))).await;
+    ctx.each("side", vec![Effect::Write, Effect::Read], branch).await
+}
+
+/// Wherever a read fails while a workflow is to go back: it went back, or it is as it was.
+#[test]
+fn who_could_not_go_back_is_as_he_was() {
+    let code = Code::new(side_by_side);
+    let programs = Arc::new(Definitions::default().with_code("fails", "1", code));
+    let mut refused = 0;
+    for good_reads in 0..40 {
+        let disk = Disk::new(foldback::store::open("memory:").unwrap());
+        let birth = Birth {
+            serial: 1,
+            clock: Arc::new(AtomicI64::new(1_000_000)),
+            offset: 0,
+            seed: 7,
+            is_observed: false,
+            programs: programs.clone(),
+        };
+        let mut process = Process::start(&disk, birth).unwrap().expect("free");
+        let command = Command::Start(start_code("fails", "1", "w", json!(0)));
+        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+        round(&mut process);
+        let mut begun = go_on(&mut process);
+        begun.sort_by_key(|attempt| attempt.call.key.clone());
+        let error = Failure::new("test", 404, "Not there", "");
+        report(&process, &begun[1], Outcome::Failed { error, retry_after_ms: None, usage: None });
+        answer(&process, &begun[0], json!(1));
+        round(&mut process);
+        go_on(&mut process);
+        // There the write was under way.
+        let branching = Branching {
+            workflow_id: Arc::from("w"),
+            at: Some(3),
+            wish: Default::default(),
+            definition: None,
+        };
+        let command = prepare_retry(&*disk.store, &*programs, &branching).unwrap().retry("once more");
+        process.shelf.good_reads.store(good_reads, Ordering::Relaxed);
+        process.shelf.bad_reads.store(1, Ordering::Relaxed);
+        let (reply, told) = channel();
+        let (actor, from) = (Arc::from("test"), ReplyTo::Caller(reply));
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+        if process.engine.round().is_some() {
+            continue;
+        }
+        process.machine.begun();
+        go_on(&mut process);
+        let Ok(Err(refusal)) = told.try_recv() else { continue };
+        assert!(refusal.message.contains("bad read"), "{refusal:?}");
+        refused += 1;
+        let on_disk = state_at(&*disk.store, "w", None).unwrap();
+        if let Some(kept) = process.engine.state("w") {
+            assert_eq!(Some(kept), on_disk.as_ref(), "behind {good_reads} good reads");
+        }
+    }
+    assert!(refused > 3, "{refused} reads failed under the command");
+}
+
+/// A process dies over a write. Before the next one sends it again, it loses its race: what was sent
+/// first may have happened, and nobody says that it failed.
+#[test]
+fn a_write_that_is_not_sent_again_stays_in_doubt() {
+    let plan = Plan {
+        name: "s".into(),
+        effect: Effect::Write,
+        recovery: Recovery::Retry,
+        keyed: true,
+        fails: 0,
+        slack: 0,
+        tries: 0,
+        hopeless: false,
+    };
+    let source = fronts::document("race", &Node::Race(vec![Node::Step(plan), Node::Wait(1_000)]));
+    let loaded = foldback::ows::load(&source, &|path| Err(format!("no file {path}"))).unwrap();
+    let disk = Disk::new(foldback::store::open("memory:").unwrap());
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let birth = |serial| Birth {
+        serial,
+        clock: clock.clone(),
+        offset: 0,
+        seed: serial,
+        is_observed: false,
+        programs: Arc::default(),
+    };
+    let say = |process: &Process, command| {
+        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+    };
+    let mut first = Process::start(&disk, birth(1)).unwrap().expect("free");
+    say(&first, Command::Start(start_document(&loaded, "w", json!({"sum": 0}))));
+    round(&mut first);
+    assert_eq!(go_on(&mut first).len(), 1, "it is sent");
+    drop(first);
+
+    let mut second = Process::start(&disk, birth(2)).unwrap().expect("free");
+    say(&second, Command::Resume { workflow_id: Arc::from("w") });
+    round(&mut second);
+    clock.fetch_add(2_000_000, Ordering::Relaxed);
+    round(&mut second);
+    assert!(go_on(&mut second).is_empty(), "it is not sent again");
+    let events = events_of(&*disk.store, "w", 0).unwrap();
+    let of_step =
+        events.iter().filter(|event| event.fact.key().is_some_and(|key| key.as_str().contains("/s")));
+    let types: Vec<&str> = of_step.map(|event| event.fact.event_type()).collect();
+    assert_eq!(types, ["StepAsked", "AttemptStarted", "StepCancelled", "OutcomeUnknown"], "{events:?}");
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use foldback::core::{Micros, Owed, WorkflowState};
+use foldback::core::{Micros, Owed, Status, StepStatus, WorkflowState};
 use foldback::engine::engine::{Message, ReplyTo, from_inbox};
 use foldback::engine::{Command, state_at};
 use foldback::store::Filter;
 
 use crate::callers::Callers;
 use crate::dice::Dice;
-use crate::disk::Disk;
+use crate::disk::{BAD_READ, Disk};
 use crate::process::{Birth, Process};
 use crate::story::Story;
 use crate::world::World;
@@ -47,7 +47,7 @@ impl<'a> Sim<'a> {
             story,
             disk,
             world: World::new(dice.fork(), story.is_volatile),
-            callers: Callers::new(story, dice.fork()),
+            callers: Callers::new(story, dice.fork(), Dice::new(seed ^ 0x00F0_4CED)),
             dice,
             clock: Arc::new(AtomicI64::new(BEGINNING)),
             processes: Vec::new(),
@@ -86,6 +86,7 @@ impl<'a> Sim<'a> {
             self.round(0)?;
             let Some(owner) = self.processes.first() else { continue };
             owner.shelf.bad_reads.store(0, Ordering::Relaxed);
+            let alarm = owner.engine.next_alarm().map(|due| due - owner.machine.offset);
             let waiting = owner.shelf.waiting();
             let flights = self.world.awaited_by(owner.serial);
             if waiting != (0, 0) {
@@ -98,12 +99,16 @@ impl<'a> Sim<'a> {
                 self.poll_inbox(0);
             } else if self.callers.resolve(&self.disk, &mut self.world)? {
                 self.say(|| "a person resolves".into());
+            } else if self.callers.settle(&self.disk, &mut self.world)? {
+                self.say(|| "a person says what becomes of a write".into());
+            } else if self.branch()? {
+                // What is wanted is said in the next round.
             } else if self.callers.reopen(&self.disk)? {
                 self.say(|| "a person reopens what failed".into());
             } else if self.is_over()? {
                 return Ok(());
-            } else if let Some(due) = owner.engine.next_alarm() {
-                self.clock.fetch_max(due - owner.machine.offset, Ordering::Relaxed);
+            } else if let Some(due) = alarm {
+                self.clock.fetch_max(due, Ordering::Relaxed);
             } else if !self.resume_all(0)? {
                 return Err(format!("nothing moves any more: {}", self.standing()));
             }
@@ -119,7 +124,25 @@ impl<'a> Sim<'a> {
     fn is_over(&self) -> Result<bool, String> {
         let filter = Filter { only_unfinished: true, ..Filter::default() };
         let unfinished = self.disk.store.workflows(&filter).map_err(|e| e.to_string())?;
-        Ok(unfinished.is_empty())
+        for row in unfinished {
+            if !self.callers.is_neglected(&row.workflow_id) {
+                return Ok(false);
+            }
+            let state = state_at(&*self.disk.store, &row.workflow_id, None).map_err(|e| e.to_string())?;
+            if !state.is_some_and(|state| waits_for_a_person(&state)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Somebody forks a workflow, or lets one that failed go back.
+    fn branch(&mut self) -> Result<bool, String> {
+        let said = self.callers.branch(&self.disk, &self.story.programs)?;
+        if let Some(said) = &said {
+            self.say(|| said.clone());
+        }
+        Ok(said.is_some())
     }
 
     /// Nothing went wrong so far.
@@ -206,7 +229,9 @@ impl<'a> Sim<'a> {
             }
             17 | 18 if process.is_owner() => {
                 self.callers.speak(&mut self.processes[at], &self.disk, false)?;
+                self.callers.may_branch().then(|| self.branch()).transpose()?;
                 if self.dice.one_in(6) && self.processes.len() == 1 {
+                    self.callers.settle(&self.disk, &mut self.world)?;
                     self.callers.resolve(&self.disk, &mut self.world)?;
                     if self.dice.one_in(3) {
                         self.callers.reopen(&self.disk)?;
@@ -240,7 +265,9 @@ impl<'a> Sim<'a> {
             }
             8 => {
                 let reads = self.dice.within(1, 3) as u32;
-                self.processes[at].shelf.bad_reads.store(reads, Ordering::Relaxed);
+                let shelf = &self.processes[at].shelf;
+                shelf.bad_reads.store(reads, Ordering::Relaxed);
+                shelf.good_reads.store(self.callers.good_reads(), Ordering::Relaxed);
             }
             9 => {
                 // The clock of everything jumps: nothing may depend on how long it took.
@@ -269,7 +296,7 @@ impl<'a> Sim<'a> {
         let ended = process.engine.round();
         let (serial, is_owner) = (process.serial, process.is_owner());
         if is_owner && self.dice.one_in(16) {
-            is_its_fold(process, &self.disk, self.story)?;
+            is_its_fold(process, &self.disk)?;
         }
         for (attempt, to) in process.machine.begun() {
             let call = &attempt.call;
@@ -287,6 +314,10 @@ impl<'a> Sim<'a> {
             None => {}
             Some(Ok(())) if process.is_winding_down => self.die(at, "wound down"),
             Some(Err(_)) if process.is_doomed || !is_owner => self.die(at, "as it should"),
+            // A past that cannot be read ends it, as a commit that fails does.
+            Some(Err(error)) if error.message == BAD_READ && self.callers.are_branching() => {
+                self.die(at, "over a past that it could not read");
+            }
             Some(other) => return Err(format!("process {serial} ended without a cause: {other:?}")),
         }
         Ok(())
@@ -300,10 +331,10 @@ impl<'a> Sim<'a> {
 }
 
 /// What a process keeps in memory is the fold of what is on disk, wherever the disk has caught up.
-fn is_its_fold(process: &Process, disk: &Disk, story: &Story) -> Checked {
-    for id in story.starts.iter().map(|start| &start.workflow_id) {
-        let Some(kept) = process.engine.state(id) else { continue };
-        let version = disk.durable().heads.get(id).map_or(0, |head| head.0);
+fn is_its_fold(process: &Process, disk: &Disk) -> Checked {
+    let heads = disk.durable().heads.clone();
+    for (id, (version, _)) in &heads {
+        let (Some(kept), version) = (process.engine.state(id), *version) else { continue };
         if kept.version == 0 || kept.version != version {
             continue;
         }
@@ -320,6 +351,12 @@ fn is_its_fold(process: &Process, disk: &Disk, story: &Story) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Whether nothing moves a workflow but somebody who says what becomes of a write.
+pub fn waits_for_a_person(state: &WorkflowState) -> bool {
+    let is_held = |key| state.step(key).is_some_and(|step| step.status == StepStatus::Held);
+    state.status() == Status::Waiting && state.owes().is_empty() && state.open.iter().any(is_held)
 }
 
 /// When a workflow has to be woken next.

@@ -24,6 +24,9 @@ pub struct Story {
     pub moves: u64,
     /// Whether somebody watches what is committed.
     pub is_observed: bool,
+    /// How many forks are made at most, and how often a workflow that failed goes back.
+    pub forks: u64,
+    pub backs: u64,
 }
 
 impl Story {
@@ -51,7 +54,7 @@ impl Story {
                 notes.push(if dice.one_in(3) { dice.within(1, 2) } else { 0 });
             }
         }
-        Story {
+        let mut story = Story {
             starts,
             programs: Arc::new(programs),
             notes,
@@ -59,7 +62,13 @@ impl Story {
             fault_every: [0, 60, 25, 12][dice.below(4)],
             moves: dice.within(40, 500),
             is_observed: dice.one_in(2),
+            forks: 0,
+            backs: 0,
+        };
+        if dice.one_in(3) {
+            (story.forks, story.backs) = (dice.within(1, 4), dice.within(1, 3));
         }
+        story
     }
 }
 

@@ -52,6 +52,8 @@ pub struct World {
     pub applied: BTreeMap<String, Applied>,
     /// Known failures given to a step as planned, and ones that were added.
     failed: BTreeMap<Place, (u64, u64)>,
+    /// Which workflow sent under each idempotency key.
+    keys: BTreeMap<String, Arc<str>>,
     /// Attempts begun.
     pub begun: BTreeMap<Place, u64>,
     pub flights: Vec<Flight>,
@@ -66,6 +68,7 @@ impl World {
             is_volatile,
             applied: BTreeMap::new(),
             failed: BTreeMap::new(),
+            keys: BTreeMap::new(),
             begun: BTreeMap::new(),
             flights: Vec::new(),
             wrong: Vec::new(),
@@ -86,21 +89,43 @@ impl World {
         let place = (call.workflow_id.clone(), call.key.to_string());
         let what = format!("{} `{}` attempt {}", place.0, place.1, call.attempt);
         let start = (place.0.clone(), place.1.clone(), call.attempt);
-        if (call.effect == Effect::Write || call.attempt > 1) && !durable.started.contains(&start) {
+        let steps = durable.steps.of(&place.0);
+        // One that has lost its shard knows nothing of what the workflow went back to since.
+        let is_started = match is_owner {
+            true => steps.started.contains(&(place.1.clone(), call.attempt)),
+            false => durable.started.contains(&start),
+        };
+        if (call.effect == Effect::Write || call.attempt > 1) && !is_started {
             self.wrong.push(format!("{what} began before its start was durable"));
+        }
+        let is_free = match is_owner {
+            true => !steps.is_ruled || steps.released.contains(&place.1),
+            false => !durable.forks.contains(&place.0) || durable.released.contains(&place),
+        };
+        if call.effect == Effect::Write && !is_free {
+            self.wrong.push(format!("{what}: a write, and nobody said that it may be performed here"));
         }
         if !is_told {
             self.wrong.push(format!("{what} ran ahead of the first commit after a fold"));
         }
         // One that has lost its shard without knowing may look again; it cannot write it down.
-        if is_owner && durable.completed.contains(&place) {
+        if is_owner && steps.completed.contains(&place.1) {
             self.wrong.push(format!("{what} began though the step had completed"));
         }
-        if is_owner && durable.given_up.contains_key(&place) {
+        if is_owner && steps.taken.contains(&place.1) {
+            self.wrong.push(format!("{what} began though its outcome had been taken from a past"));
+        }
+        if is_owner && steps.given_up.contains(&place.1) {
             self.wrong.push(format!("{what} began though the step had been given up"));
         }
         if (call.effect == Effect::Write) != call.idempotency_key.is_some() {
             self.wrong.push(format!("{what}: an idempotency key belongs to a write, and each has one"));
+        }
+        if let Some(key) = &call.idempotency_key {
+            let whose = self.keys.entry(key.clone()).or_insert_with(|| place.0.clone());
+            if *whose != place.0 {
+                self.wrong.push(format!("{what} is sent under an idempotency key of {whose}"));
+            }
         }
         let is_there = |flight: &&Flight| {
             flight.process == Some(process)
@@ -266,22 +291,25 @@ impl World {
         self.applied.get(idempotency_key).map(|applied| applied.answer.clone())
     }
 
-    /// Writes that took effect more than once.
-    pub fn doubled(&self) -> Vec<String> {
-        let doubled = self.applied.values().filter(|applied| applied.times != 1);
+    /// Writes that took effect more than once. Of those of a workflow that went back, `judge` counts what
+    /// its log says.
+    pub fn doubled(&self, went_back: &BTreeSet<Arc<str>>) -> Vec<String> {
+        let doubled = self.applied.values().filter(|a| a.times != 1 && !went_back.contains(&a.place.0));
         doubled.map(|a| format!("{} `{}` took effect {} times", a.place.0, a.place.1, a.times)).collect()
     }
 
-    /// Steps for which more than one idempotency key took effect.
-    pub fn with_many_keys(&self) -> Vec<String> {
+    /// Steps for which more than one idempotency key took effect: in a workflow that went back, a step
+    /// may be asked otherwise than before.
+    pub fn with_many_keys(&self, went_back: &BTreeSet<Arc<str>>) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let again = self.applied.values().filter(|applied| !seen.insert(applied.place.clone()));
+        let again = again.filter(|applied| !went_back.contains(&applied.place.0));
         again.map(|a| format!("{} `{}` took effect under two keys", a.place.0, a.place.1)).collect()
     }
 }
 
 /// What the plan of a step says: a document's call carries it as its body.
-fn body_of(request: &Value) -> &Value {
+pub fn body_of(request: &Value) -> &Value {
     request.get("body").unwrap_or(request)
 }
 
