@@ -100,10 +100,13 @@ enum Came {
     Unknown,
 }
 
+/// Steps of a past: what each does, what it was asked, and how it came out.
+type Steps = BTreeMap<Key, (Effect, Hash, Came)>;
+
 /// Reads pasts, each once.
 #[derive(Default)]
 pub struct Archive {
-    known: BTreeMap<(Arc<str>, Version, Version), BTreeMap<Key, (Effect, Hash, Came)>>,
+    known: BTreeMap<(Arc<str>, Version, Version), Steps>,
     logs: BTreeMap<Arc<str>, Vec<Event>>,
 }
 
