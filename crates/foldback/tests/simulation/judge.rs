@@ -26,6 +26,8 @@ pub struct Came {
     pub digest: Hash,
     pub events: u64,
     pub counts: Counts,
+    /// Workflows that went back.
+    pub went_back: BTreeSet<Arc<str>>,
 }
 
 impl Came {
@@ -33,12 +35,12 @@ impl Came {
     /// moment at which it is made.
     pub fn steady(&self) -> BTreeMap<&str, &str> {
         let ends = self.ends.iter().map(|(id, end)| (&**id, &**end));
-        ends.filter(|(id, _)| !id.contains('~') && !self.counts.went_back.contains(*id)).collect()
+        ends.filter(|(id, _)| !id.contains('~') && !self.went_back.contains(*id)).collect()
     }
 }
 
 /// How much of what happened, so that nobody takes nothing for something.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     pub seeds: u64,
     /// Seeds with a fork, or with a workflow that went back.
@@ -55,7 +57,6 @@ pub struct Counts {
     pub released: u64,
     /// Forks that wait for somebody who never comes.
     pub waiting: u64,
-    pub went_back: BTreeSet<Arc<str>>,
 }
 
 impl Counts {
@@ -78,10 +79,7 @@ impl Counts {
                 self.forks += 1;
                 self.grandchildren += u64::from(id.matches('~').count() > 1);
             }
-            Fact::WorkflowReopened { back_to: Some(_), .. } => {
-                self.backs += 1;
-                self.went_back.insert(id.clone());
-            }
+            Fact::WorkflowReopened { back_to: Some(_), .. } => self.backs += 1,
             Fact::StepReused(_) => self.taken += 1,
             Fact::WriteHeld { .. } => self.held += 1,
             Fact::WriteSettled { verdict: Verdict::Live, .. } => self.released += 1,
@@ -96,16 +94,20 @@ pub fn judge(story: &Story, disk: &Disk, world: &World, callers: &Callers) -> Re
     let problems = store.check().map_err(|e| e.to_string())?;
     insist(problems.is_empty(), || format!("the store finds {problems:?}"))?;
     let rows = store.workflows(&Filter::default()).map_err(|e| e.to_string())?;
-    let mut counts = Counts { seeds: 1, ..Counts::default() };
+    let (mut counts, mut went_back) = (Counts { seeds: 1, ..Counts::default() }, BTreeSet::new());
     for row in &rows {
         let cut = row.parent.as_ref().map_or(0, |(_, cut, _)| *cut);
         let events = events_of(store, &row.workflow_id, cut).map_err(|e| e.to_string())?;
+        let backs = counts.backs;
         events.iter().for_each(|event| counts.see(&row.workflow_id, &event.fact));
+        if counts.backs > backs {
+            went_back.insert(row.workflow_id.clone());
+        }
     }
     counts.branched = u64::from(counts.forks + counts.backs > 0);
-    let doubled = world.doubled(&counts.went_back);
+    let doubled = world.doubled(&went_back);
     insist(doubled.is_empty(), || doubled.join("\n"))?;
-    let with_many_keys = world.with_many_keys(&counts.went_back);
+    let with_many_keys = world.with_many_keys(&went_back);
     insist(with_many_keys.is_empty(), || with_many_keys.join("\n"))?;
 
     let feed = store.feed(0, 0, usize::MAX).map_err(|e| e.to_string())?;
@@ -162,7 +164,7 @@ pub fn judge(story: &Story, disk: &Disk, world: &World, callers: &Callers) -> Re
         format!("a write took effect under a key that nobody asked with: {place:?}")
     })?;
     let digest = Hash::of_bytes(&hashes);
-    Ok(Came { ends, digest, events: feed.len() as u64, counts })
+    Ok(Came { ends, digest, events: feed.len() as u64, counts, went_back })
 }
 
 /// Up to its cut a fork's log is its parent's, event by event; what follows stands behind that.

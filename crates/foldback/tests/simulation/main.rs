@@ -58,8 +58,8 @@ fn run(seed: u64, on: On, trace: bool) -> Result<Came, String> {
         let calm = played(&story, seed, open("memory:")?, false, false)
             .map_err(|problem| format!("without any fault: {problem}"))?;
         let (mut rough, mut quiet) = (came.steady(), calm.steady());
-        rough.retain(|id, _| !calm.counts.went_back.contains(*id));
-        quiet.retain(|id, _| !came.counts.went_back.contains(*id));
+        rough.retain(|id, _| !calm.went_back.contains(*id));
+        quiet.retain(|id, _| !came.went_back.contains(*id));
         if rough != quiet {
             return Err(format!("ended as {rough:?}\nwithout faults as {quiet:?}"));
         }
