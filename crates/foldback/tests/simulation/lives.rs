@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldback::core::change::{Past, Policy, Writes};
-use foldback::core::{Changes, Effect, Event, Fact, Hash, Key, Verdict, Version};
+use foldback::core::{Changes, Effect, Event, Fact, Hash, Key, StepStatus, Verdict, Version};
 use foldback::engine::{events_of, state_at};
 use foldback::store::Store;
 use serde_json::{Value, json};
@@ -100,8 +100,18 @@ enum Came {
     Unknown,
 }
 
-/// Steps of a past: what each does, what it was asked, and how it came out.
-type Steps = BTreeMap<Key, (Effect, Hash, Came)>;
+impl Came {
+    /// Whether the world was changed, or may have been.
+    fn is_settled(self) -> bool {
+        matches!(self, Came::Well(_) | Came::Unknown)
+    }
+}
+
+/// The work that a step was asked to do.
+type Work = (Effect, Hash);
+
+/// What came of each work that a step was asked to do, the one that was asked for last at the end.
+type Steps = BTreeMap<Key, Vec<(Work, Came)>>;
 
 /// Reads pasts, each once.
 #[derive(Default)]
@@ -124,33 +134,36 @@ impl Archive {
         if is_told || (ask.effect == Effect::Write && rule.writes.of(key) == Policy::Ask) {
             return Ok(None);
         }
+        let work = (ask.effect, ask.request_hash);
         for past in &rule.pasts {
-            let Some((effect, hash, came)) = self.past(store, past)?.get(key).copied() else { continue };
-            let is_same = effect == ask.effect && hash == ask.request_hash;
-            return Ok(match came {
-                Came::Well(version) if is_same => Some((past.workflow.clone(), version)),
+            let known = self.past(store, past)?.get(key);
+            let Some((_, came)) = known.and_then(|asks| asks.iter().find(|(of, _)| *of == work)) else {
+                continue;
+            };
+            match came {
+                Came::Well(version) => return Ok(Some((past.workflow.clone(), *version))),
                 // It went back to get beyond its own failures.
-                Came::Badly(version) if is_same && *past.workflow != *id => {
-                    Some((past.workflow.clone(), version))
+                Came::Badly(version) if *past.workflow != *id => {
+                    return Ok(Some((past.workflow.clone(), *version)));
                 }
-                _ => None,
-            });
+                // It may have happened: nobody looks further back.
+                Came::Unknown => return Ok(None),
+                Came::Badly(_) | Came::Not => {}
+            }
         }
         Ok(None)
     }
 
-    fn past(
-        &mut self,
-        store: &dyn Store,
-        past: &Past,
-    ) -> Result<&BTreeMap<Key, (Effect, Hash, Came)>, String> {
+    fn past(&mut self, store: &dyn Store, past: &Past) -> Result<&Steps, String> {
         let name = (past.workflow.clone(), past.after, past.up_to);
         if !self.known.contains_key(&name) {
-            let mut steps = BTreeMap::new();
+            let mut steps = Steps::new();
             let state = state_at(store, &past.workflow, Some(past.after)).map_err(|e| e.to_string())?;
             for key in state.iter().flat_map(|state| state.open_steps()) {
                 if let Some(step) = state.as_ref().and_then(|state| state.step(&key)) {
-                    steps.insert(key, (step.effect, step.request_hash, Came::Not));
+                    let is_unknown = step.status == StepStatus::Unknown;
+                    let came = if is_unknown { Came::Unknown } else { Came::Not };
+                    steps.insert(key, vec![((step.effect, step.request_hash), came)]);
                 }
             }
             for event in self.log(store, &past.workflow)? {
@@ -159,7 +172,12 @@ impl Archive {
                 }
                 let (key, came) = match &event.fact {
                     Fact::StepAsked(e) => {
-                        steps.insert(e.key.clone(), (e.effect, e.request_hash, Came::Not));
+                        let (asks, work) =
+                            (steps.entry(e.key.clone()).or_default(), (e.effect, e.request_hash));
+                        let before = asks.iter().position(|(of, _)| *of == work).map(|at| asks.remove(at).1);
+                        // What was done stays done, whatever is asked since.
+                        let came = before.filter(|came| came.is_settled()).unwrap_or(Came::Not);
+                        asks.push((work, came));
                         continue;
                     }
                     Fact::StepCompleted(e) => (&e.key, Came::Well(event.version)),
@@ -169,15 +187,20 @@ impl Archive {
                     Fact::OutcomeUnknown { key, .. } => (key, Came::Unknown),
                     Fact::OutcomeResolved { key, landed: Some(_) } => (key, Came::Well(event.version)),
                     Fact::OutcomeResolved { key, landed: None } => (key, Came::Not),
-                    // Nothing was done.
+                    // Nothing was done; what was done before was.
                     Fact::WriteSettled { key, verdict: Verdict::Stub | Verdict::Deny, .. } => {
-                        steps.remove(key);
+                        if let Some(asks) = steps.get_mut(key) {
+                            let _none_or_one = asks.pop_if(|(_, came)| !came.is_settled());
+                        }
                         continue;
                     }
                     _ => continue,
                 };
-                if let Some(step) = steps.get_mut(key) {
-                    step.2 = came;
+                // A further try that failed does not undo what was done.
+                if let Some((_, before)) = steps.get_mut(key).and_then(|asks| asks.last_mut())
+                    && !(matches!(before, Came::Well(_)) && matches!(came, Came::Badly(_) | Came::Not))
+                {
+                    *before = came;
                 }
             }
             self.known.insert(name.clone(), steps);
