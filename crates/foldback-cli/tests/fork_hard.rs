@@ -205,3 +205,15 @@ fn what_is_put_into_the_place_of_an_erasable_value_is_erasable() {
     let forked = raw.iter().find(|payload| payload.contains("lineage")).unwrap();
     assert!(!forked.contains("a-private-word"), "it lies beside the log: {forked}");
 }
+
+#[test]
+fn a_fork_that_took_a_failure_is_mended_by_a_retry() {
+    let world = failed();
+    let forked = world.run(&["fork", "r", "--json"]).document(1);
+    assert_eq!(forked["error"]["key"], "b", "a fork without changes fails as its parent did");
+    assert_eq!(world.run(&["retry", "r~1", "--json"]).document(1)["error"]["key"], "b", "nothing was mended");
+    put(&world, "mended", "");
+    assert_eq!(world.run(&["retry", "r~1", "--json"]).document(0)["output"], "over");
+    assert_eq!(read(&world, "paid"), ["paid one"], "what its parent did is not done again");
+    assert_eq!(world.run(&["verify", "r~1", "--json"]).document(0)["matched"], true);
+}

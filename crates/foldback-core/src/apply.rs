@@ -143,7 +143,10 @@ impl WorkflowState {
             }
             Fact::WorkflowReopened { again, back_to, changes, .. } => {
                 match back_to {
-                    None => self.reopen(again),
+                    None => {
+                        self.ask_again(again);
+                        self.reopen(again);
+                    }
                     Some(_) => self.renew(again),
                 }
                 let last = self.rewound.take().map_or(last, |(_, then)| then);
@@ -189,6 +192,16 @@ impl WorkflowState {
                 self.tried.insert(key.clone(), step.attempts);
             }
             self.forget(key);
+        }
+    }
+
+    /// Steps that failed are asked for again where a workflow is reopened, also one whose failure was
+    /// taken from the past: it would only be taken again.
+    fn ask_again(&mut self, again: &[Key]) {
+        let steps: Vec<String> =
+            again.iter().filter(|key| self.step(key).is_some()).map(Key::to_string).collect();
+        if let Some(rules) = &mut self.rules {
+            rules.rerun.extend(steps);
         }
     }
 
