@@ -144,7 +144,7 @@ impl WorkflowState {
             Fact::WorkflowReopened { again, back_to, changes, .. } => {
                 match back_to {
                     None => {
-                        self.ask_again(again);
+                        self.meet_anew(again);
                         self.reopen(again);
                     }
                     Some(_) => self.renew(again),
@@ -195,13 +195,12 @@ impl WorkflowState {
         }
     }
 
-    /// Steps that failed are asked for again where a workflow is reopened, also one whose failure was
-    /// taken from the past: it would only be taken again.
-    fn ask_again(&mut self, again: &[Key]) {
-        let steps: Vec<String> =
-            again.iter().filter(|key| self.step(key).is_some()).map(Key::to_string).collect();
+    /// Steps that failed are met anew where a workflow is reopened, also one whose failure was taken from
+    /// the past: it would only be taken again.
+    fn meet_anew(&mut self, again: &[Key]) {
+        let steps: Vec<Key> = again.iter().filter(|key| self.step(key).is_some()).cloned().collect();
         if let Some(rules) = &mut self.rules {
-            rules.rerun.extend(steps);
+            rules.anew.extend(steps);
         }
     }
 

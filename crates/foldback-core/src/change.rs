@@ -242,6 +242,9 @@ pub struct Rules {
     pub rerun: Vec<String>,
     /// Where recorded outcomes are taken from: the newest past first.
     pub pasts: Vec<Past>,
+    /// Steps that were met anew when the workflow was reopened: no recorded failure is taken for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anew: Vec<Key>,
 }
 
 impl Rules {
@@ -255,6 +258,7 @@ impl Rules {
         rules.edits.extend(changes.edits.iter().cloned());
         rules.writes = changes.writes.clone();
         rules.rerun = changes.rerun.clone();
+        rules.anew.clear();
         rules.pasts.insert(0, changes.past.clone());
         rules
     }

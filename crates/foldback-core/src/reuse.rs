@@ -220,13 +220,16 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
     let all =
         || recorded.iter().enumerate().flat_map(|(past, asks)| asks.iter().rev().map(move |a| (past, a)));
     let reruns = rules.reruns(key);
+    let is_met_anew = rules.anew.contains(key);
     let is_asked_about = is_write && policy == Policy::Ask;
     if !reruns && !is_asked_about {
         // The newest past that knows this very work.
         for (past, asked) in all().filter(|(_, asked)| asked.is_same(step)) {
             match asked.ended {
                 Ended::Completed(version) => return Ruling::Take(past, version),
-                Ended::Failed(version) if !is_own(past) => return Ruling::Take(past, version),
+                Ended::Failed(version) if !is_own(past) && !is_met_anew => {
+                    return Ruling::Take(past, version);
+                }
                 // Not beyond what nobody knows.
                 Ended::Unknown => break,
                 Ended::Failed(_) | Ended::Open => {}

@@ -31,6 +31,8 @@ pub struct Rule {
     rerun: Vec<String>,
     /// The newest first.
     pasts: Vec<Past>,
+    /// Met anew since: no failure is taken for them.
+    anew: BTreeSet<Key>,
 }
 
 /// What a log says up to a version.
@@ -71,11 +73,16 @@ impl View {
                 self.released.insert(key.clone());
             }
             Fact::WorkflowForked(forked) => self.change(&forked.changes),
-            Fact::WorkflowReopened { back_to, changes, .. } => {
+            Fact::WorkflowReopened { back_to, changes, again, .. } => {
                 match back_to {
                     Some(version) => *self = View::at(log, *version),
                     // What was given up may be asked for anew.
-                    None => self.cancelled.clear(),
+                    None => {
+                        self.cancelled.clear();
+                        if let Some(rule) = &mut self.rule {
+                            rule.anew.extend(again.iter().cloned());
+                        }
+                    }
                 }
                 changes.iter().for_each(|changes| self.change(changes));
             }
@@ -86,7 +93,12 @@ impl View {
     fn change(&mut self, changes: &Changes) {
         let mut pasts = vec![changes.past.clone()];
         pasts.extend(self.rule.iter().flat_map(|rule| rule.pasts.clone()));
-        self.rule = Some(Rule { writes: changes.writes.clone(), rerun: changes.rerun.clone(), pasts });
+        self.rule = Some(Rule {
+            writes: changes.writes.clone(),
+            rerun: changes.rerun.clone(),
+            pasts,
+            anew: BTreeSet::new(),
+        });
         self.released.clear();
     }
 }
@@ -143,7 +155,7 @@ impl Archive {
             match came {
                 Came::Well(version) => return Ok(Some((past.workflow.clone(), *version))),
                 // It went back to get beyond its own failures.
-                Came::Badly(version) if *past.workflow != *id => {
+                Came::Badly(version) if *past.workflow != *id && !rule.anew.contains(key) => {
                     return Ok(Some((past.workflow.clone(), *version)));
                 }
                 // It may have happened: nobody looks further back.
