@@ -136,6 +136,17 @@ fn assert_same(found: &Rehearsal, wanted: &(Vec<String>, Option<End>), text: &dy
     assert_eq!(end, wanted.1, "{}", text());
 }
 
+/// Whether a failure may have ended it with other strands at work: how far these came is chance, in the
+/// workflow and in each fork of it (decision 72).
+fn is_cut_short(source: &str, ended: &Rehearsal) -> bool {
+    matches!(ended.state.end, Some(End::Failed { .. })) && source.contains("\"branches\"")
+}
+
+fn assert_no_write(done: &Done, text: &dyn Fn() -> String) {
+    let written = done.borrow().iter().find(|(_, effect, _)| *effect == Effect::Write).cloned();
+    assert_eq!(written, None, "{}", text());
+}
+
 struct Case {
     program: Arc<dyn Program>,
     source: String,
@@ -266,6 +277,10 @@ fn a_fork_without_edits_is_its_parent_again_and_performs_nothing() {
             let none = Changes::none(Past { workflow: "p".into(), after: cut, up_to: case.last() });
             let forked = case.fork(cut, &none, &done);
             let text = || format!("{}\n{}", case.source, foldback_core::text::render(&forked.events));
+            if is_cut_short(&case.source, &case.parent) {
+                assert_no_write(&done, &text);
+                continue;
+            }
             assert_same(&forked, &wanted, &|| format!("cut at {cut}\n{}", text()));
             assert!(done.borrow().is_empty(), "cut at {cut} performs {:?}\n{}", done.borrow(), text());
             *reused.borrow_mut() +=
@@ -493,6 +508,9 @@ fn a_fork_of_a_fork_takes_outcomes_from_both() {
                 foldback_core::text::render(&second.events)
             )
         };
+        if is_cut_short(&case.source, &first) {
+            return assert_no_write(&done, &text);
+        }
         assert!(done.borrow().is_empty(), "performs {:?}\n{}", done.borrow(), text());
         assert_eq!(second.state.end, first.state.end, "{}", text());
         assert_eq!(second.state.spent, Default::default(), "{}", text());
