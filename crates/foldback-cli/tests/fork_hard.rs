@@ -40,11 +40,13 @@ fn failed() -> World {
 fn what_was_done_stays_done_whatever_was_said_since() {
     let edit = r#"a:environment.V="two""#;
     // Another payment was denied, or made up, or tried and refused; then the first one is wanted again.
-    let between: [&[&[&str]]; 4] = [
+    let between: [&[&[&str]]; 5] = [
         &[&["retry", "r", "--edit", edit], &["resolve", "r", "pay", "deny"]],
         &[&["retry", "r", "--edit", edit, "--writes", "deny"]],
         &[&["retry", "r", "--edit", edit, "--writes", "stub"]],
         &[&["retry", "r", "--edit", edit, "--writes", "live"]],
+        // The very same payment, once more.
+        &[&["retry", "r", "--rerun", "pay", "--writes", "deny"]],
     ];
     for calls in between {
         let world = failed();
