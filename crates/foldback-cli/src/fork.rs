@@ -220,7 +220,7 @@ fn version(cli: &Cli, store: &dyn Store, id: &str, text: &str, last: Version) ->
 /// A member that no model call has is a slip of the pen, which would change nothing and cost a call.
 fn is_known_member(store: &dyn Store, prepared: &Prepared) -> Result<(), Error> {
     use foldback::core::change::Target;
-    let members = foldback::connectors::LLM_MEMBERS;
+    let members = foldback::core::step::LLM_MEMBERS;
     for edit in &prepared.changes.edits {
         let is_model = match &edit.target {
             Target::Kind(_) => true,

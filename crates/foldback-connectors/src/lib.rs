@@ -23,7 +23,6 @@ use std::sync::Arc;
 use foldback_engine::Registry;
 
 pub use config::{Config, ConfigError, ModelProblem, check_model};
-pub use llm::MEMBERS as LLM_MEMBERS;
 pub use llm::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub use probe::{ProviderStatus, probe, providers};
 pub use process::end_all as end_processes;

@@ -7,6 +7,21 @@ use crate::hash::Hash;
 use crate::key::Key;
 use crate::limits;
 
+/// The members of a model call's request: what a document may say, an edit may change, and a model is asked.
+pub const LLM_MEMBERS: [&str; 11] = [
+    "model",
+    "fallback",
+    "attachments",
+    "system",
+    "template",
+    "vars",
+    "messages",
+    "temperature",
+    "seed",
+    "max_tokens",
+    "schema",
+];
+
 /// What a step does to the world. The one idea behind crash safety, forks and compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

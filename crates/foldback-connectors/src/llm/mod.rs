@@ -22,6 +22,7 @@ mod trouble;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldback_core::step::LLM_MEMBERS;
 use foldback_core::{Failure, Outcome, limits};
 use foldback_engine::kind::Call;
 use serde_json::Value;
@@ -31,20 +32,6 @@ use crate::request::{Members, text_of, wrong};
 use crate::veil::{Work, failed};
 use judge::Judge;
 
-/// The members of a model call's request.
-pub const MEMBERS: [&str; 11] = [
-    "model",
-    "fallback",
-    "attachments",
-    "system",
-    "template",
-    "vars",
-    "messages",
-    "temperature",
-    "seed",
-    "max_tokens",
-    "schema",
-];
 pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub(crate) use scripted::Rules;
 
@@ -102,7 +89,7 @@ fn nobody_there(error: Failure, attempt: u32) -> Failure {
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
 fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatRequest, Judge), Failure> {
-    let members = Members::of("llm", request, &MEMBERS)?;
+    let members = Members::of("llm", request, &LLM_MEMBERS)?;
     let name = match variant {
         0 => members.text("model")?.ok_or_else(|| wrong("llm", "`model` is missing"))?,
         n => fallback(members.list("fallback")?, n as usize - 1)?,

@@ -4,12 +4,12 @@ use foldback_core::{Effect, Recovery};
 use serde_json::Value;
 
 use super::Reader;
-use super::llm::LLM;
 use super::value::{Allow, inside};
 use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Data, Member, Node};
 use foldback_core::report::nearest;
+use foldback_core::step::LLM_MEMBERS;
 
 const HTTP: [&str; 8] =
     ["method", "endpoint", "headers", "query", "body", "output", "redirect", "authentication"];
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         let inner = function.get("call").and_then(Node::as_str).unwrap_or_default();
         let known: &[&str] = match (inner, function.get("run")) {
             ("http", None) => &HTTP,
-            (name, None) if is_llm(name) => &LLM,
+            (name, None) if is_llm(name) => &LLM_MEMBERS,
             (_, Some(_)) => &[],
             (name, None) => {
                 if let Some(call) = function.get("call") {

@@ -11,21 +11,7 @@ use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Member, Node};
 use foldback_core::report::nearest;
-
-/// The members of a model call.
-pub(super) const LLM: [&str; 11] = [
-    "model",
-    "fallback",
-    "attachments",
-    "system",
-    "template",
-    "vars",
-    "messages",
-    "temperature",
-    "seed",
-    "max_tokens",
-    "schema",
-];
+use foldback_core::step::LLM_MEMBERS;
 
 impl Reader<'_> {
     pub(super) fn llm(&mut self, with: &Node) -> Option<StepTask> {
@@ -46,7 +32,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        self.only(with, "`call: llm`", &LLM);
+        self.only(with, "`call: llm`", &LLM_MEMBERS);
         if let Some(model) = self.required(with, "`call: llm`", "model") {
             self.model(model, "`model`");
         }
@@ -77,7 +63,7 @@ impl Reader<'_> {
             ),
         }
         let mut parts = Vec::new();
-        for name in LLM {
+        for name in LLM_MEMBERS {
             let Some(node) = with.get(name) else { continue };
             let allow = match name {
                 // A prompt may hold whatever it likes; it is an expression only as a whole.
