@@ -8,17 +8,21 @@ use serde_json::Value;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    AttemptFailed, DecisionMade, Event, EventId, Fact, Lineage, Lost, StepAsked, StepCompleted, StepFailed,
-    StepReused, Verdict as WriteVerdict, WorkflowForked, WorkflowStarted,
+    DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepReused, Verdict, WorkflowForked,
+    WorkflowStarted,
 };
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::limits;
 use crate::program::{Ask, Divergence, Run, StepAsk, Turn};
-use crate::state::{Step, StepStatus, WorkflowState};
-use crate::step::{Effect, Failure, Outcome, Recovery, Usage, backoff_ms, chance, error_type};
+use crate::state::{StepStatus, WorkflowState};
+use crate::step::{Effect, Failure, Outcome, error_type};
 use crate::value::{Request, Slot, is_too_deep};
 use crate::{Illegal, Micros, Version};
+
+mod attempt;
+
+use attempt::Attempt;
 
 /// What the world says to a workflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +115,7 @@ pub enum Stimulus {
         /// The step.
         key: Key,
         /// What becomes of it.
-        verdict: WriteVerdict,
+        verdict: Verdict,
         /// What it is taken to have given, for a stub.
         output: Option<Value>,
         /// Why.
@@ -360,7 +364,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
-            Some(Verdict { state, key, step, now }.of(outcome, latency_ms))
+            Some(Attempt { state, key, step, now }.judge(outcome, latency_ms))
         }
         Stimulus::Begin { key } => {
             let step = state.step(&key)?;
@@ -391,7 +395,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
-            Verdict { state, key, step, now }.lost(may_start)
+            Attempt { state, key, step, now }.lost(may_start)
         }
         Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),
         Stimulus::Resolve { key, landed } => {
@@ -442,175 +446,6 @@ pub fn after(state: &WorkflowState, stimulus: Stimulus, now: Micros) -> Workflow
 fn settled(mut changes: Changes) -> Changes {
     changes.slots_mut().for_each(|slot| *slot = Slot::of(slot.get()));
     changes
-}
-
-/// The judgement over one attempt.
-struct Verdict<'a> {
-    state: &'a WorkflowState,
-    key: Key,
-    step: &'a Step,
-    now: Micros,
-}
-
-impl Verdict<'_> {
-    fn of(self, outcome: Outcome, latency_ms: u64) -> Fact {
-        let attempt = self.step.attempts;
-        match outcome {
-            Outcome::Completed { output, usage } | Outcome::Rejected { output, usage, .. }
-                if is_too_deep(&output) =>
-            {
-                let reason = format!("the answer nests deeper than {} levels", limits::VALUE_DEPTH_MAX);
-                match self.step.effect {
-                    // It may well have happened.
-                    Effect::Write => self.unknown(reason),
-                    Effect::Pure | Effect::Read => self.failed(nesting(reason), None, usage),
-                }
-            }
-            Outcome::Completed { output, usage } => Fact::StepCompleted(Box::new(StepCompleted {
-                key: self.key,
-                attempt,
-                output: Slot::of(output),
-                latency_ms,
-                usage,
-            })),
-            Outcome::Failed { error, retry_after_ms, usage } => self.failed(error, retry_after_ms, usage),
-            Outcome::Rejected { output, error, usage } => self.rejected(output, error, usage),
-            Outcome::Unknown { reason } if self.step.effect != Effect::Write => {
-                let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
-                self.failed(error, None, None)
-            }
-            Outcome::Unknown { reason } => self.unknown(reason),
-        }
-    }
-
-    fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
-        let Some(policy) = self.step.retry.as_ref().filter(|_| self.may_go_on()) else {
-            return self.step_failed(error, None, usage);
-        };
-        let asked_ms = retry_after_ms.unwrap_or(0);
-        let own_attempts = self.step.own_attempts();
-        let may_repeat = own_attempts < policy.attempts
-            && (policy.statuses.is_empty() || policy.statuses.contains(&error.status));
-        let has_next = self.step.variant < policy.variants && policy.variant_statuses.contains(&error.status);
-        // Who asks for more patience than the policy has is passed by, where there is another.
-        if may_repeat && !(has_next && asked_ms > policy.max_delay_ms) {
-            let delay = policy.delay_after(own_attempts.max(1), self.chance());
-            let delay_ms = delay.max(asked_ms).min(limits::RETRY_DELAY_MAX_MS);
-            return self.again(Again { delay_ms, ..Again::after(error, usage) });
-        }
-        if has_next {
-            let variant = Some(self.step.variant + 1);
-            return self.again(Again { variant, ..Again::after(error, usage) });
-        }
-        self.step_failed(error, None, usage)
-    }
-
-    fn rejected(self, output: Value, error: Failure, usage: Option<Usage>) -> Fact {
-        let repairs = self.step.retry.as_ref().map_or(0, |policy| policy.repairs);
-        if self.step.repairs < repairs && self.may_go_on() {
-            let rejected = Some(Slot::of(output));
-            return self.again(Again { rejected, ..Again::after(error, usage) });
-        }
-        self.step_failed(error, Some(Slot::of(output)), usage)
-    }
-
-    fn unknown(self, reason: String) -> Fact {
-        let may_retry = self.step.recovery == Some(Recovery::Retry)
-            && self.step.unknowns < limits::UNKNOWN_ATTEMPTS_MAX
-            && self.may_go_on();
-        if !may_retry {
-            return Fact::OutcomeUnknown { key: self.key, attempt: self.step.attempts, reason };
-        }
-        let (base_ms, max_ms) = limits::UNKNOWN_BACKOFF_MS;
-        let delay_ms = backoff_ms(base_ms, max_ms, self.step.unknowns + 1, self.chance());
-        let error = Failure::new(error_type::COMMUNICATION, 503, "Outcome unknown, sent again", reason);
-        self.again(Again { delay_ms, unknown: true, ..Again::after(error, None) })
-    }
-
-    /// Whether the step may begin another attempt at all.
-    fn may_go_on(&self) -> bool {
-        self.state.end.is_none() && !self.step.is_given_up
-    }
-
-    /// The process of an attempt died under it.
-    fn lost(self, may_start: bool) -> Option<Fact> {
-        let key = self.key.clone();
-        let attempt = self.step.attempts;
-        let spent = self.step.interruptions >= limits::INTERRUPTIONS_MAX;
-        let reason = format!("the process ended while attempt {attempt} was under way");
-        let may_repeat = match (self.step.effect, self.step.recovery) {
-            (Effect::Pure | Effect::Read, _) | (Effect::Write, Some(Recovery::Retry)) => !spent,
-            (Effect::Write, _) => false,
-        };
-        if may_repeat && self.may_go_on() {
-            let under_way_ms =
-                self.now.saturating_sub(self.step.began.unwrap_or(self.now)).max(0) as u64 / 1_000;
-            let at_most_ms = under_way_ms.min(self.step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS));
-            let lost = Some(Lost { attempt, at_most_ms, reason });
-            return may_start.then_some(Fact::AttemptStarted { key, attempt: attempt + 1, lost });
-        }
-        if self.step.effect == Effect::Write {
-            return Some(Fact::OutcomeUnknown { key, attempt, reason });
-        }
-        if self.state.end.is_some() {
-            return None;
-        }
-        let detail = format!(
-            "{reason}; it was interrupted {} times and is not started again",
-            self.step.interruptions + 1
-        );
-        Some(self.step_failed(Failure::new(error_type::RUNTIME, 500, "Interrupted", detail), None, None))
-    }
-
-    fn again(self, again: Again) -> Fact {
-        let Again { error, delay_ms, rejected, usage, unknown, variant } = again;
-        let due = self.now.saturating_add(delay_ms as i64 * 1_000);
-        let (error, attempt) = (self.located(error), self.step.attempts);
-        let key = self.key;
-        Fact::AttemptFailed(Box::new(AttemptFailed {
-            key,
-            attempt,
-            error,
-            delay_ms,
-            due,
-            rejected,
-            usage,
-            unknown,
-            variant,
-        }))
-    }
-
-    fn step_failed(self, error: Failure, rejected: Option<Slot>, usage: Option<Usage>) -> Fact {
-        let (error, attempt) = (self.located(error), self.step.attempts);
-        Fact::StepFailed(Box::new(StepFailed { key: self.key, attempt, error, rejected, usage }))
-    }
-
-    fn located(&self, mut error: Failure) -> Failure {
-        error.key = Some(self.key.clone());
-        error.instance = error.instance.or_else(|| self.step.instance.as_deref().map(str::to_owned));
-        error
-    }
-
-    fn chance(&self) -> u64 {
-        chance(&self.state.workflow_id, &self.key, self.step.attempts)
-    }
-}
-
-/// How a step goes on after an attempt that failed.
-struct Again {
-    error: Failure,
-    delay_ms: u64,
-    rejected: Option<Slot>,
-    usage: Option<Usage>,
-    unknown: bool,
-    variant: Option<u32>,
-}
-
-impl Again {
-    /// At once, and as before.
-    fn after(error: Failure, usage: Option<Usage>) -> Again {
-        Again { error, delay_ms: 0, rejected: None, usage, unknown: false, variant: None }
-    }
 }
 
 /// The fact that an ask becomes.
