@@ -27,6 +27,7 @@ mod perform;
 pub use branch::{BranchError, Branching, Prepared, next_fork_id, prepare_fork, prepare_retry};
 pub use command::{Accepted, Answer, Back, Command, Expect, Followed, Fork, Refusal, Start};
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
+pub use live::new_event;
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
 pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};

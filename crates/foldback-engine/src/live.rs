@@ -328,7 +328,8 @@ impl Live {
     }
 }
 
-fn new_event(event: &Event) -> NewEvent {
+/// An event as a store appends it.
+pub fn new_event(event: &Event) -> NewEvent {
     thread_local! {
         static JSON: Arc<str> = Arc::from("json");
     }

@@ -504,19 +504,7 @@ fn write(
     events: &[Event],
     answer: Option<(String, Value)>,
 ) {
-    let events = events.iter().map(|e| foldback::store::NewEvent {
-        id: e.id,
-        is_id_supplied: false,
-        event_type: Arc::from(e.fact.event_type()),
-        schema_version: 1,
-        payload: e.fact.encode(),
-        timestamp: e.timestamp,
-        causation_id: e.causation_id,
-        correlation_id: e.correlation_id,
-        actor: e.actor.clone(),
-        codec: Arc::from("json"),
-        key_id: None,
-    });
+    let events = events.iter().map(foldback::engine::new_event);
     let begins = foldback::store::NewWorkflow {
         definition: Some(order.definition),
         name: order.name.clone(),

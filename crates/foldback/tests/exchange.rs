@@ -12,8 +12,8 @@ use std::sync::mpsc::channel;
 use base64::Engine as _;
 use foldback::code::{Code, Ctx, Ended, Work};
 use foldback::core::rehearse::rehearse;
-use foldback::core::{Effect, Event, Fact, Hash, Key, Outcome, Step, media};
-use foldback::engine::{Command, Registry, Session};
+use foldback::core::{Effect, Fact, Hash, Key, Outcome, Step, media};
+use foldback::engine::{Command, Registry, Session, new_event};
 use foldback::exchange::{ExchangeError, Imported, export, import};
 use foldback::programs::{Definitions, start_code};
 use foldback::store::{Append, Commit, Definition, Expected, NewEvent, NewWorkflow, Store};
@@ -261,22 +261,6 @@ fn conversations_side_by_side_come_back() {
     let other = memory();
     imported(&*other, &file).expect("it comes back");
     assert!(exported(&*other, "t").expect("it is exported") == file);
-}
-
-fn new_event(event: &Event) -> NewEvent {
-    NewEvent {
-        id: event.id,
-        is_id_supplied: false,
-        event_type: event.fact.event_type().into(),
-        schema_version: event.fact.schema_version(),
-        payload: event.fact.encode(),
-        timestamp: event.timestamp,
-        causation_id: event.causation_id,
-        correlation_id: event.correlation_id,
-        actor: event.actor.clone(),
-        codec: "json".into(),
-        key_id: None,
-    }
 }
 
 /// A family of four: `a` went back under another definition, `a~1` went back too and waits, `a~1~1`

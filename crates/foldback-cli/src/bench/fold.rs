@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use foldback::code::Code;
 use foldback::core::rehearse::rehearse;
-use foldback::core::{Event, EventId, Fact, Outcome, WorkflowState};
+use foldback::core::{Event, Fact, Outcome, WorkflowState};
 use foldback::engine::load::state_at;
-use foldback::store::{Append, Commit, Expected, NewEvent, Store};
+use foldback::engine::new_event;
+use foldback::store::{Append, Commit, Expected, Store};
 use serde_json::{Value, json};
 
 use super::engine::sequence;
@@ -67,28 +68,11 @@ fn decoded(log: &[Event], stored: &[(String, String)]) -> Result<WorkflowState, 
     Ok(state)
 }
 
-/// An event as it is appended, under an id.
-pub fn new_event(event: &Event, id: EventId) -> NewEvent {
-    NewEvent {
-        id,
-        is_id_supplied: false,
-        event_type: event.fact.event_type().into(),
-        schema_version: event.fact.schema_version(),
-        payload: event.fact.encode(),
-        timestamp: event.timestamp,
-        causation_id: event.causation_id,
-        correlation_id: event.correlation_id,
-        actor: event.actor.clone(),
-        codec: "json".into(),
-        key_id: None,
-    }
-}
-
 /// A store that holds the log.
 fn filed(path: &Path, log: &[Event]) -> Result<std::sync::Arc<dyn Store>, Error> {
     let store = foldback::store::open(&format!("sqlite:{}", path.display()))?;
     let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
-    let events = log.iter().map(|event| new_event(event, event.id));
+    let events = log.iter().map(new_event);
     let append = Append {
         workflow_id: "w".into(),
         expected: Expected::NoStream,

@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use foldback::core::{Event, EventId};
+use foldback::engine::new_event;
 use foldback::engine::projections::catch_up;
 use foldback::engine::projector::Projector;
 use foldback::store::{Append, Commit, Expected, Filter, NewEvent, NewWorkflow, Store};
@@ -124,12 +125,12 @@ impl Filled {
 }
 
 fn append(i: usize, events: &[Event], status: &'static str) -> Append {
-    let new_event = |event: &Event| {
+    let own = |event: &Event| {
         let mut id = EventId(event.id.0);
         id.0[..8].copy_from_slice(&(i as u64).to_be_bytes());
-        fold::new_event(event, id)
+        NewEvent { id, ..new_event(event) }
     };
-    let events: Vec<NewEvent> = events.iter().map(new_event).collect();
+    let events: Vec<NewEvent> = events.iter().map(own).collect();
     let begins = NewWorkflow { name: format!("bench {}", i % 10), ..NewWorkflow::default() };
     Append {
         workflow_id: format!("w{i:07}").into(),

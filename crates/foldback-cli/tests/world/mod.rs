@@ -306,16 +306,10 @@ fn new_event(id: &str, event: &Event) -> NewEvent {
     };
     NewEvent {
         id: own(event.id),
-        is_id_supplied: false,
-        event_type: Arc::from(event.fact.event_type()),
-        schema_version: event.fact.schema_version(),
-        payload: event.fact.encode(),
         timestamp: event.timestamp + 1_700_000_000_000_000,
         causation_id: event.causation_id.map(own),
         correlation_id: event.correlation_id.map(own),
-        actor: event.actor.clone(),
-        codec: Arc::from("json"),
-        key_id: None,
+        ..foldback::engine::new_event(event)
     }
 }
 
