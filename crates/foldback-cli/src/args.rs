@@ -109,6 +109,14 @@ behind is asked for again, and takes its recorded outcome where its request is u
 `foldback fork --help`."
     )]
     Retry(RetryArgs),
+    /// Take back what a workflow did, newest first
+    #[command(
+        after_help = "Of a workflow that has ended, however it ended. What was done after --down-to and not after \
+--from is taken back. Where an undo has failed, saying this again goes on with it."
+    )]
+    Compensate(CompensateArgs),
+    /// End a workflow: what is under way is told or waited for, then what was done is taken back
+    Cancel(CancelArgs),
     /// Settle an unknown outcome, or say what becomes of a write that a fork holds
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
@@ -173,6 +181,37 @@ pub struct ResumeArgs {
     /// Which workflows; all that are unfinished when none is named
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
+}
+
+/// `compensate`
+#[derive(Debug, Args)]
+pub struct CompensateArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The newest that is taken back was done at or before this version; the end unless told otherwise
+    #[arg(long, value_name = "VERSION", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// What was done up to this version stays; nothing does unless told otherwise
+    #[arg(long, value_name = "VERSION", allow_hyphen_values = true)]
+    pub down_to: Option<String>,
+    /// Only say what would be taken back, in its order
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for the log
+    #[arg(long, value_name = "REASON", default_value = "")]
+    pub reason: String,
+}
+
+/// `cancel`
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Why, for the log
+    #[arg(long, value_name = "REASON", default_value = "")]
+    pub reason: String,
 }
 
 /// `list`

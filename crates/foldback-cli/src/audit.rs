@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foldback::core::value::StoredRef;
-use foldback::core::{Event, Fact, Hash, Micros, Owed, Slot, Status, Version, WorkflowState};
+use foldback::core::{Event, Fact, Hash, Micros, Slot, Status, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::programs::definition_hash;
 use foldback::store::chain::verify_chain;
@@ -101,15 +101,6 @@ fn print(out: &mut Out, summary: &str, problems: &[Problem]) -> Result<(), Error
         1 => out.line(Line::new().dim(format!("{summary}, 1 problem"))),
         n => out.line(Line::new().dim(format!("{summary}, {n} problems"))),
     }
-}
-
-/// When a workflow has to be woken next.
-fn wake_at(state: &WorkflowState) -> Option<Micros> {
-    let due = |owed: Owed| match owed {
-        Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
-        Owed::Start(_) | Owed::Attempt(..) => None,
-    };
-    state.owes().into_iter().filter_map(due).min()
 }
 
 /// Payloads that were looked at already: workflows share them.
@@ -298,7 +289,7 @@ impl<'a> Audit<'a> {
         if row.status == Status::Quarantined.as_str() {
             return Ok(());
         }
-        let (status, wake_at) = (self.state.status().as_str(), wake_at(&self.state));
+        let (status, wake_at) = (self.state.status().as_str(), self.state.wake_at());
         if row.status != status {
             self.problem(None, format!("its row says `{}`, its log says `{status}`", row.status));
         }

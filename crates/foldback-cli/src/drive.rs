@@ -286,6 +286,15 @@ pub fn finish(cli: &Cli, store: &dyn Store, ends: Vec<End>) -> Result<Exit, Erro
     finish_with(cli, store, ends, None)
 }
 
+/// As [`finish`], where ending so is what was asked for.
+///
+/// # Errors
+/// As [`finish`].
+pub fn finish_ended(cli: &Cli, store: &dyn Store, ends: Vec<End>) -> Result<Exit, Error> {
+    let is_done = |status| matches!(status, Status::Cancelled | Status::Compensated);
+    finish_each(cli, store, ends, None, &is_done)
+}
+
 /// As [`finish`], with the plan that was made before, for scripts.
 ///
 /// # Errors
@@ -295,6 +304,17 @@ pub fn finish_with(
     store: &dyn Store,
     ends: Vec<End>,
     plan: Option<&Value>,
+) -> Result<Exit, Error> {
+    let is_done = |status| matches!(status, Status::Completed | Status::Waiting);
+    finish_each(cli, store, ends, plan, &is_done)
+}
+
+fn finish_each(
+    cli: &Cli,
+    store: &dyn Store,
+    ends: Vec<End>,
+    plan: Option<&Value>,
+    is_done: &dyn Fn(Status) -> bool,
 ) -> Result<Exit, Error> {
     let mut out = Out::new();
     let mut exit = Exit::Done;
@@ -321,7 +341,7 @@ pub fn finish_with(
         };
         let status = if rest.status == Status::Quarantined { rest.status } else { state.status() };
         // A reason says that it does not rest: somebody stopped us, or its log cannot be read.
-        if !matches!(status, Status::Completed | Status::Waiting) || rest.reason.is_some() {
+        if !is_done(status) || rest.reason.is_some() {
             exit = Exit::No;
         }
         if cli.json {
@@ -354,6 +374,11 @@ fn result(state: &WorkflowState, status: Status) -> Value {
             document["error"] = json!({
                 "type": "parked", "status": 409, "title": "The program and its log disagree",
                 "detail": format!("recorded {recorded}, asked {asked}"), "key": key,
+            });
+        }
+        Some(Ended::Cancelled { reason }) => {
+            document["error"] = json!({
+                "type": "cancelled", "status": 499, "title": "A person ended it", "detail": reason,
             });
         }
         None => {}
@@ -396,6 +421,10 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
             say(format!(
                 "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
             ));
+        }
+        Some(Ended::Cancelled { reason }) => {
+            let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            say(format!("{id} was cancelled{reason}"));
         }
         Some(Ended::Parked { recorded, asked, .. }) => {
             say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));

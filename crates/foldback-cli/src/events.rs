@@ -151,10 +151,13 @@ fn told(line: Line, fact: &Fact) -> Line {
 
 fn ink(fact: &Fact) -> Ink {
     match fact {
-        Fact::StepCompleted(_) | Fact::WorkflowCompleted { .. } => Ink::Green,
+        Fact::StepCompleted(_) | Fact::WorkflowCompleted { .. } | Fact::UndoCompleted { .. } => Ink::Green,
         Fact::StepReused(_) => Ink::Cyan,
         Fact::WriteHeld { .. } | Fact::WriteSettled { .. } => Ink::Yellow,
-        Fact::StepFailed(_) | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ink::Red,
+        Fact::StepFailed(_)
+        | Fact::UndoFailed { .. }
+        | Fact::WorkflowFailed { .. }
+        | Fact::WorkflowParked { .. } => Ink::Red,
         Fact::AttemptFailed(_) | Fact::OutcomeUnknown { .. } | Fact::StepCancelled { .. } => Ink::Yellow,
         Fact::DecisionMade(_) | Fact::Recorded { .. } => Ink::Cyan,
         Fact::WorkflowStarted(_)
@@ -168,7 +171,13 @@ fn ink(fact: &Fact) -> Ink {
         | Fact::TimerCancelled { .. }
         | Fact::TaskStarted { .. }
         | Fact::TaskFinished { .. }
-        | Fact::UndoArmed { .. } => Ink::Plain,
+        | Fact::UndoArmed(_)
+        | Fact::OutcomeReconciled { .. }
+        | Fact::UndoStarted(_)
+        | Fact::CompensationStarted { .. }
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. } => Ink::Plain,
     }
 }
 

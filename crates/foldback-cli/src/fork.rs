@@ -46,7 +46,10 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = drive::load_config(cli)?;
     let change = &args.change;
-    let goes_back = args.from.is_some()
+    // What was taken back is done again, from where it was done first.
+    let is_compensated = store.workflow(&args.id)?.is_some_and(|row| row.status == "compensated");
+    let goes_back = is_compensated
+        || args.from.is_some()
         || !change.edits.is_empty()
         || !change.rerun.is_empty()
         || change.definition.is_some();
@@ -145,6 +148,7 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     keys("reused", &plan.reused, "");
     keys("failed", &plan.reused_failures, "  (their failures are reused; --rerun KEY asks again)");
     keys("run again", &plan.rerun, "");
+    keys("undone", &plan.undone, "  (taken back since; done again they have fresh idempotency keys)");
     keys("behind", &plan.depending, "  (reused where the request stays the same)");
     keys("open", &plan.unknown_behind, "  (never answered there: what follows is not known)");
     keys("left done", &plan.left_done, "  (writes that nothing asks for any more; they stay as they are)");

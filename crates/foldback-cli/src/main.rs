@@ -10,6 +10,7 @@ mod definition;
 mod diff;
 mod doctor;
 mod drive;
+mod ending;
 mod erase;
 mod error;
 mod events;
@@ -68,6 +69,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Decisions(args) => state::decisions(cli, args),
         Command::Fork(args) => fork::fork(cli, args),
         Command::Retry(args) => fork::retry(cli, args),
+        Command::Compensate(args) => ending::compensate(cli, args),
+        Command::Cancel(args) => ending::cancel(cli, args),
         Command::Resolve(args) => drive::resolve(cli, args),
         Command::Audit(args) => audit::audit(cli, args),
         Command::Diff(args) => diff::diff(cli, args),

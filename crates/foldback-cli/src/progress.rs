@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use foldback::core::report::{cut, why};
-use foldback::core::{Effect, Event, Fact, Failure, Key, Usage, Verdict};
+use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Usage, Verdict};
 use foldback::engine::Observer;
 use serde_json::Value;
 
@@ -160,6 +160,36 @@ impl Progress {
                 first_line(reason),
                 self.again
             ),
+            Fact::OutcomeReconciled { key, found, reason, .. } => {
+                let what = match found {
+                    Found::Landed => "it happened",
+                    Found::Didnt => "it did not happen",
+                    Found::Unknown => "cannot be told",
+                };
+                format!("{} {key:<28} {what}: {}", self.paint("35", "?"), first_line(reason))
+            }
+            Fact::CompensationStarted { scope, because } => {
+                let what = if scope.is_root() { id } else { scope.as_str() };
+                format!("{} {what}  is taken back: {}", self.paint("1;33", "◀"), first_line(because))
+            }
+            Fact::CompensationRequested { reason, .. } => {
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
+                format!("{} {id}  is taken back{reason}", self.paint("1;33", "◀"))
+            }
+            Fact::UndoCompleted { key, .. } => format!("{} {key:<28} undone", self.paint("32", "◀")),
+            Fact::UndoFailed { key, error, .. } => {
+                format!("{} {key:<28} could not be undone: {}", self.paint("31", "✗"), told(error).0)
+            }
+            Fact::CompensationEnded { scope } => {
+                let what = if scope.is_root() { id } else { scope.as_str() };
+                format!("{} {what}  was taken back", self.paint("1;33", "■"))
+            }
+            Fact::WorkflowCancelled { reason } => {
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
+                format!("{} {id}  cancelled{reason}", self.paint("1;33", "■"))
+            }
             Fact::WorkflowCompleted { .. } => {
                 format!("{} {id}  completed", self.paint("1;32", "■"))
             }
@@ -218,7 +248,8 @@ impl Progress {
             | Fact::TimerCancelled { .. }
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. } => return None,
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_) => return None,
         })
     }
 }

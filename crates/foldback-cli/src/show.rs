@@ -2,13 +2,15 @@
 //! what a person does next.
 
 use foldback::core::report::{
-    Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, tree, why,
+    LedgerEffect, Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, ledger, tree,
+    why,
 };
 use foldback::core::state::{End, EntryBody};
 use foldback::core::{Changes, Event, Fact, Failure, StepStatus, Verdict, WorkflowState};
 use serde_json::{Value, json};
 
 use crate::args::{AtArgs, Cli, quoted};
+use crate::ending;
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_seconds};
 use crate::out::{Ink, Line, Out, columns};
@@ -71,7 +73,7 @@ impl Page<'_> {
     fn error(&self) -> Option<&Failure> {
         match &self.state.end {
             Some(End::Failed { error }) => Some(error),
-            Some(End::Completed { .. } | End::Parked { .. }) | None => None,
+            Some(End::Completed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => None,
         }
     }
 
@@ -86,7 +88,7 @@ impl Page<'_> {
             self.shown.iter().rev().find(|event| is_end(&event.fact)).map(|event| Moment(event.timestamp));
         let output = match &self.state.end {
             Some(End::Completed { output }) => (*output.get()).clone(),
-            Some(End::Failed { .. } | End::Parked { .. }) | None => Value::Null,
+            Some(End::Failed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => Value::Null,
         };
         json!({
             "workflow_id": row.workflow_id,
@@ -103,6 +105,7 @@ impl Page<'_> {
             "error": self.error(),
             "spent": self.state.spent,
             "tree": self.nodes,
+            "effects": self.effects(),
         })
     }
 
@@ -138,7 +141,12 @@ impl Page<'_> {
                 out.line(row.name.padded(wide).plain("  ").and(row.rest).cut(width))?;
             }
         }
+        ending::print_ledger(out, &self.effects())?;
         self.print_end(cli, out)
+    }
+
+    fn effects(&self) -> Vec<LedgerEffect> {
+        ledger(&self.log.row.workflow_id, self.shown)
     }
 
     fn took(&self) -> String {
@@ -159,9 +167,25 @@ impl Page<'_> {
                 next.push((format!("{again} audit {id}"), "what is broken"));
                 next.push((format!("{again} events {id}"), "all that is written"));
             }
+            Some(_) if self.state.stuck().is_some() => {
+                next.push((format!("{again} compensate {id}"), "once it is mended, go on taking it back"));
+                next.push((format!("{again} steps {id}"), "what each step got and gave"));
+            }
+            Some(_) if self.state.is_compensating() => self.push_open(&again, &id, &mut next),
+            Some(End::Cancelled { reason }) => {
+                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                out.line("")?;
+                out.line(Line::new().ink(Ink::Yellow, format!("⊘ cancelled{reason}")))?;
+                if self.state.newest_undo.is_some() {
+                    next.push((format!("{again} compensate {id}"), "take back what it did"));
+                }
+            }
             Some(End::Failed { error }) => {
                 out.line("")?;
                 print_failure(out, error)?;
+                if self.state.newest_undo.is_some() {
+                    next.push((format!("{again} compensate {id}"), "take back what it did"));
+                }
                 next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
                 next.push((format!("{again} retry {id}"), "once it is mended, go on from there"));
@@ -236,7 +260,13 @@ impl Page<'_> {
 }
 
 fn is_end(fact: &Fact) -> bool {
-    matches!(fact, Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. })
+    matches!(
+        fact,
+        Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowParked { .. }
+    )
 }
 
 fn print_failure(out: &mut Out, error: &Failure) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use foldback::core::report::{
     steps as steps_of, undos, why,
 };
 use foldback::core::state::Spent;
-use foldback::core::{Event, Status, Version, WorkflowState};
+use foldback::core::{Event, Fact, Status, Version, WorkflowState};
 use foldback::engine::{LoadError, state_at};
 use foldback::store::Store;
 use serde_json::Value;
@@ -77,10 +77,10 @@ fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateV
     let mut state = WorkflowState::folded(&log.row.workflow_id, shown);
     values.fill_state(&mut state)?;
     let mut view = state_view(&state);
-    let mut armed: Vec<Event> =
-        shown.iter().filter(|e| matches!(e.fact, foldback::core::Fact::UndoArmed { .. })).cloned().collect();
-    values.fill_all(&mut armed)?;
-    view.undos = undos(&armed);
+    let mut told = shown.to_vec();
+    let armed = told.iter_mut().filter(|event| matches!(event.fact, Fact::UndoArmed(_)));
+    armed.into_iter().try_for_each(|event| values.fill_event(event))?;
+    view.undos = undos(&log.row.workflow_id, &told);
     Ok(view)
 }
 
@@ -131,7 +131,9 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
     }
     for undo in &view.undos {
         let key = undo.key.as_ref().map_or("", |key| key.as_str());
-        out.line(Line::new().dim("undo     ").plain(key).dim(format!("  armed at {}", undo.version)))?;
+        out.line(
+            Line::new().dim("undo     ").plain(key).dim(format!("  armed at version {}", undo.version)),
+        )?;
     }
     let spent = &view.spent;
     let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };

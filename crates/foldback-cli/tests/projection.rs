@@ -231,6 +231,7 @@ fn a_rebuild_that_was_killed_goes_on_where_it_stood() {
             event_type: "SOLD".into(),
             key: None,
             data: json!({"item": version % 7}).into(),
+            handler: None,
         },
     };
     write(&*world.store(), "shop", &(1..=EVENTS).map(event).collect::<Vec<_>>(), None);

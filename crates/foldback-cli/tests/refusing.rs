@@ -153,7 +153,7 @@ fn what_is_asked_for_wrongly_exits_with_2_and_a_hint() {
         (&["show", "done", "--frobnicate"], "foldback show --help"),
         (&["events", "done", "--follow", "--to", "3"], "foldback events --help"),
         (&["fork", "done"], "Rust code"),
-        (&["compensate", "done"], "foldback --help"),
+        (&["compensates", "done"], "foldback --help"),
         (&["lst"], "foldback --help"),
         (&[], "foldback --help"),
         (&["list", "--store", "sqlite:nowhere.db"], "nowhere.db"),

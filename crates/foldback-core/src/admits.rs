@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use crate::Version;
 use crate::change::Changes;
-use crate::event::{ENGINE_TYPES, Event, Fact};
+use crate::event::{ENGINE_TYPES, Event, Fact, Found};
 use crate::key::Key;
 use crate::limits;
 use crate::state::{End, Entry, EntryBody, Step, StepStatus, WorkflowState};
@@ -67,6 +67,9 @@ impl WorkflowState {
             Fact::Recorded { event_type, .. } if event_type.is_empty() => Err("an event has a type".into()),
             // Domain events stand anywhere: in a running workflow, after its end, in a stream
             // that is no workflow at all.
+            Fact::Recorded { key: None, .. } if self.to_arm.is_some() => {
+                Err("the undo of what has just been done is armed first".into())
+            }
             Fact::WorkflowStarted(_) | Fact::Recorded { key: None, .. } => Ok(()),
             _ if !self.is_started() => Err("the workflow has not started".into()),
             Fact::WorkflowReopened { back_to: Some(version), .. }
@@ -74,11 +77,13 @@ impl WorkflowState {
             {
                 Err(format!("the state at version {version} is not at hand"))
             }
+            Fact::WorkflowReopened { .. } if self.is_compensating() => Err("it is being taken back".into()),
             Fact::WorkflowReopened { changes, .. } => match self.end {
                 Some(End::Failed { .. } | End::Parked { .. }) => {
                     changes.as_ref().map_or(Ok(()), |changes| self.may_change(changes))
                 }
                 Some(End::Completed { .. }) => Err("the workflow has completed".into()),
+                Some(End::Cancelled { .. }) => Err("the workflow was cancelled".into()),
                 None => Err("the workflow has not ended".into()),
             },
             Fact::WorkflowForked(forked) => match (&self.end, forked.lineage.cut == self.version) {
@@ -86,7 +91,20 @@ impl WorkflowState {
                 (None, false) => Err(format!("it was cut at version {}, not here", forked.lineage.cut)),
                 (None, true) => self.may_change(&forked.changes),
             },
-            _ if self.end.is_some() && !is_late_report(fact) => Err("the workflow has ended".into()),
+            Fact::WorkflowCancelled { .. } if self.end.is_some() => Err("the workflow has ended".into()),
+            _ if self.to_arm.is_some() && !matches!(fact, Fact::UndoArmed(_)) => {
+                Err("the undo of what has just been done is armed first".into())
+            }
+            Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. } => self.admits_undo(fact),
+            _ if self.end.is_some() && !is_late_report(fact) && !self.goes_on(fact) => {
+                Err("the workflow has ended".into())
+            }
 
             Fact::StepAsked(asked) => {
                 if asked.key.as_str().len() > limits::KEY_MAX_BYTES {
@@ -96,6 +114,9 @@ impl WorkflowState {
                     return Err("a step starts at once only where no outcome may be taken for it".into());
                 }
                 self.lists.has(&asked.request)?;
+                if asked.effect != Effect::Write && asked.undo.is_some() {
+                    return Err("only a write has an undo".into());
+                }
                 if (asked.effect == Effect::Write) != asked.recovery.is_some() {
                     return Err("a recovery belongs to a write, and each write has one".into());
                 }
@@ -144,7 +165,8 @@ impl WorkflowState {
                     return Err("only the outcome of a write can be unknown".into());
                 }
                 // Given up while it waited to be sent again: what was sent before stays in doubt.
-                if step.is_given_up && step.status == StepStatus::Backoff && step.is_in_doubt() {
+                let goes_no_further = step.is_given_up || !self.may_move(key);
+                if goes_no_further && step.status == StepStatus::Backoff && step.is_in_doubt() {
                     return expect_attempt(*attempt, step.attempts);
                 }
                 self.is_running(key, *attempt).map(drop)
@@ -170,6 +192,19 @@ impl WorkflowState {
                 StepStatus::Unknown => Ok(()),
                 _ => Err(format!("the outcome of `{key}` is not unknown")),
             },
+            Fact::OutcomeReconciled { key, found, landed, .. } => {
+                let inside = key.reconcile();
+                if !self.reconciling.contains(key) {
+                    return Err(format!("nobody looks whether `{key}` happened"));
+                }
+                if (*found == Found::Landed) != landed.is_some() {
+                    return Err("what landed gave something, and nothing else did".into());
+                }
+                match self.open.iter().find(|open| open.is_inside(&inside)) {
+                    Some(open) => Err(format!("`{open}` is still open")),
+                    None => Ok(()),
+                }
+            }
             Fact::StepReused(reused) => {
                 let step = self.under_rules(&reused.key)?;
                 match (step.status, reused.output.is_some() == reused.error.is_none()) {
@@ -210,16 +245,19 @@ impl WorkflowState {
             },
             Fact::TaskFinished { key, .. } => self.may_finish(key),
             Fact::Recorded { key: Some(key), .. } => self.is_free(key),
-            Fact::UndoArmed { previous, .. } => match *previous == self.newest_undo {
-                true => Ok(()),
-                false => Err("an undo names the one armed before it".into()),
-            },
             Fact::WorkflowCompleted { .. } => match self.open.iter().find(|key| !self.is_limit(key)) {
                 Some(key) => Err(format!("`{key}` is still open")),
                 None => Ok(()),
             },
-            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => Ok(()),
+            Fact::WorkflowCancelled { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
+                Ok(())
+            }
         }
+    }
+
+    /// Whether a fact belongs to tasks that go on behind the end.
+    fn goes_on(&self, fact: &Fact) -> bool {
+        fact.key().is_some_and(|key| self.may_move(key))
     }
 
     /// A step whose outcome may be taken from elsewhere.
@@ -304,6 +342,7 @@ fn is_late_report(fact: &Fact) -> bool {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::OutcomeReconciled { .. }
     )
 }
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use crate::Micros;
 use crate::change::{Changes, Follows, Rules};
-use crate::event::{Event, Fact, StepAsked, TaskKind, Verdict};
+use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Undo, Verdict};
 use crate::key::Key;
+use crate::limits;
 use crate::state::{Cursor, End, Entry, EntryBody, Spent, Step, StepStatus, WorkflowState};
-use crate::step::{Failure, Usage, error_type};
+use crate::step::{Failure, Recovery, Usage, error_type};
+use crate::undo::ToArm;
 use crate::value::{Request, Slot};
 
 fn first_with_prefix<T>(map: &BTreeMap<Key, T>, prefix: &str) -> Option<Key> {
@@ -84,14 +86,29 @@ impl WorkflowState {
                 self.spend(failed.usage.as_ref());
                 self.failed(&failed.key, failed.error.clone());
             }
-            Fact::OutcomeUnknown { key, .. } => self.with_step(key, |step| step.status = StepStatus::Unknown),
-            Fact::OutcomeResolved { key, landed } => match landed {
-                Some(output) => self.step_completed(key, output),
-                None => self.with_step(key, |step| {
-                    step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
-                    step.unknowns += 1;
-                }),
-            },
+            Fact::OutcomeUnknown { key, .. } => {
+                let mut has_tasks = false;
+                self.with_step(key, |step| {
+                    step.status = StepStatus::Unknown;
+                    has_tasks = step.recovery == Some(Recovery::Reconcile)
+                        && step.unknowns < limits::UNKNOWN_ATTEMPTS_MAX;
+                });
+                if has_tasks {
+                    self.reconciling.insert(key.clone());
+                }
+            }
+            Fact::OutcomeResolved { key, landed } => {
+                self.reconciled(key);
+                self.settled(key, landed.as_ref());
+            }
+            Fact::OutcomeReconciled { key, found, landed, .. } => {
+                self.reconciled(key);
+                match found {
+                    Found::Landed => self.settled(key, Some(landed.as_ref().unwrap_or(&Slot::null()))),
+                    Found::Didnt => self.settled(key, None),
+                    Found::Unknown => {}
+                }
+            }
             Fact::StepCancelled { key, attempt, .. } => self.step_cancelled(key, *attempt),
             Fact::TimerSet { key, due, finishes, limits } => {
                 let (finishes, limits) = (*finishes, *limits);
@@ -127,11 +144,46 @@ impl WorkflowState {
                     self.context = context.clone();
                 }
             }
-            Fact::UndoArmed { .. } => self.newest_undo = Some(event.version),
+            Fact::UndoArmed(_) => {
+                self.newest_undo = Some(event.version);
+                self.to_arm = None;
+            }
+            Fact::UndoStarted(started) => self.undo_started(started),
+            Fact::UndoCompleted { key, armed, scope } => {
+                self.undo_completed(scope, *armed);
+                self.supersede_inside(&key.undo());
+                self.forget(&key.undo());
+            }
+            Fact::UndoFailed { scope, error, .. } => self.undo_failed(scope, error),
+            Fact::CompensationStarted { scope, .. } => {
+                self.begin_compensation(scope, None, None);
+                if !scope.is_root() {
+                    let body = EntryBody::Started { kind: TaskKind::Shape, iterations: 0, last: None };
+                    self.enter(&scope.mark("compensation"), event.version, body);
+                }
+            }
+            Fact::CompensationRequested { from, down_to, again, .. } => {
+                self.retrying(again);
+                self.begin_compensation(&Key::root(), *from, *down_to);
+            }
+            Fact::CompensationEnded { scope } => {
+                self.compensation_ended(scope);
+                self.compensation_over(scope);
+            }
+            Fact::WorkflowCancelled { reason } => {
+                self.end = Some(End::Cancelled { reason: reason.clone() });
+                self.compensations.clear();
+                self.give_all_up();
+            }
             // A domain event is a fact for its readers; the state keeps only that it was recorded. But
             // one under a mark (`K!event`) belongs to the task `K`, whose output is made of it.
-            Fact::Recorded { key: None, .. } => {}
-            Fact::Recorded { key: Some(key), data, .. } => {
+            Fact::Recorded { key: None, data, handler, .. } => {
+                // It has no key of its own: its version names it.
+                let key = Key::root().child("event").item(event.version);
+                self.to_be_armed(key, data, handler);
+            }
+            Fact::Recorded { key: Some(key), data, handler, .. } => {
+                self.to_be_armed(key.clone(), data, handler);
                 let kept = if key.unmarked() == *key { Slot::null() } else { data.clone() };
                 self.task_finished(key, TaskKind::Record, &kept, event.version);
             }
@@ -149,6 +201,7 @@ impl WorkflowState {
                     }
                     Some(_) => self.renew(again),
                 }
+                self.generation += u32::from(std::mem::take(&mut self.is_compensated));
                 let last = self.rewound.take().map_or(last, |(_, then)| then);
                 self.postpone_limits(event.timestamp - last);
                 changes.iter().for_each(|changes| self.change(changes));
@@ -157,7 +210,9 @@ impl WorkflowState {
                 self.lineage = Some(forked.lineage.clone());
                 // What its parent used and may undo is the parent's.
                 self.spent = Spent::default();
-                self.newest_undo = None;
+                (self.newest_undo, self.to_arm) = (None, None);
+                self.undone.clear();
+                self.generation = 0;
                 self.renew(&forked.again);
                 self.postpone_limits(event.timestamp - last);
                 self.change(&forked.changes);
@@ -175,7 +230,10 @@ impl WorkflowState {
                 Verdict::Stub => self.completed(key, output.as_ref().unwrap_or(&Slot::null())),
                 Verdict::Deny => self.failed(key, denied(key, reason)),
             },
-            Fact::WorkflowFailed { error } => self.end = Some(End::Failed { error: error.clone() }),
+            Fact::WorkflowFailed { error } => {
+                self.end = Some(End::Failed { error: error.clone() });
+                self.compensations.clear();
+            }
             Fact::WorkflowParked { key, recorded, asked } => {
                 self.end =
                     Some(End::Parked { key: key.clone(), recorded: recorded.clone(), asked: asked.clone() });
@@ -187,6 +245,11 @@ impl WorkflowState {
     /// started afresh from the state as it is then: what has ended does not go on.
     pub fn reopen(&mut self, again: &[Key]) {
         self.end = None;
+        self.retrying(again);
+    }
+
+    /// Forgets the facts of these keys. Attempts of a step are counted on.
+    fn retrying(&mut self, again: &[Key]) {
         for key in again {
             if let Some(step) = self.step(key) {
                 self.tried.insert(key.clone(), step.attempts);
@@ -221,6 +284,7 @@ impl WorkflowState {
     fn renew(&mut self, open: &[Key]) {
         self.end = None;
         self.tried.clear();
+        self.leave_what_stands_beside();
         for key in open {
             self.with_step(key, |step| {
                 step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
@@ -229,6 +293,47 @@ impl WorkflowState {
                 (step.began, step.due, step.rejected, step.error) = (None, None, None, None);
                 step.is_released = false;
             });
+        }
+    }
+
+    /// What was being taken back or looked for is the past's own matter.
+    fn leave_what_stands_beside(&mut self) {
+        for key in std::mem::take(&mut self.reconciling) {
+            self.supersede_inside(&key.reconcile());
+            self.forget(&key.reconcile());
+        }
+        for (scope, compensation) in std::mem::take(&mut self.compensations) {
+            if let Some(undo) = compensation.current {
+                self.supersede_inside(&undo.key.undo());
+                self.forget(&undo.key.undo());
+            }
+            self.compensation_over(&scope);
+        }
+    }
+
+    /// The program goes on behind what was taken back.
+    fn compensation_over(&mut self, scope: &Key) {
+        if let Some(entry) = self.entries.get_mut(&scope.mark("compensation")) {
+            entry.body = EntryBody::Finished { kind: TaskKind::Shape, output: Slot::null() };
+        }
+    }
+
+    /// Nobody looks any more whether a step happened.
+    fn reconciled(&mut self, key: &Key) {
+        if self.reconciling.remove(key) {
+            self.supersede_inside(&key.reconcile());
+            self.forget(&key.reconcile());
+        }
+    }
+
+    /// An outcome that was unknown is known: what it gave, or that it did not happen.
+    fn settled(&mut self, key: &Key, landed: Option<&Slot>) {
+        match landed {
+            Some(output) => self.step_completed(key, output),
+            None => self.with_step(key, |step| {
+                step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
+                step.unknowns += 1;
+            }),
         }
     }
 
@@ -249,6 +354,9 @@ impl WorkflowState {
             secrets: asked.secrets.clone(),
             instance: asked.instance.clone(),
             finishes: asked.finishes,
+            undo: asked.undo.clone(),
+            given: asked.given.clone(),
+            generation: self.generation,
             status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
             is_given_up: false,
             is_released: false,
@@ -283,14 +391,20 @@ impl WorkflowState {
 
     fn step_completed(&mut self, key: &Key, output: &Slot) {
         self.spent.steps += 1;
+        let mut undo = None;
+        self.with_step(key, |step| undo = step.undo.take());
         self.completed(key, output);
+        if let Some(Undo::By { handler, given }) = undo.map(|undo| *undo) {
+            let output = Some(output.clone());
+            self.to_arm = Some(Box::new(ToArm { key: key.clone(), handler, undo: given, output }));
+        }
     }
 
     fn failed(&mut self, key: &Key, error: Failure) {
         self.with_step(key, |step| {
             step.status = StepStatus::Failed;
             step.error = Some(error);
-            step.rejected = None;
+            (step.rejected, step.given, step.undo) = (None, None, None);
             step.request = Request::default();
         });
     }
@@ -300,12 +414,28 @@ impl WorkflowState {
         self.with_step(key, |step| {
             step.status = StepStatus::Completed;
             step.output = Some(output.clone());
-            step.rejected = None;
+            (step.rejected, step.given) = (None, None);
             step.request = Request::default();
             finishes = step.finishes;
         });
         if finishes {
             self.advance_cursor(key, Some(output));
+        }
+    }
+
+    /// A domain event that its program takes back is armed next.
+    fn to_be_armed(&mut self, key: Key, data: &Slot, handler: &Option<Arc<str>>) {
+        if let Some(handler) = handler.clone() {
+            self.to_arm = Some(Box::new(ToArm { key, handler, undo: data.clone(), output: None }));
+        }
+    }
+
+    /// Every step is given up but those that take something back.
+    fn give_all_up(&mut self) {
+        for key in self.open_steps().into_iter().filter(|key| !key.is_aside()) {
+            let under_way = self.step(&key).filter(|step| step.status == StepStatus::Running);
+            let attempt = under_way.map(|step| step.attempts);
+            self.step_cancelled(&key, attempt);
         }
     }
 
@@ -408,6 +538,9 @@ impl WorkflowState {
     /// begins with `#` is another visit, not inside.
     fn supersede_inside(&mut self, scope: &Key) {
         self.cursors.remove(scope);
+        if !self.compensations.is_empty() {
+            self.compensations.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
+        }
         for delimiter in ['!', '/', '['] {
             self.remove_below(&format!("{scope}{delimiter}"));
         }

@@ -125,6 +125,7 @@ impl<'a> Cutting<'a> {
             }
             Fact::WriteSettled { key, output: Some(output), .. }
             | Fact::OutcomeResolved { key, landed: Some(output) }
+            | Fact::OutcomeReconciled { key, landed: Some(output), .. }
                 if is_shared =>
             {
                 self.complete(key, output, event.version);

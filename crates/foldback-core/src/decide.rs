@@ -8,15 +8,16 @@ use serde_json::Value;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    DecisionMade, Event, EventId, Fact, Lineage, StepAsked, StepReused, Verdict, WorkflowForked,
-    WorkflowStarted,
+    DecisionMade, Event, EventId, Fact, Found, Lineage, StepAsked, StepReused, UndoArmed, UndoStarted,
+    Verdict, WorkflowForked, WorkflowStarted,
 };
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::limits;
 use crate::program::{Ask, Divergence, Run, StepAsk, Turn};
 use crate::state::{StepStatus, WorkflowState};
-use crate::step::{Effect, Failure, Outcome, error_type};
+use crate::step::{Effect, Failure, Outcome, Recovery, error_type};
+use crate::undo::{self, Armed};
 use crate::value::{Request, Slot, is_too_deep};
 use crate::{Illegal, Micros, Version};
 
@@ -121,6 +122,36 @@ pub enum Stimulus {
         /// Why.
         reason: String,
     },
+    /// A person ends the workflow.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// A person wants what was done taken back.
+    Compensate {
+        /// Why.
+        reason: String,
+        /// What was armed after this version is left; `None`: nothing is.
+        from: Option<Version>,
+        /// What was armed up to this version is left; `None`: nothing is.
+        down_to: Option<Version>,
+        /// What failed in an undo, and is met anew: [`Run::failures`] there.
+        again: Vec<Key>,
+    },
+    /// The next undo of a compensation, as it was read from the log.
+    Undo {
+        /// Of which compensation.
+        scope: Key,
+        /// Where it was armed.
+        version: Version,
+        /// What was armed there.
+        armed: Box<Armed>,
+    },
+    /// Nothing is left to be taken back there.
+    EndCompensation {
+        /// Of which compensation.
+        scope: Key,
+    },
     /// A caller records a domain event.
     Record {
         /// Its type.
@@ -147,6 +178,10 @@ impl Stimulus {
             Stimulus::Start { .. }
             | Stimulus::Reopen { .. }
             | Stimulus::Fork { .. }
+            | Stimulus::Cancel { .. }
+            | Stimulus::Compensate { .. }
+            | Stimulus::Undo { .. }
+            | Stimulus::EndCompensation { .. }
             | Stimulus::Record { .. }
             | Stimulus::Continue => None,
         }
@@ -201,22 +236,29 @@ pub fn advance(
         if holds_too_deep(&fact) {
             return Err(refused(format!("a value nests deeper than {} levels", limits::VALUE_DEPTH_MAX)));
         }
-        let fact = erasable(run, fact);
+        let fact = erasable(run, with_handler(state, run, fact));
         write(state, &mut batch, fact, None, now, &timing.actor, ids);
     }
     if !state.is_started() {
         return Ok(batch);
     }
-    while state.end.is_none() {
+    loop {
         if batch.events.len() >= limits::BATCH_MAX_EVENTS {
             batch.is_cut = true;
             break;
         }
         let Some(facts) = answer(state, run, now, &mut room) else { break };
         for fact in facts {
+            let had_ended = state.end.is_some();
             let fact = lawful(state, run, fact);
             write(state, &mut batch, fact, state.stimulus, now, &engine, ids);
-            if state.end.is_some() {
+            // What has just been done is armed before the next is said.
+            if let Some(armed) = state.arming() {
+                let armed = lawful(state, run, armed);
+                write(state, &mut batch, armed, state.stimulus, now, &engine, ids);
+            }
+            // What a turn asks for behind its end is not written.
+            if state.end.is_some() != had_ended {
                 break;
             }
         }
@@ -224,16 +266,36 @@ pub fn advance(
     Ok(batch)
 }
 
-/// What the program's next turn leads to; `None` where it waits.
+/// What follows from the state, and from the program's next turn; `None` where it waits. A completed
+/// write arms its undo before anything else is said; then come the tasks of undos under way.
 pub(crate) fn answer(
     state: &WorkflowState,
     run: &mut dyn Run,
     now: Micros,
     room: &mut usize,
 ) -> Option<Vec<Fact>> {
-    Some(match turn_of(run, state) {
+    if let Some(armed) = state.arming() {
+        return Some(vec![armed]);
+    }
+    for undo in state.undos_under_way() {
+        if let Some(facts) = answer_of_undo(state, run, undo, now, room) {
+            return Some(facts);
+        }
+    }
+    for key in &state.reconciling {
+        if let Some(facts) = answer_of_reconcile(state, run, key, now, room) {
+            return Some(facts);
+        }
+    }
+    if state.end.is_some() {
+        let because = state.reason_to_compensate().filter(|_| run.compensates())?.to_owned();
+        return Some(vec![Fact::CompensationStarted { scope: Key::root(), because }]);
+    }
+    Some(match turn_of(state, &mut |state| run.turn(state)) {
         Turn::Waits => return None,
-        _ if state.turn_events > limits::TURN_MAX_EVENTS => vec![endless()],
+        _ if state.turn_events > limits::TURN_MAX_EVENTS => {
+            vec![Fact::WorkflowFailed { error: endless() }]
+        }
         Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, room)).collect(),
         Turn::Ends(Ok(output)) => vec![Fact::WorkflowCompleted { output: Slot::of(output) }],
         Turn::Ends(Err(error)) => vec![Fact::WorkflowFailed { error }],
@@ -243,8 +305,75 @@ pub(crate) fn answer(
     })
 }
 
+/// A domain event with what takes it back, where its program takes such events back.
+fn with_handler(state: &WorkflowState, run: &dyn Run, mut fact: Fact) -> Fact {
+    if let Fact::Recorded { event_type, key, handler, .. } = &mut fact
+        && state.is_started()
+        && state.end.is_none()
+        && !key.as_ref().is_some_and(Key::is_aside)
+    {
+        *handler = run.undoes_event(event_type);
+    }
+    fact
+}
+
+/// What the next turn of an undo's tasks leads to; `None` where it waits.
+fn answer_of_undo(
+    state: &WorkflowState,
+    run: &mut dyn Run,
+    undo: &UndoStarted,
+    now: Micros,
+    room: &mut usize,
+) -> Option<Vec<Fact>> {
+    let (key, armed, scope) = (undo.key.clone(), undo.armed, undo.scope.clone());
+    let failed =
+        |key, error: Failure| vec![Fact::UndoFailed { key, armed, scope: undo.scope.clone(), error }];
+    if undo.undo.is_none() {
+        let error = undo::erased(&key);
+        return Some(failed(key, error));
+    }
+    Some(match turn_of(state, &mut |state| run.undo(state, undo)) {
+        Turn::Waits => return None,
+        _ if state.turn_events > limits::TURN_MAX_EVENTS => failed(key, endless()),
+        Turn::Asks(asks) => asks.into_iter().map(|ask| consequence(state, ask, now, room)).collect(),
+        Turn::Ends(Ok(_)) => vec![Fact::UndoCompleted { key, armed, scope }],
+        Turn::Ends(Err(error)) => failed(key, error),
+        Turn::Diverged(at) => {
+            let detail = format!("at `{}` the log says: {}; the program: {}", at.key, at.recorded, at.asked);
+            let title = "The program knows no way to take it back";
+            let error = Failure::new(error_type::CONFIGURATION, 500, title, detail).at(&key);
+            failed(key, error)
+        }
+    })
+}
+
+/// What the next turn of the tasks leads to that find out whether a step happened; `None` where they wait.
+fn answer_of_reconcile(
+    state: &WorkflowState,
+    run: &mut dyn Run,
+    key: &Key,
+    now: Micros,
+    room: &mut usize,
+) -> Option<Vec<Fact>> {
+    let (found, landed, reason) = match turn_of(state, &mut |state| run.reconcile(state, key)) {
+        Turn::Waits => return None,
+        Turn::Asks(asks) if state.turn_events <= limits::TURN_MAX_EVENTS => {
+            return Some(asks.into_iter().map(|ask| consequence(state, ask, now, room)).collect());
+        }
+        Turn::Asks(_) => (Found::Unknown, None, "what looked for it never waits".to_owned()),
+        Turn::Ends(Ok(answer)) => undo::found(&answer),
+        Turn::Ends(Err(error)) => {
+            let reason = format!("what looked for it failed: {} {}", error.status, error.title);
+            (Found::Unknown, None, reason)
+        }
+        Turn::Diverged(at) => (Found::Unknown, None, format!("the program cannot look for it: {}", at.asked)),
+    };
+    Some(vec![Fact::OutcomeReconciled { key: key.clone(), found, landed, reason }])
+}
+
 /// The fact as it may be written here: itself, or why not.
 pub(crate) fn lawful(state: &WorkflowState, run: &dyn Run, fact: Fact) -> Fact {
+    let fact = with_handler(state, run, fact);
     let fact = if holds_too_deep(&fact) { too_deep(&fact) } else { fact };
     let fact = match state.admits_fact(&fact) {
         Ok(()) => fact,
@@ -254,8 +383,8 @@ pub(crate) fn lawful(state: &WorkflowState, run: &dyn Run, fact: Fact) -> Fact {
 }
 
 /// A turn is a person's code. Its panic costs its workflow, not the process.
-fn turn_of(run: &mut dyn Run, state: &WorkflowState) -> Turn {
-    catch_unwind(AssertUnwindSafe(|| run.turn(state))).unwrap_or_else(|panic| {
+fn turn_of(state: &WorkflowState, turn: &mut dyn FnMut(&WorkflowState) -> Turn) -> Turn {
+    catch_unwind(AssertUnwindSafe(|| turn(state))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Turn::Diverged(Divergence {
@@ -293,18 +422,12 @@ fn broke_the_law(fact: &Fact, reason: &str) -> Fact {
     }
 }
 
-fn endless() -> Fact {
-    Fact::WorkflowFailed {
-        error: Failure::new(
-            error_type::RUNTIME,
-            500,
-            "The program never waits",
-            format!(
-                "more than {} facts followed one stimulus; give the loop a step, a wait or an end",
-                limits::TURN_MAX_EVENTS
-            ),
-        ),
-    }
+fn endless() -> Failure {
+    let detail = format!(
+        "more than {} facts followed one stimulus; give the loop a step, a wait or an end",
+        limits::TURN_MAX_EVENTS
+    );
+    Failure::new(error_type::RUNTIME, 500, "The program never waits", detail)
 }
 
 /// Whether a fact holds a value that nests deeper than a log can be read back.
@@ -368,7 +491,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::Begin { key } => {
             let step = state.step(&key)?;
-            if step.is_given_up {
+            if step.is_given_up || !state.may_move(&key) {
                 // It waited to be sent again, and will not be: what was sent stays in doubt.
                 let reason = "it was given up before it could be sent again".to_owned();
                 return (step.status == StepStatus::Backoff && step.is_in_doubt())
@@ -384,7 +507,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                 | StepStatus::Held
                 | StepStatus::Unknown => false,
             };
-            (is_due && may_start && state.end.is_none()).then(|| Fact::AttemptStarted {
+            (is_due && may_start).then(|| Fact::AttemptStarted {
                 attempt: step.attempts + 1,
                 key,
                 lost: None,
@@ -424,8 +547,20 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         Stimulus::Settle { key, verdict, output, reason } => {
             Some(Fact::WriteSettled { key, verdict, output: output.map(Slot::of), reason })
         }
+        Stimulus::Cancel { reason } => Some(Fact::WorkflowCancelled { reason }),
+        Stimulus::Compensate { reason, from, down_to, again } => {
+            Some(Fact::CompensationRequested { reason, from, down_to, again })
+        }
+        Stimulus::Undo { scope, version, armed } => {
+            let Armed { undo, is_erased } = *armed;
+            let UndoArmed { key, handler, undo, output, previous } = undo;
+            let (undo, output) = if is_erased { (None, None) } else { (Some(undo), output) };
+            let started = UndoStarted { key, armed: version, scope, handler, undo, output, previous };
+            Some(Fact::UndoStarted(Box::new(started)))
+        }
+        Stimulus::EndCompensation { scope } => Some(Fact::CompensationEnded { scope }),
         Stimulus::Record { event_type, data } => {
-            Some(Fact::Recorded { event_type, key: None, data: Slot::of(data) })
+            Some(Fact::Recorded { event_type, key: None, data: Slot::of(data), handler: None })
         }
         Stimulus::Continue => None,
     }
@@ -488,11 +623,9 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
             Fact::TaskFinished { key, kind, output: Slot::of(output), context: context.map(Slot::of) }
         }
         Ask::Record { key, event_type, data } => {
-            Fact::Recorded { event_type, key: Some(key), data: Slot::of(data) }
+            Fact::Recorded { event_type, key: Some(key), data: Slot::of(data), handler: None }
         }
-        Ask::ArmUndo { key, undo } => {
-            Fact::UndoArmed { key, undo: Slot::of(undo), previous: state.newest_undo }
-        }
+        Ask::Compensate { scope, because } => Fact::CompensationStarted { scope, because },
     }
 }
 
@@ -515,6 +648,8 @@ fn step_asked(ask: StepAsk, starts: bool) -> StepAsked {
         secrets: ask.secrets,
         instance: ask.instance,
         finishes: ask.finishes,
+        given: ask.given.filter(|_| ask.recovery == Recovery::Reconcile).map(Slot::of),
+        undo: ask.undo.map(Box::new).filter(|_| ask.effect == Effect::Write),
         starts,
     }
 }

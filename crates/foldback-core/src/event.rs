@@ -160,6 +160,14 @@ pub enum Fact {
     StepFailed(Box<StepFailed>),
     /// Stimulus: nobody knows whether a `write` happened.
     OutcomeUnknown { key: Key, attempt: u32, reason: String },
+    /// Consequence: the program's tasks found out what became of an unknown outcome, or could not.
+    OutcomeReconciled {
+        key: Key,
+        found: Found,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        landed: Option<Slot>,
+        reason: String,
+    },
     /// Consequence: the program gave a step up. What had not begun, waited for its next attempt, or
     /// only looked at the world ends with this; a `write` under way is waited for, and has no
     /// further attempt. `attempt` is the one that was under way.
@@ -202,13 +210,43 @@ pub enum Fact {
         #[serde(skip_serializing_if = "Option::is_none")]
         context: Option<Slot>,
     },
-    /// Consequence: a completed `write` armed its undo; `previous` is the one armed before.
-    UndoArmed {
+    /// Consequence: a completed `write`, or a domain event, armed its undo.
+    UndoArmed(Box<UndoArmed>),
+    /// Stimulus, the engine's own: what was armed is being taken back. It holds all that its handler
+    /// sees, so that a fold needs no other event.
+    UndoStarted(Box<UndoStarted>),
+    /// Consequence: what was armed at this version is taken back.
+    UndoCompleted {
         key: Key,
-        undo: Slot,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        previous: Option<Version>,
+        armed: Version,
+        #[serde(skip_serializing_if = "Key::is_root")]
+        scope: Key,
     },
+    /// Consequence: what was armed at this version could not be taken back.
+    UndoFailed {
+        key: Key,
+        armed: Version,
+        #[serde(skip_serializing_if = "Key::is_root")]
+        scope: Key,
+        error: Failure,
+    },
+    /// Consequence: what was done inside a scope (the root: all of it) is to be taken back.
+    CompensationStarted { scope: Key, because: String },
+    /// Stimulus: a person wants what was done taken back: all that was armed after `down_to` and not
+    /// after `from`. Of an undo that failed, the facts of these keys are forgotten: they are met anew.
+    CompensationRequested {
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<Version>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        down_to: Option<Version>,
+        again: Vec<Key>,
+    },
+    /// Stimulus, the engine's own: nothing is left to be taken back there.
+    CompensationEnded { scope: Key },
+    /// Stimulus: a person ends the workflow. What had not begun, or only looked at the world, ends with
+    /// it; a `write` under way is waited for.
+    WorkflowCancelled { reason: String },
     /// Consequence (or a caller's append, then without a key): a domain event under its own type.
     Recorded {
         #[serde(skip)]
@@ -216,6 +254,9 @@ pub enum Fact {
         #[serde(skip_serializing_if = "Option::is_none")]
         key: Option<Key>,
         data: Slot,
+        /// What takes it back, where its program takes such events back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        handler: Option<Arc<str>>,
     },
     /// Stimulus: a person reopens a workflow that failed or was parked. The facts of these keys are
     /// forgotten, so that their places are met anew. With `back_to` the state is first the one at that
@@ -305,6 +346,18 @@ pub enum Verdict {
     Deny,
 }
 
+/// What was found out about an unknown outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// It happened.
+    Landed,
+    /// It did not happen: it is sent again.
+    Didnt,
+    /// It cannot be told: a person is asked.
+    Unknown,
+}
+
 /// See [`Fact::StepAsked`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepAsked {
@@ -342,6 +395,12 @@ pub struct StepAsked {
     /// Whether the first attempt starts with this fact.
     #[serde(default, skip_serializing_if = "is_false")]
     pub starts: bool,
+    /// How it is taken back once it has completed. Only a `write` has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Box<Undo>>,
+    /// What those see that find out whether it happened, beside the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Slot>,
 }
 
 /// The attempt before, where its process died under it. What it did, and what it used (a model
@@ -416,6 +475,62 @@ pub struct StepFailed {
     /// What the attempt used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+}
+
+/// How a `write` is taken back once it has completed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Undo {
+    /// By a handler of the program.
+    By {
+        /// Its name: where the tasks stand in the definition, a registered function, an event type.
+        handler: Arc<str>,
+        /// What it is given, beside the output.
+        given: Slot,
+    },
+    /// Not at all: why, and what to tell the person.
+    Irreversible(String),
+}
+
+/// See [`Fact::UndoArmed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoArmed {
+    /// The step, or the place that recorded the domain event.
+    pub key: Key,
+    /// What takes it back: see [`Undo::By`].
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub handler: Arc<str>,
+    /// What the handler is given, beside the output.
+    pub undo: Slot,
+    /// What the step answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Slot>,
+    /// The version of the undo that was armed before and is not taken back; none where this is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Version>,
+}
+
+/// See [`Fact::UndoStarted`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoStarted {
+    /// The step that is taken back.
+    pub key: Key,
+    /// The version at which its undo was armed.
+    pub armed: Version,
+    /// Of which compensation this is a part; the root of all.
+    #[serde(default = "Key::root", skip_serializing_if = "Key::is_root")]
+    pub scope: Key,
+    /// What takes it back.
+    pub handler: Arc<str>,
+    /// What the handler is given, beside the output; `None` where it was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Slot>,
+    /// What the step answered; `None` where it was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Slot>,
+    /// The undo that was armed before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Version>,
 }
 
 /// See [`Fact::DecisionMade`].

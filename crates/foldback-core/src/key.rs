@@ -7,6 +7,8 @@
 //! tryPost!2/post          `post` in the second try of the block `tryPost`
 //! tryPost!catch/notify    `notify` in the handler of `tryPost`
 //! review!if               the decision whether `review` runs
+//! charge!undo/refund      `refund` among the tasks that take `charge` back
+//! charge!reconcile/look   `look` among the tasks that find out whether `charge` happened
 //! ```
 //!
 //! `[i]` counts from 0, `#n` and `!n` from 2 (the first visit and the first try carry no mark).
@@ -25,6 +27,12 @@ pub struct Key(Arc<str>);
 
 /// The characters that a name may not hold, because keys use them.
 pub const RESERVED: [char; 5] = ['/', '[', ']', '#', '!'];
+
+/// The mark of what takes a step back.
+const UNDO: &str = "undo";
+
+/// The mark of what finds out whether a step happened.
+const RECONCILE: &str = "reconcile";
 
 impl Key {
     /// The key of the workflow itself.
@@ -121,6 +129,34 @@ impl Key {
         Some((Key::new(&self.0[..open]), index))
     }
 
+    /// The key under which the steps stand that take this one back.
+    pub fn undo(&self) -> Key {
+        self.mark(UNDO)
+    }
+
+    /// The key under which the steps stand that find out whether this one happened.
+    pub fn reconcile(&self) -> Key {
+        self.mark(RECONCILE)
+    }
+
+    /// What is taken back where this key stands: `charge` of `charge!undo/refund`.
+    pub fn undone(&self) -> Option<Key> {
+        self.before_mark(UNDO)
+    }
+
+    /// Whether it stands beside the flow: in what takes a step back, or finds out whether it happened.
+    pub fn is_aside(&self) -> bool {
+        self.undone().is_some() || self.before_mark(RECONCILE).is_some()
+    }
+
+    fn before_mark(&self, mark: &str) -> Option<Key> {
+        let mut marks = self.0.match_indices('!');
+        marks.find_map(|(at, _)| {
+            let inside = self.0[at + 1..].strip_prefix(mark)?;
+            (inside.is_empty() || inside.starts_with(['/', '!'])).then(|| Key::new(&self.0[..at]))
+        })
+    }
+
     /// The key without the numbers of tries, `!2`: what all tries of a step have in common, and so
     /// what its idempotency key is made of.
     pub fn without_tries(&self) -> String {
@@ -189,6 +225,9 @@ mod tests {
         assert_eq!(key.unmarked().visited(), (Key::from("a[3]/draft"), 2));
         assert_eq!(key.parent().itemed(), Some((Key::from("a"), 3)));
         assert_eq!(Key::from("a").itemed(), None);
+        assert_eq!(Key::from("charge#2").undo().child("refund").as_str(), "charge#2!undo/refund");
+        assert_eq!(Key::from("a[1]/charge!undo/refund!timeout").undone(), Some(Key::from("a[1]/charge")));
+        assert_eq!(Key::from("a!undone").undone(), None);
         assert!(key.is_inside(&Key::from("a")));
         assert!(!Key::from("ab").is_inside(&Key::from("a")));
         assert!(Key::from("a").is_inside(&Key::root()));

@@ -30,6 +30,7 @@ pub mod reuse;
 pub mod state;
 pub mod step;
 pub mod text;
+pub mod undo;
 pub mod value;
 pub mod verify;
 
@@ -39,7 +40,7 @@ mod apply;
 pub use admits::Illegal;
 pub use change::{Changes, Rules};
 pub use decide::{Batch, Ids, Stimulus, Timing, advance};
-pub use event::{Class, DecodeError, Event, EventId, Fact, Lineage, Lost, TaskKind, Verdict};
+pub use event::{Class, DecodeError, Event, EventId, Fact, Found, Lineage, Lost, TaskKind, Undo, Verdict};
 pub use hash::Hash;
 pub use key::Key;
 pub use program::{Ask, Divergence, Program, Run, Turn};

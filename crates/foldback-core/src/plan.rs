@@ -43,6 +43,9 @@ pub struct Plan {
     pub reused_failures: Vec<Key>,
     /// Steps that are performed.
     pub rerun: Vec<Key>,
+    /// Writes that were done and taken back since: of these, nothing is taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<Key>,
     /// Steps behind those: reused where their request stays the same, else performed.
     pub depending: Vec<Key>,
     /// Steps whose answer is not known, so that nothing can be said of what lies behind them.
@@ -137,7 +140,7 @@ impl Planning {
         let owes = state.owes();
         let starts = owes.iter().filter_map(|owed| match owed {
             Owed::Start(key) if !self.waiting.contains(key) => Some(key.clone()),
-            Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) => None,
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) | Owed::Undo(_) => None,
         });
         let starts: Vec<Key> = starts.collect();
         let first = first_taken(state, &starts, recorded).map_err(Unplanned::Unread)?;
@@ -154,7 +157,10 @@ impl Planning {
                     state.now = state.now.max(due);
                     Stimulus::TimerDue { key }
                 }
-                Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) => continue,
+                // A plan ends where taking back would begin.
+                Owed::Start(_) | Owed::Attempt(..) | Owed::Retry(..) | Owed::Timer(..) | Owed::Undo(_) => {
+                    continue;
+                }
             };
             self.say(state, run, stimulus).map_err(Unplanned::Illegal)?;
             return Ok(true);
@@ -189,6 +195,12 @@ impl Planning {
         } else if !is_write || action == "live" {
             self.plan.rerun.push(key.clone());
         }
+        if is_write && !is_answered {
+            let asked = recorded.asked(state, key)?;
+            if asked.iter().flat_map(|asks| asks.last()).any(|a| matches!(a.ended, Ended::Undone { .. })) {
+                self.plan.undone.push(key.clone());
+            }
+        }
         if is_write {
             let (action, when) = match (self.is_assumed, action) {
                 (true, "reuse") => (changed_action(state, key), "changed"),
@@ -221,7 +233,7 @@ impl Planning {
             let asked = recorded.asked(state, &key).map_err(Unplanned::Unread)?;
             let all = asked.iter().enumerate().flat_map(|(i, asks)| asks.iter().rev().map(move |a| (i, a)));
             let known = all.into_iter().find_map(|(i, asked)| match asked.ended {
-                Ended::Completed(version) => Some((i, version)),
+                Ended::Completed(version) | Ended::Undone { done: version, .. } => Some((i, version)),
                 Ended::Failed(_) | Ended::Open | Ended::Unknown => None,
             });
             let outcome = match known {

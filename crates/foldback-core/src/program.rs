@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::event::TaskKind;
+use crate::event::{TaskKind, Undo, UndoStarted};
 use crate::key::Key;
 use crate::redact::Redaction;
 use crate::state::{End, Step, StepStatus, WorkflowState};
@@ -33,6 +33,37 @@ pub trait Run {
     /// What the program wants next, given this state. Called again after its asks were recorded,
     /// until it waits, ends or diverges; so it may ask for one thing at a time or for many.
     fn turn(&mut self, state: &WorkflowState) -> Turn;
+
+    /// What the program wants next to take something back. [`Turn::Ends`] says that it is taken back, or
+    /// why it cannot be. Asks name keys inside `undo.key.undo()`.
+    fn undo(&mut self, _state: &WorkflowState, undo: &UndoStarted) -> Turn {
+        Turn::Diverged(Divergence {
+            key: undo.key.clone(),
+            recorded: format!("`{}` takes it back", undo.handler),
+            asked: "the program has no such handler".into(),
+        })
+    }
+
+    /// What the program wants next to find out whether a `write` happened whose outcome is unknown. What
+    /// it ends with says so: `{landed: OUTPUT}`, `{didnt: true}`, or anything else where it cannot be
+    /// told. Asks name keys inside `key.reconcile()`.
+    fn reconcile(&mut self, _state: &WorkflowState, key: &Key) -> Turn {
+        Turn::Diverged(Divergence {
+            key: key.clone(),
+            recorded: "its outcome is to be looked for".into(),
+            asked: "the program has no tasks for it".into(),
+        })
+    }
+
+    /// Whether what was done is taken back when the workflow fails or is cancelled; else a person says.
+    fn compensates(&self) -> bool {
+        true
+    }
+
+    /// The handler that takes back a domain event of this type, where there is one.
+    fn undoes_event(&self, _event_type: &str) -> Option<Arc<str>> {
+        None
+    }
 
     /// Whether the values of facts at this key may be erased one day, so that they are kept beside
     /// the log however short they are. The same at every version.
@@ -140,12 +171,12 @@ pub enum Ask {
         /// Its data.
         data: Value,
     },
-    /// A completed `write` arms its undo.
-    ArmUndo {
-        /// The step.
-        key: Key,
-        /// What undoes it, with its arguments.
-        undo: Value,
+    /// What was done inside a scope is to be taken back, before the program goes on.
+    Compensate {
+        /// The scope.
+        scope: Key,
+        /// Why.
+        because: String,
     },
 }
 
@@ -174,6 +205,11 @@ pub struct StepAsk {
     pub instance: Option<Arc<str>>,
     /// Whether its completion finishes the task `key`.
     pub finishes: bool,
+    /// How it is taken back once it has completed; ignored unless it is a `write`.
+    pub undo: Option<Undo>,
+    /// What those see that find out whether it happened, beside the request; ignored unless its recovery
+    /// is [`Recovery::Reconcile`].
+    pub given: Option<Arc<Value>>,
 }
 
 impl StepAsk {
@@ -191,6 +227,8 @@ impl StepAsk {
             secrets: Default::default(),
             instance: None,
             finishes: true,
+            undo: None,
+            given: None,
         }
     }
 

@@ -50,7 +50,7 @@ pub fn built_in() -> Vec<Box<dyn Projection>> {
 ///
 /// `{definition, definition_hash, version, started_at, ended, ended_at, steps, failed_steps,
 /// input_tokens, output_tokens, micro_usd}`; times are ISO 8601 in UTC, `ended` is `completed`,
-/// `failed`, `parked` or null. A fork has `{parent, cut, changes, reused_steps}` too, and counts only
+/// `failed`, `cancelled`, `compensated`, `parked` or null. `undone` counts what was taken back. A fork has `{parent, cut, changes, reused_steps}` too, and counts only
 /// what it did itself.
 struct Workflows;
 
@@ -60,7 +60,7 @@ impl Projection for Workflows {
     }
 
     fn version(&self) -> &str {
-        "1"
+        "2"
     }
 
     fn see(&mut self, workflow_id: &str, event: &Event, rows: &mut dyn Rows) -> Result<(), String> {
@@ -86,6 +86,10 @@ impl Projection for Workflows {
                 Fact::WorkflowCompleted { .. } => end(row, "completed", event),
                 Fact::WorkflowFailed { .. } => end(row, "failed", event),
                 Fact::WorkflowParked { .. } => end(row, "parked", event),
+                Fact::WorkflowCancelled { .. } => end(row, "cancelled", event),
+                Fact::UndoCompleted { .. } => add(row, "undone", 1),
+                Fact::CompensationEnded { scope } if scope.is_root() => end(row, "compensated", event),
+                Fact::CompensationEnded { .. } => {}
                 Fact::WorkflowReopened { .. } => {
                     row.insert("ended".into(), Value::Null);
                     row.remove("ended_at");
@@ -95,6 +99,7 @@ impl Projection for Workflows {
                 | Fact::AttemptFailed(_)
                 | Fact::OutcomeUnknown { .. }
                 | Fact::OutcomeResolved { .. }
+                | Fact::OutcomeReconciled { .. }
                 | Fact::StepCancelled { .. }
                 | Fact::TimerSet { .. }
                 | Fact::TimerFired { .. }
@@ -102,7 +107,11 @@ impl Projection for Workflows {
                 | Fact::DecisionMade(_)
                 | Fact::TaskStarted { .. }
                 | Fact::TaskFinished { .. }
-                | Fact::UndoArmed { .. }
+                | Fact::UndoArmed(_)
+                | Fact::UndoStarted(_)
+                | Fact::UndoFailed { .. }
+                | Fact::CompensationStarted { .. }
+                | Fact::CompensationRequested { .. }
                 | Fact::WriteHeld { .. }
                 | Fact::WriteSettled { .. }
                 | Fact::Recorded { .. } => {}

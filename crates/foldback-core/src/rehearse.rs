@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::program::Program;
 use crate::state::{End, Owed, Step, WorkflowState};
 use crate::step::Outcome;
+use crate::undo::{self, Armed};
 use crate::verify::verify;
 use crate::{Micros, Stimulus, Timing, advance};
 
@@ -132,7 +133,7 @@ fn go_on(
     let mut next = Some((first, if state.version == 0 { 1_000 } else { state.now }));
     let mut flying = Flying::new();
     for _ in 0..1_000_000 {
-        let spoken = next.take().or_else(|| from_owed(&state, &mut flying, stage));
+        let spoken = next.take().or_else(|| from_owed(&state, &events, &mut flying, stage));
         let Some((stimulus, now)) = spoken.or_else(|| branch::settled(&state, stage)) else {
             return Rehearsal { events, state };
         };
@@ -170,10 +171,15 @@ fn go_on(
 }
 
 /// The next word of the world, from what the state owes, and when it is said: what is due first.
-fn from_owed(state: &WorkflowState, flying: &mut Flying, stage: Stage<'_>) -> Option<(Stimulus, Micros)> {
+fn from_owed(
+    state: &WorkflowState,
+    events: &[Event],
+    flying: &mut Flying,
+    stage: Stage<'_>,
+) -> Option<(Stimulus, Micros)> {
     let owed = state.owes().into_iter().filter_map(|owed| {
         let due = match &owed {
-            Owed::Start(_) => state.now,
+            Owed::Start(_) | Owed::Undo(_) => state.now,
             Owed::Retry(_, due) | Owed::Timer(_, due) => *due,
             Owed::Attempt(key, attempt) => match flying.get(key) {
                 Some((flying, due)) if flying == attempt => (*due)?,
@@ -187,6 +193,7 @@ fn from_owed(state: &WorkflowState, flying: &mut Flying, stage: Stage<'_>) -> Op
         Owed::Start(key) => branch::word_to(state, key, stage),
         Owed::Retry(key, _) => Stimulus::Begin { key },
         Owed::Timer(key, _) => Stimulus::TimerDue { key },
+        Owed::Undo(scope) => undo_word(state, &scope, events),
         Owed::Attempt(key, attempt) => {
             let reports = flying.remove(&key).is_some_and(|(flying, _)| flying == attempt);
             if !reports {
@@ -198,6 +205,19 @@ fn from_owed(state: &WorkflowState, flying: &mut Flying, stage: Stage<'_>) -> Op
         }
     };
     Some((stimulus, now))
+}
+
+/// The next undo, read from the log of a rehearsal.
+fn undo_word(state: &WorkflowState, scope: &Key, events: &[Event]) -> Stimulus {
+    let mut read = |version| {
+        let armed = events.iter().find_map(|event| match &event.fact {
+            Fact::UndoArmed(armed) if event.version == version => Some((**armed).clone()),
+            _ => None,
+        });
+        Ok::<_, std::convert::Infallible>(Armed { undo: armed.expect("it was armed"), is_erased: false })
+    };
+    let Ok(word) = undo::next(state, scope, &mut read);
+    word
 }
 
 /// The property: for every prefix of the log of a rehearsal, folding it and going on leads to the
@@ -266,6 +286,12 @@ fn meaning(rehearsal: &Rehearsal) -> (Vec<String>, Option<End>) {
             Fact::DecisionMade(e) => Some(format!("decided {} {}", e.key, e.chosen)),
             Fact::TaskFinished { key, output, .. } => Some(format!("finished {key} {}", output.get())),
             Fact::Recorded { event_type, data, .. } => Some(format!("recorded {event_type} {}", data.get())),
+            Fact::OutcomeReconciled { key, found, .. } => Some(format!("found {key} {found:?}")),
+            Fact::UndoArmed(e) => Some(format!("armed {} {}", e.key, e.undo.get())),
+            Fact::UndoCompleted { key, .. } => Some(format!("took {key} back")),
+            Fact::UndoFailed { key, error, .. } => {
+                Some(format!("could not take {key} back: {}", error.title))
+            }
             _ => None,
         })
         .collect();

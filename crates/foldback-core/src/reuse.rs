@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::change::{Policy, Rules};
 use crate::decide::Stimulus;
-use crate::event::{Event, Fact, StepAsked, Verdict};
+use crate::event::{Event, Fact, Found, StepAsked, Verdict};
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::state::{Step, StepStatus, WorkflowState};
@@ -28,6 +28,13 @@ pub enum Ended {
     Failed(Version),
     /// Nobody knows.
     Unknown,
+    /// It was done at one version, and taken back at another.
+    Undone {
+        /// Where it was done.
+        done: Version,
+        /// Where it was taken back.
+        at: Version,
+    },
 }
 
 /// What a past says of a step, without its values.
@@ -91,6 +98,16 @@ impl Outcomes {
                 self.end(key, Ended::Completed(event.version), &None);
             }
             Fact::OutcomeResolved { key, landed: None } => self.end(key, Ended::Open, &None),
+            Fact::OutcomeReconciled { key, found, .. } => match found {
+                Found::Landed => self.end(key, Ended::Completed(event.version), &None),
+                Found::Didnt => self.end(key, Ended::Open, &None),
+                Found::Unknown => {}
+            },
+            Fact::UndoCompleted { key, .. } => self.with(key, |step| {
+                if let Ended::Completed(done) = step.ended {
+                    step.ended = Ended::Undone { done, at: event.version };
+                }
+            }),
             // What was made up, or forbidden, is no outcome: nothing was done. What was done before was.
             Fact::WriteSettled { key, verdict: Verdict::Stub | Verdict::Deny, .. } => {
                 self.nothing_was_done(key)
@@ -108,7 +125,13 @@ impl Outcomes {
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
@@ -214,6 +237,13 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
     if step.is_released || step.status != StepStatus::Pending {
         return Ruling::Run;
     }
+    // What stands beside the flow is about what was done here: another past knows nothing of that.
+    if key.is_aside() {
+        return match step.effect {
+            Effect::Write => Ruling::Settle(Verdict::Live, "it takes back what was done here".to_owned()),
+            Effect::Pure | Effect::Read => Ruling::Run,
+        };
+    }
     let policy = rules.writes.of(key);
     let is_write = step.effect == Effect::Write;
     let is_own = |past: usize| *rules.pasts[past].workflow == *state.workflow_id;
@@ -232,6 +262,8 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
                 }
                 // Not beyond what nobody knows.
                 Ended::Unknown => break,
+                // What is not so any more is no outcome to go on from.
+                Ended::Undone { .. } => break,
                 Ended::Failed(_) | Ended::Open => {}
             }
         }
@@ -240,6 +272,11 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
         return Ruling::Run;
     }
     let done = all().find(|(_, asked)| asked.is_settled());
+    let is_taken_back =
+        |(past, asked): (usize, &Asked)| is_own(past) && matches!(asked.ended, Ended::Undone { .. });
+    if done.is_none() && policy == Policy::Reuse && all().next().is_some_and(is_taken_back) {
+        return Ruling::Settle(Verdict::Live, "it was taken back before".to_owned());
+    }
     // Its own writes that were never done, or are known to have failed, are simply gone on with.
     if state.lineage.is_none() && done.is_none() && policy == Policy::Reuse {
         return Ruling::Settle(Verdict::Live, "it was not done before".to_owned());
@@ -260,6 +297,7 @@ fn why_not_taken(step: &Step, known: Option<(usize, &Asked)>, reruns: bool, rule
     match asked.ended {
         Ended::Unknown => format!("nobody knows whether it happened in {there}"),
         Ended::Open => format!("it had not ended in {there}"),
+        Ended::Undone { at, .. } => format!("it was taken back in {there}, version {at}"),
         Ended::Completed(_) | Ended::Failed(_) if reruns => "it was told to run again".to_owned(),
         Ended::Completed(version) | Ended::Failed(version) if asked.is_same(step) => {
             format!("it was done in {there}, version {version}")
@@ -319,7 +357,8 @@ impl Outcome {
         match &event.fact {
             Fact::StepCompleted(done) => Some(here(Ok(done.output.clone()))),
             Fact::StepFailed(failed) => Some(here(Err(failed.error.clone()))),
-            Fact::OutcomeResolved { landed: Some(output), .. } => Some(here(Ok(output.clone()))),
+            Fact::OutcomeResolved { landed: Some(output), .. }
+            | Fact::OutcomeReconciled { landed: Some(output), .. } => Some(here(Ok(output.clone()))),
             Fact::StepReused(reused) => Some(Outcome {
                 workflow: reused.workflow.clone(),
                 version: reused.version,

@@ -16,6 +16,7 @@ use crate::hash::Hash;
 use crate::key::Key;
 use crate::lists::Lists;
 use crate::step::{Effect, Failure};
+use crate::undo::{Compensation, ToArm};
 use crate::value::Slot;
 use crate::{Illegal, Micros, Version};
 
@@ -25,7 +26,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 8;
+pub const STATE_SCHEMA: u32 = 9;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,8 +79,27 @@ pub struct WorkflowState {
     pub(crate) rewound: Option<(Version, Micros)>,
     /// How it ended, if it did.
     pub end: Option<End>,
-    /// The version of the undo armed last; each names the one before it.
+    /// The version of the undo armed last and not taken back; each names the one before it.
     pub newest_undo: Option<Version>,
+    /// Undos behind the newest that were taken back all the same, each with the one armed before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undone: BTreeMap<Version, Option<Version>>,
+    /// What has just been done and has an undo: that is armed before anything else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_arm: Option<Box<ToArm>>,
+    /// What is being taken back, by scope; under the root, all of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub compensations: BTreeMap<Key, Compensation>,
+    /// Whether it was taken back after its end.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub is_compensated: bool,
+    /// How often it was taken back and gone on with: what is done again then is done under another
+    /// idempotency key.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
+    /// Steps of which the program's tasks find out whether they happened.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reconciling: BTreeSet<Key>,
     /// What it has used so far.
     pub spent: Spent,
 }
@@ -156,6 +176,11 @@ pub enum End {
         /// Why.
         error: Failure,
     },
+    /// By a person.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
     /// Its program and its log parted.
     Parked {
         /// At which key.
@@ -188,6 +213,14 @@ fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
+}
+
+fn is_not(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Where a workflow stands, as people and scripts read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -200,6 +233,14 @@ pub enum Status {
     Completed,
     /// It ended badly.
     Failed,
+    /// A person ended it.
+    Cancelled,
+    /// What it did is being taken back.
+    Compensating,
+    /// What it did was taken back.
+    Compensated,
+    /// What it did could not be taken back whole.
+    Stuck,
     /// A step's outcome has to be settled by a person.
     Unknown,
     /// Its program and its log parted.
@@ -216,6 +257,10 @@ impl Status {
             Status::Waiting => "waiting",
             Status::Completed => "completed",
             Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Compensating => "compensating",
+            Status::Compensated => "compensated",
+            Status::Stuck => "stuck",
             Status::Unknown => "unknown",
             Status::Parked => "parked",
             Status::Quarantined => "quarantined",
@@ -224,7 +269,17 @@ impl Status {
 
     /// Whether a workflow in this state will never move again unless it is reopened.
     pub fn is_ended(self) -> bool {
-        matches!(self, Status::Completed | Status::Failed | Status::Parked | Status::Quarantined)
+        match self {
+            Status::Completed
+            | Status::Failed
+            | Status::Cancelled
+            | Status::Compensated
+            | Status::Parked
+            | Status::Quarantined => true,
+            Status::Running | Status::Waiting | Status::Unknown | Status::Compensating | Status::Stuck => {
+                false
+            }
+        }
     }
 }
 
@@ -239,6 +294,8 @@ pub enum Owed {
     Retry(Key, Micros),
     /// A timer that is due.
     Timer(Key, Micros),
+    /// The next undo of the compensation of this scope: its event has to be read.
+    Undo(Key),
 }
 
 impl WorkflowState {
@@ -267,6 +324,12 @@ impl WorkflowState {
             rewound: None,
             end: None,
             newest_undo: None,
+            undone: BTreeMap::new(),
+            to_arm: None,
+            compensations: BTreeMap::new(),
+            is_compensated: false,
+            generation: 0,
+            reconciling: BTreeSet::new(),
             spent: Spent::default(),
         }
     }
@@ -328,7 +391,8 @@ impl WorkflowState {
     }
 
     /// Makes this the state of an earlier version, but for what is not taken back: the version, the
-    /// time, the end that is to be reopened, what was spent and which undos are armed. Only for a
+    /// time, the end that is to be reopened, what was spent, which undos are armed and which were taken
+    /// back. Only for a
     /// [`crate::Fact::WorkflowReopened`] that goes back there, and right before it.
     pub fn rewind(&mut self, base: WorkflowState) {
         // What was forked stays a fork: behind its cut lies another's past.
@@ -339,6 +403,12 @@ impl WorkflowState {
             workflow_id: self.workflow_id.clone(),
             end: self.end.take(),
             newest_undo: self.newest_undo,
+            undone: std::mem::take(&mut self.undone),
+            // It was armed since, in the log that is gone back over.
+            to_arm: None,
+            compensations: BTreeMap::new(),
+            is_compensated: self.is_compensated,
+            generation: self.generation,
             spent: std::mem::take(&mut self.spent),
             rewound,
             ..base
@@ -361,8 +431,11 @@ impl WorkflowState {
     /// Where the workflow stands.
     pub fn status(&self) -> Status {
         match &self.end {
+            Some(_) if self.is_compensating() => self.compensating_status(),
+            Some(_) if self.is_compensated => Status::Compensated,
             Some(End::Completed { .. }) => Status::Completed,
             Some(End::Failed { .. }) => Status::Failed,
+            Some(End::Cancelled { .. }) => Status::Cancelled,
             Some(End::Parked { .. }) => Status::Parked,
             None => self.open_status(),
         }
@@ -376,7 +449,7 @@ impl WorkflowState {
             };
             match &entry.body {
                 EntryBody::Step(step) => match step.status {
-                    StepStatus::Unknown => unknown = true,
+                    StepStatus::Unknown => unknown |= !self.reconciling.contains(key),
                     StepStatus::Held => waits = true,
                     StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                         return Status::Running;
@@ -409,11 +482,11 @@ impl WorkflowState {
                 EntryBody::Step(step) => match step.status {
                     // An ended workflow starts nothing; that a write of it has no known outcome must
                     // not be lost.
-                    StepStatus::Running if self.end.is_none() || step.effect == Effect::Write => {
+                    StepStatus::Running if self.may_move(key) || step.effect == Effect::Write => {
                         owed.push(Owed::Attempt(key.clone(), step.attempts))
                     }
-                    StepStatus::Pending if self.end.is_none() => owed.push(Owed::Start(key.clone())),
-                    StepStatus::Backoff if self.end.is_none() => {
+                    StepStatus::Pending if self.may_move(key) => owed.push(Owed::Start(key.clone())),
+                    StepStatus::Backoff if self.may_move(key) || step.is_in_doubt() => {
                         owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.now)));
                     }
                     StepStatus::Pending
@@ -425,7 +498,7 @@ impl WorkflowState {
                     | StepStatus::Held
                     | StepStatus::Unknown => {}
                 },
-                EntryBody::Timer { due, fired: false, .. } if self.end.is_none() => {
+                EntryBody::Timer { due, fired: false, .. } if self.may_move(key) => {
                     owed.push(Owed::Timer(key.clone(), *due));
                 }
                 EntryBody::Timer { .. }
@@ -434,7 +507,17 @@ impl WorkflowState {
                 | EntryBody::Finished { .. } => {}
             }
         }
+        owed.extend(self.owed_undos().map(Owed::Undo));
         owed
+    }
+
+    /// When it has to be woken next, where a moment is what it waits for.
+    pub fn wake_at(&self) -> Option<Micros> {
+        let due = |owed: Owed| match owed {
+            Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Undo(_) => None,
+        };
+        self.owes().into_iter().filter_map(due).min()
     }
 
     /// Whether this key is a timer that limits a task and has not fired: it holds nothing open.
@@ -484,6 +567,13 @@ impl WorkflowState {
     pub fn visit_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
         visit(&mut self.input);
         visit(&mut self.context);
+        if let Some(to_arm) = &mut self.to_arm {
+            visit(&mut to_arm.undo);
+            to_arm.output.iter_mut().for_each(&mut *visit);
+        }
+        for compensation in self.compensations.values_mut() {
+            compensation.slots_mut().for_each(&mut *visit);
+        }
         if let Some(rules) = &mut self.rules {
             rules.edits.iter_mut().for_each(|edit| visit(&mut edit.value));
         }
@@ -497,6 +587,8 @@ impl WorkflowState {
                 EntryBody::Step(step) => {
                     step.request.slots_mut().for_each(&mut *visit);
                     step.output.iter_mut().for_each(&mut *visit);
+                    step.undo.iter_mut().filter_map(|undo| undo.given_mut()).for_each(&mut *visit);
+                    step.given.iter_mut().for_each(&mut *visit);
                     step.rejected.iter_mut().for_each(&mut *visit);
                 }
                 EntryBody::Finished { output, .. } => visit(output),

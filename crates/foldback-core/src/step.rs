@@ -40,6 +40,8 @@ pub enum Effect {
 pub enum Recovery {
     /// It is sent again under the same idempotency key.
     Retry,
+    /// Tasks of the program that only look find out whether it happened.
+    Reconcile,
     /// The workflow stops, visibly, until a person says what happened.
     Operator,
 }
@@ -118,14 +120,16 @@ pub fn chance(workflow_id: &str, key: &Key, attempt: u32) -> u64 {
 }
 
 /// The idempotency key of a `write`: the same for all its attempts and tries, another in a fork
-/// (a fork has its own id) and for another request.
-pub fn idempotency_key(workflow_id: &str, key: &Key, request_hash: &Hash) -> String {
-    let hash = Hash::of_parts(&[
-        b"idempotency",
-        workflow_id.as_bytes(),
-        key.without_tries().as_bytes(),
-        &request_hash.0,
-    ]);
+/// (a fork has its own id), for another request, and for what is done again after it was taken back.
+pub fn idempotency_key(workflow_id: &str, key: &Key, request_hash: &Hash, generation: u32) -> String {
+    let tries = key.without_tries();
+    let mut parts: Vec<&[u8]> =
+        vec![b"idempotency", workflow_id.as_bytes(), tries.as_bytes(), &request_hash.0];
+    let generation_bytes = generation.to_le_bytes();
+    if generation > 0 {
+        parts.push(&generation_bytes);
+    }
+    let hash = Hash::of_parts(&parts);
     hash.to_hex()[..32].to_owned()
 }
 
@@ -274,10 +278,12 @@ mod tests {
     #[test]
     fn an_idempotency_key_is_shared_by_tries_and_by_nothing_else() {
         let request = Hash::of_bytes(b"request");
-        let base = idempotency_key("a", &Key::from("t/post"), &request);
-        assert_eq!(base, idempotency_key("a", &Key::from("t!2/post"), &request));
-        assert_ne!(base, idempotency_key("a~1", &Key::from("t/post"), &request));
-        assert_ne!(base, idempotency_key("a", &Key::from("t/post#2"), &request));
-        assert_ne!(base, idempotency_key("a", &Key::from("t/post"), &Hash::of_bytes(b"other")));
+        let key = |id: &str, key: &str, request: &Hash| idempotency_key(id, &Key::from(key), request, 0);
+        let base = key("a", "t/post", &request);
+        assert_eq!(base, key("a", "t!2/post", &request));
+        assert_ne!(base, key("a~1", "t/post", &request));
+        assert_ne!(base, key("a", "t/post#2", &request));
+        assert_ne!(base, key("a", "t/post", &Hash::of_bytes(b"other")));
+        assert_ne!(base, idempotency_key("a", &Key::from("t/post"), &request, 1));
     }
 }

@@ -42,6 +42,10 @@ pub fn line(fact: &Fact) -> String {
         Fact::OutcomeUnknown { attempt, reason, .. } => format!("attempt {attempt}: {reason}"),
         Fact::OutcomeResolved { landed: Some(output), .. } => format!("landed -> {}", short(output)),
         Fact::OutcomeResolved { landed: None, .. } => "did not happen".into(),
+        Fact::OutcomeReconciled { found, landed, reason, .. } => {
+            let landed = landed.as_ref().map(|output| format!(" -> {}", short(output))).unwrap_or_default();
+            format!("{}{landed}; {reason}", format!("{found:?}").to_lowercase())
+        }
         Fact::StepCancelled { attempt: Some(attempt), reason, .. } => format!("attempt {attempt}: {reason}"),
         Fact::StepCancelled { attempt: None, reason, .. } | Fact::TimerCancelled { reason, .. } => {
             reason.clone()
@@ -57,7 +61,20 @@ pub fn line(fact: &Fact) -> String {
             let context = context.as_ref().map(|c| format!(" context={}", short(c))).unwrap_or_default();
             format!("{} -> {}{context}", kind_name(*kind), short(output))
         }
-        Fact::UndoArmed { undo, .. } => short(undo),
+        Fact::UndoArmed(e) => short(&e.undo),
+        Fact::UndoStarted(e) => format!("armed at version {}", e.armed),
+        Fact::UndoCompleted { armed, .. } => format!("armed at version {armed}"),
+        Fact::UndoFailed { armed, error, .. } => {
+            format!("armed at version {armed}: {} {}", error.status, error.title)
+        }
+        Fact::CompensationStarted { scope, because } => format!("{}because {because}", of_scope(scope)),
+        Fact::CompensationEnded { scope } => of_scope(scope),
+        Fact::CompensationRequested { reason, from, down_to, .. } => {
+            let from = from.map(|version| format!("from version {version} ")).unwrap_or_default();
+            let down_to = down_to.map(|version| format!("down to version {version} ")).unwrap_or_default();
+            format!("{from}{down_to}{reason}")
+        }
+        Fact::WorkflowCancelled { reason } => reason.clone(),
         Fact::Recorded { data, .. } => short(data),
         Fact::WorkflowCompleted { output } => short(output),
         Fact::WorkflowFailed { error } => {
@@ -94,6 +111,10 @@ pub fn line(fact: &Fact) -> String {
     };
     let key = fact.key().map(|k| format!("{k}  ")).unwrap_or_default();
     format!("{:<17} {key}{what}", fact.event_type()).trim_end().to_owned()
+}
+
+fn of_scope(scope: &crate::Key) -> String {
+    if scope.is_root() { String::new() } else { format!("of {scope} ") }
 }
 
 fn kind_name(kind: crate::TaskKind) -> String {

@@ -107,7 +107,12 @@ impl<'a> Verification<'a> {
             let derived = self.derived(event.timestamp);
             event.fact = self.compared(&event, derived, library)?;
         }
+        let had_ended = self.state.end.is_some();
         self.state.take(&event, &mut |version| Ok(library.base(version))).map_err(Stopped::Illegal)?;
+        if self.state.end.is_some() != had_ended {
+            // What a turn asks for behind its end is not written.
+            self.due.clear();
+        }
         self.batch += 1;
         let begins = matches!(
             event.fact,
@@ -166,10 +171,13 @@ impl<'a> Verification<'a> {
 
     /// The next consequence by the program.
     fn derived(&mut self, now: Micros) -> Option<Fact> {
-        if self.state.end.is_some() || !self.state.is_started() {
-            // What a turn asks for behind its end is not written.
-            self.due.clear();
-        } else if self.due.is_empty() {
+        if !self.state.is_started() {
+            return None;
+        }
+        if let Some(armed) = self.state.arming() {
+            return Some(lawful(&self.state, &*self.run, armed));
+        }
+        if self.due.is_empty() {
             if self.batch >= limits::BATCH_MAX_EVENTS {
                 self.batch = 0;
             }
@@ -233,7 +241,17 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
             json!({"kind": kind, "output": value(output), "context": context.as_ref().map(value)})
         }
         Fact::Recorded { event_type, data, .. } => json!({"event": &**event_type, "data": value(data)}),
-        Fact::UndoArmed { undo, .. } => json!({"undo": value(undo)}),
+        Fact::UndoArmed(e) => json!({
+            "handler": &*e.handler, "undo": value(&e.undo), "output": e.output.as_ref().map(value),
+        }),
+        Fact::UndoCompleted { armed, .. } => json!({"armed": armed}),
+        Fact::UndoFailed { armed, error, .. } => {
+            json!({"armed": armed, "status": error.status, "title": error.title})
+        }
+        Fact::CompensationStarted { scope, .. } => json!({"scope": scope}),
+        Fact::OutcomeReconciled { found, landed, .. } => {
+            json!({"found": found, "landed": landed.as_ref().map(value)})
+        }
         Fact::WorkflowCompleted { output } => json!({"output": value(output)}),
         Fact::WorkflowFailed { error } => json!({
             "status": error.status, "error": error.error_type, "title": error.title, "detail": error.detail,
@@ -255,6 +273,10 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
         | Fact::StepReused(_)
         | Fact::WriteHeld { .. }
         | Fact::WriteSettled { .. }
+        | Fact::UndoStarted(_)
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. }
         | Fact::TimerFired { .. } => json!({}),
     };
     let Value::Object(said) = said else { return Map::new() };

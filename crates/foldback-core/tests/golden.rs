@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use foldback_core::change::{Edit, Follows, GivenOutput, Past, Policy, Target, Writes};
 use foldback_core::event::{
-    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, StepReused,
-    WorkflowForked, WorkflowStarted,
+    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, StepReused, UndoArmed,
+    UndoStarted, WorkflowForked, WorkflowStarted,
 };
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
 use foldback_core::{
-    Changes, Effect, Fact, Failure, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind, Usage,
-    Verdict,
+    Changes, Effect, Fact, Failure, Found, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind,
+    Undo, Usage, Verdict,
 };
 use serde_json::json;
 
@@ -86,6 +86,8 @@ fn full() -> Vec<Fact> {
             instance: Some("/do/0/critique".into()),
             finishes: true,
             starts: true,
+            undo: None,
+            given: None,
         })),
         Fact::AttemptStarted { key: key.clone(), attempt: 2, lost: None },
         Fact::AttemptFailed(Box::new(AttemptFailed {
@@ -133,11 +135,44 @@ fn full() -> Vec<Fact> {
             output: Slot::of(json!(1)),
             context: Some(Slot::of(json!({"seen": 1}))),
         },
-        Fact::UndoArmed { key: key.clone(), undo: Slot::of(json!({"delete": 7})), previous: Some(3) },
+        Fact::UndoArmed(Box::new(UndoArmed {
+            key: key.clone(),
+            handler: "".into(),
+            undo: Slot::of(json!({"delete": 7})),
+            output: None,
+            previous: Some(3),
+        })),
+        Fact::UndoStarted(Box::new(UndoStarted {
+            key: key.clone(),
+            armed: 7,
+            scope: Key::root(),
+            handler: "/do/0/charge".into(),
+            undo: Some(Slot::of(json!({"input": 1}))),
+            output: Some(Slot::of(json!({"id": 7}))),
+            previous: Some(3),
+        })),
+        Fact::UndoCompleted { key: key.clone(), armed: 7, scope: Key::root() },
+        Fact::UndoFailed { key: key.clone(), armed: 7, scope: "refine".into(), error: error.clone() },
+        Fact::CompensationStarted { scope: Key::root(), because: "it failed".into() },
+        Fact::CompensationRequested {
+            reason: "the customer called".into(),
+            from: Some(40),
+            down_to: Some(7),
+            again: vec!["a!undo/b".into()],
+        },
+        Fact::CompensationEnded { scope: "refine".into() },
+        Fact::WorkflowCancelled { reason: "no longer wanted".into() },
+        Fact::OutcomeReconciled {
+            key: key.clone(),
+            found: Found::Landed,
+            landed: Some(Slot::of(json!({"id": 7}))),
+            reason: "it was found".into(),
+        },
         Fact::Recorded {
             event_type: Arc::from("CONTENT_GENERATED"),
             key: Some(key.clone()),
             data: Slot::of(json!({"words": 120})),
+            handler: None,
         },
         Fact::WorkflowCompleted { output: stored },
         Fact::WorkflowFailed { error },
@@ -205,6 +240,8 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         instance: None,
         finishes: true,
         starts: true,
+        undo: None,
+        given: None,
     };
     let asked_plainly = asked.clone();
     let passed_by = AttemptFailed {
@@ -243,6 +280,47 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
             Fact::StepAsked(Box::new(StepAsked {
                 program_hash: Some(Hash::of_bytes(b"asked")),
                 ..asked_plainly.clone()
+            })),
+        ),
+        (
+            "undo",
+            Fact::StepAsked(Box::new(StepAsked {
+                effect: Effect::Write,
+                recovery: Some(Recovery::Reconcile),
+                undo: Some(Box::new(Undo::By {
+                    handler: "/do/0/charge".into(),
+                    given: Slot::of(json!({"input": 1, "with": {"order": 7}})),
+                })),
+                given: Some(Slot::of(json!(1))),
+                ..asked_plainly.clone()
+            })),
+        ),
+        (
+            "irreversible",
+            Fact::StepAsked(Box::new(StepAsked {
+                effect: Effect::Write,
+                recovery: Some(Recovery::Operator),
+                undo: Some(Box::new(Undo::Irreversible("the letter is in the post".into()))),
+                ..asked_plainly.clone()
+            })),
+        ),
+        (
+            "handled",
+            Fact::Recorded {
+                event_type: Arc::from("CONTENT_GENERATED"),
+                key: Some("told!event".into()),
+                data: Slot::of(json!({"words": 120})),
+                handler: Some("on_compensate/CONTENT_GENERATED".into()),
+            },
+        ),
+        (
+            "armed",
+            Fact::UndoArmed(Box::new(UndoArmed {
+                key: "charge".into(),
+                handler: "/do/0/charge".into(),
+                undo: Slot::of(json!({"input": 1})),
+                output: Some(Slot::of(json!({"id": 7}))),
+                previous: None,
             })),
         ),
         (
@@ -348,7 +426,7 @@ fn hashes_never_change() {
     let found = [
         link.hash().to_hex(),
         ask.request_hash().to_hex(),
-        foldback_core::step::idempotency_key("article-1", &ask.key, &ask.request_hash()),
+        foldback_core::step::idempotency_key("article-1", &ask.key, &ask.request_hash(), 0),
         Hash::of_json(&json!({"b": 1, "a": [true, "x", 1e3]})).to_hex(),
         foldback_core::step::chance("article-1", &ask.key, 2).to_string(),
     ];

@@ -4,6 +4,7 @@
 //! Finding the cut of a version takes one state. Finding what an edit touches takes one walk along the
 //! log; a plan walks what lies behind the cut.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldback_core::change::{Changes, Follows, Past};
@@ -119,8 +120,10 @@ pub fn prepare_retry(
     let row = row(store, &branching.workflow_id)?;
     let id = &*branching.workflow_id;
     let state = fold(store, id, None)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
-    if !matches!(state.status(), Status::Failed | Status::Parked) {
+    let has_failed = matches!(state.end, Some(End::Failed { .. } | End::Parked { .. }));
+    if !has_failed || !matches!(state.status(), Status::Failed | Status::Parked | Status::Compensated) {
         let what = match state.status() {
+            Status::Compensated => "did not fail: it was ended, and taken back".to_owned(),
             Status::Completed => "has completed: there is nothing to go on with".to_owned(),
             status => format!("has not failed: it is {}", status.as_str()),
         };
@@ -162,26 +165,37 @@ fn row(store: &dyn Store, id: &str) -> Result<WorkflowRow, BranchError> {
     Ok(row)
 }
 
-/// The version before the failing step was first asked since the workflow was opened last; where no
-/// step failed, the one before the failure.
+/// The version before the failing step was first asked since the workflow was opened last, or before the
+/// first step that was taken back since; where no step failed, the one before the failure.
 fn failure(store: &dyn Store, state: &WorkflowState) -> Result<Version, LoadError> {
     let failed = match &state.end {
         Some(End::Failed { error }) => error.key.clone(),
-        Some(End::Completed { .. } | End::Parked { .. }) | None => None,
+        Some(End::Completed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => None,
     };
     let (mut asked, mut ended) = (None, state.version);
+    let (mut asks, mut first_undone) = (HashMap::new(), None);
     each(store, &state.workflow_id, 0, Hash::ZERO, &mut |event| {
         match &event.fact {
-            Fact::WorkflowReopened { .. } | Fact::WorkflowForked(_) => asked = None,
+            Fact::WorkflowReopened { .. } | Fact::WorkflowForked(_) => {
+                (asked, first_undone) = (None, None);
+            }
+            // What was taken back is done again: it goes on before the first of that.
+            Fact::UndoCompleted { key, .. } => {
+                let first: Option<&Version> = asks.get(key);
+                first_undone = first_undone.into_iter().chain(first.copied()).min();
+            }
             Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => ended = event.version,
             Fact::StepAsked(step) if failed.as_ref() == Some(&step.key) => {
                 asked.get_or_insert(event.version);
+            }
+            Fact::StepAsked(step) if step.undo.is_some() => {
+                asks.insert(step.key.clone(), event.version);
             }
             _ => {}
         }
         Ok(true)
     })?;
-    Ok(asked.unwrap_or(ended).saturating_sub(1).max(1))
+    Ok(asked.into_iter().chain(first_undone).min().unwrap_or(ended).saturating_sub(1).max(1))
 }
 
 fn prepare(

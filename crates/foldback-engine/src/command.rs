@@ -51,6 +51,22 @@ pub enum Command {
         /// What it is taken to have given, for a stub.
         output: Option<Value>,
     },
+    /// End a workflow.
+    Cancel {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Take back what a workflow did.
+    Compensate {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// Why, for the log.
+        reason: String,
+        /// What of it: armed after the second version, and not after the first.
+        range: (Option<Version>, Option<Version>),
+    },
     /// Settle an unknown outcome.
     Resolve {
         /// The workflow.
@@ -241,6 +257,9 @@ impl Command {
         match &mut command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
             Command::Resume { .. } => {}
+            Command::Cancel { reason, .. } | Command::Compensate { reason, .. } => {
+                *reason = rules.text(reason).into_owned();
+            }
             Command::Retry { reason, back, .. } => {
                 *reason = rules.text(reason).into_owned();
                 if let Some(back) = back {
@@ -267,6 +286,8 @@ impl Command {
             | Command::Append { workflow_id, .. }
             | Command::Resume { workflow_id }
             | Command::Retry { workflow_id, .. }
+            | Command::Cancel { workflow_id, .. }
+            | Command::Compensate { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
             | Command::Record { workflow_id, .. } => workflow_id,
         }

@@ -22,6 +22,7 @@ use crate::session::{Observer, Rest};
 
 mod attempts;
 mod branches;
+mod endings;
 mod orders;
 mod stimuli;
 mod streams;

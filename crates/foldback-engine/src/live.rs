@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use foldback_core::decide::Ids;
 use foldback_core::{
-    Batch, Effect, Event, Fact, Hash, Illegal, Key, Micros, Owed, Redaction, Run, Status, Stimulus, Timing,
-    Verdict, WorkflowState, advance, limits, reuse,
+    Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Redaction, Run, Status,
+    StepStatus, Stimulus, Timing, Verdict, WorkflowState, advance, limits, reuse, undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
 use crate::kind::Registry;
-use crate::load::LoadError;
+use crate::load::{LoadError, armed_at};
 use crate::pasts::Pasts;
 
 /// An attempt whose start is in the log or on its way there.
@@ -131,6 +131,20 @@ impl Live {
         reuse::word(&self.state, key, pasts)
     }
 
+    /// What failed in an undo, and is met anew when it is tried again.
+    pub fn failed_undos(&self) -> Vec<Key> {
+        let of_undos = |key: &Key| key.undone().is_some();
+        self.run.failures(&self.state).into_iter().filter(of_undos).collect()
+    }
+
+    /// The word by which a compensation goes on.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn next_undo(&self, scope: &Key, store: &dyn Store) -> Result<Stimulus, LoadError> {
+        undo::next(&self.state, scope, &mut |version| armed_at(store, &self.state.workflow_id, version))
+    }
+
     /// Says a stimulus to the workflow.
     ///
     /// # Errors
@@ -205,9 +219,20 @@ impl Live {
                 advanced.alarms.push((*due, key.clone()));
                 true
             }
-            Fact::OutcomeResolved { key, landed: None } => {
+            Fact::OutcomeResolved { key, landed: None }
+            | Fact::OutcomeReconciled { key, found: Found::Didnt, .. } => {
                 advanced.pending.push(key.clone());
                 false
+            }
+            Fact::WorkflowCancelled { .. } => {
+                let given_up = self.state.entries.iter().filter_map(|(key, entry)| match &entry.body {
+                    EntryBody::Step(step) if step.status == StepStatus::Cancelled => {
+                        Some((self.queued, Dispatch { key: key.clone(), attempt: step.attempts }))
+                    }
+                    _ => None,
+                });
+                self.stopping.extend(given_up);
+                true
             }
             Fact::WriteSettled { key, verdict: Verdict::Live, .. } => {
                 advanced.pending.push(key.clone());
@@ -222,10 +247,17 @@ impl Live {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::OutcomeReconciled { .. }
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
@@ -249,20 +281,12 @@ impl Live {
         // What is woken for may also go without a fact of its own: a limit with its task, a delay
         // with a late report.
         if wakes || self.told_wake_at != Some(None) {
-            let wake_at = self.wake_at();
+            let wake_at = self.state.wake_at();
             if self.told_wake_at.replace(wake_at) != Some(wake_at) {
                 wakeups.push((self.state.workflow_id.clone(), wake_at));
             }
         }
         Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
-    }
-
-    fn wake_at(&self) -> Option<Micros> {
-        let due = |owed: Owed| match owed {
-            Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
-            Owed::Start(_) | Owed::Attempt(..) => None,
-        };
-        self.state.owes().into_iter().filter_map(due).min()
     }
 
     /// One more commit is on disk. Returns what may begin now, and the events that may be shown.

@@ -11,6 +11,7 @@ use std::thread::Builder;
 use foldback_core::lists::Shown;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
+use foldback_core::undo::Armed;
 use foldback_core::value::Slot;
 use foldback_core::{Event, Fact, Hash, Illegal, Version, WorkflowState};
 use foldback_store::chain::{verify_link, verify_payload};
@@ -474,4 +475,22 @@ pub(crate) fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombston
     }
     stored.value = Some(Arc::new(stored.read(&payload.bytes).map_err(|_| broken("is no JSON"))?));
     Ok(None)
+}
+
+/// The undo that was armed at a version of a workflow's own log, checked, its values at hand.
+///
+/// # Errors
+/// The log cannot be read, or is not what it says.
+pub fn armed_at(store: &dyn Store, workflow_id: &str, version: Version) -> Result<Armed, LoadError> {
+    let there = store.read(workflow_id, version.saturating_sub(1), 1)?;
+    let recorded = there.first().filter(|recorded| recorded.version == version);
+    let missing = || LoadError::Quarantined { version, reason: "no undo was armed there".into() };
+    let recorded = recorded.ok_or_else(missing)?;
+    verify_payload(recorded).map_err(|reason| broken(recorded, reason))?;
+    let Fact::UndoArmed(undo) = decode(recorded)?.fact else { return Err(missing()) };
+    let mut armed = Armed { undo: *undo, is_erased: false };
+    for slot in std::iter::once(&mut armed.undo.undo).chain(&mut armed.undo.output) {
+        armed.is_erased |= fill(store, slot)?.is_some();
+    }
+    Ok(armed)
 }

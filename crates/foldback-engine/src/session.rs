@@ -334,6 +334,8 @@ impl Session {
             Command::Fork(_)
             | Command::Settle { .. }
             | Command::Retry { .. }
+            | Command::Cancel { .. }
+            | Command::Compensate { .. }
             | Command::Resolve { .. }
             | Command::Append { .. }
             | Command::Record { .. } => {
@@ -387,7 +389,7 @@ impl Session {
         // Where no moment is waited for, only a person can move it.
         let moves = match status {
             Status::Waiting => row.wake_at.is_some(),
-            status => status == Status::Running,
+            status => matches!(status, Status::Running | Status::Compensating),
         };
         if !moves {
             one.rest = Some(Rest { workflow_id: id, status, reason: None });

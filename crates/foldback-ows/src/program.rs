@@ -54,6 +54,10 @@ pub(crate) struct Definition {
     pub is_erasable: bool,
     /// What is redacted of everything that comes in.
     pub redaction: Redaction,
+    /// Whether a person says what becomes of what was done, when it fails or is cancelled.
+    pub holds: bool,
+    /// Tasks that take a domain event back, by its type.
+    pub on_compensate: Vec<(String, TaskList)>,
 }
 
 impl Definition {
@@ -70,9 +74,36 @@ impl Definition {
             if !may_mark(marks, is_loop && is_inside) {
                 return false;
             }
-            list = last.and_then(|task| task.inside(marks.ends_with("!catch")));
+            list = last.and_then(|task| task.inside(marks));
         }
         last.is_some_and(|task| matches!(task.body, Body::Step(_)))
+    }
+
+    /// The task to which the path of a key leads.
+    pub fn task_at(&self, key: &Key) -> Option<&Task> {
+        let mut list = Some(&self.tasks);
+        let mut last = None;
+        for segment in key.as_str().split('/') {
+            let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
+            last = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
+            list = last.and_then(|task| task.inside(segment));
+        }
+        last
+    }
+
+    /// The tasks that take back what was done at a key, by their handler's name.
+    pub fn undo_of(&self, key: &Key, handler: &str) -> Option<&TaskList> {
+        if let Some(event_type) = handler.strip_prefix(ON_COMPENSATE) {
+            let mut handlers = self.on_compensate.iter();
+            return handlers.find(|(known, _)| known == event_type).map(|(_, list)| list);
+        }
+        match &self.task_at(key)?.body {
+            Body::Step(step) => match &step.undo {
+                Some(StepUndo::Tasks { list, .. }) => Some(list),
+                Some(StepUndo::Irreversible(_)) | None => None,
+            },
+            _ => None,
+        }
     }
 
     /// Whether the values of facts at this key may be erased: the document, the task or one around
@@ -83,11 +114,17 @@ impl Definition {
             || key.as_str().split('/').any(|segment| {
                 let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
                 let task = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
-                list = task.and_then(|task| task.inside(segment.ends_with("!catch")));
+                list = task.and_then(|task| task.inside(segment));
                 task.is_some_and(|task| task.is_erasable)
             })
     }
 }
+
+/// The handler of a domain event is named by this and its type.
+pub(crate) const ON_COMPENSATE: &str = "on_compensate/";
+
+/// Marks behind which tasks stand.
+const MARKS: [&str; 3] = ["catch", "undo", "reconcile"];
 
 /// Whether marks can stand behind a task's name: `#2` for a visit, `[3]` or `[*]` for a round where
 /// `has_rounds`, `!2`, `!catch` and the like for tries.
@@ -102,7 +139,7 @@ fn may_mark(marks: &str, has_rounds: bool) -> bool {
     };
     is_visit
         && is_round
-        && (tries.is_empty() || tries[1..].split('!').all(|mark| mark == "catch" || is_number(mark)))
+        && (tries.is_empty() || tries[1..].split('!').all(|mark| MARKS.contains(&mark) || is_number(mark)))
 }
 
 /// Tasks that run one after the other.
@@ -140,9 +177,15 @@ impl Task {
         self.output.is_some() || self.export.is_some() || self.schemas.output.is_some()
     }
 
-    /// The tasks inside it, or inside its handler.
-    fn inside(&self, is_handler: bool) -> Option<&TaskList> {
+    /// The tasks inside it, by the marks on its key: inside its handler, its undo, or itself.
+    fn inside(&self, marks: &str) -> Option<&TaskList> {
+        let is_handler = marks.ends_with("!catch");
         match &self.body {
+            Body::Step(step) if marks.ends_with("!undo") => match &step.undo {
+                Some(StepUndo::Tasks { list, .. }) => Some(list),
+                Some(StepUndo::Irreversible(_)) | None => None,
+            },
+            Body::Step(step) if marks.ends_with("!reconcile") => step.reconcile.as_ref(),
             Body::Do(list) => Some(list),
             Body::Fork(fork) => Some(&fork.branches),
             Body::For(task) => Some(&task.body),
@@ -248,6 +291,8 @@ pub(crate) struct TryTask {
     pub handler: Option<TaskList>,
     /// Where it goes after an error was caught, where that differs.
     pub then: Option<Flow>,
+    /// Whether what it did is taken back before that.
+    pub compensates: bool,
 }
 
 /// When a block is tried again.
@@ -306,6 +351,18 @@ pub(crate) struct StepTask {
     /// What the task's own `timeout` says, in ms; see [`StepTask::take_limit`].
     pub limit_ms: Option<u64>,
     pub retry: Option<RetryPolicy>,
+    /// How it is taken back.
+    pub undo: Option<StepUndo>,
+    /// Tasks that find out whether it happened.
+    pub reconcile: Option<TaskList>,
+}
+
+/// How a step is taken back.
+pub(crate) enum StepUndo {
+    /// By these tasks; `with` is what they see beside the step's input and output.
+    Tasks { with: Option<Template>, list: TaskList },
+    /// Not at all: why.
+    Irreversible(String),
 }
 
 impl StepTask {

@@ -24,7 +24,7 @@ fn event(version: u64, data: Value) -> Event {
         causation_id: None,
         correlation_id: None,
         actor: "shop".into(),
-        fact: Fact::Recorded { event_type: "SOLD".into(), key: None, data: Slot::of(data) },
+        fact: Fact::Recorded { event_type: "SOLD".into(), key: None, data: Slot::of(data), handler: None },
     }
 }
 

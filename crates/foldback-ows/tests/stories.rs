@@ -11,7 +11,7 @@ use std::path::Path;
 use foldback_core::rehearse::{Rehearsal, crash_anywhere_at_pace, rehearse_at_pace};
 use foldback_core::state::{End, Step};
 use foldback_core::step::error_type;
-use foldback_core::{Failure, Key, Outcome, text};
+use foldback_core::{Failure, Key, Outcome, Status, text};
 use foldback_ows::{OwsProgram, from_canonical, load};
 use serde_json::{Value, json};
 
@@ -41,6 +41,9 @@ fn answer(world: &BTreeMap<String, Value>, key: &Key, step: &Step, attempt: u32)
     });
     let answers = scripted.as_array().cloned().unwrap_or_else(|| vec![scripted]);
     let nth = usize::try_from(attempt).expect("small").saturating_sub(1).min(answers.len() - 1);
+    if answers[nth] == json!("lost") {
+        return Outcome::Unknown { reason: "the connection broke".into() };
+    }
     match answers[nth].get("fail").and_then(Value::as_u64) {
         Some(status) => Outcome::Failed {
             error: Failure::new(
@@ -62,11 +65,17 @@ fn takes(pace: &BTreeMap<String, Option<u64>>, key: &Key) -> Option<u64> {
 }
 
 fn end_of(rehearsal: &Rehearsal) -> String {
-    match &rehearsal.state.end {
+    let status = rehearsal.state.status();
+    let end = match &rehearsal.state.end {
         Some(End::Completed { output }) => format!("completed {}", output.get()),
         Some(End::Failed { error }) => format!("failed {}", json!(error)),
+        Some(End::Cancelled { reason }) => format!("cancelled {reason}"),
         Some(End::Parked { key, recorded, asked }) => format!("parked {key}: {recorded}, {asked}"),
-        None => format!("{:?}", rehearsal.state.status()).to_lowercase(),
+        None => return status.as_str().to_owned(),
+    };
+    match status {
+        Status::Compensated | Status::Stuck | Status::Unknown => format!("{}: {end}", status.as_str()),
+        _ => end,
     }
 }
 

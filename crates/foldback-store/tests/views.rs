@@ -75,6 +75,8 @@ impl Scribe {
             instance: None,
             finishes: true,
             starts,
+            undo: None,
+            given: None,
         })));
         let mut attempt = match starts {
             true => {

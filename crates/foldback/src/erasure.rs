@@ -287,13 +287,20 @@ fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
     let side = match fact {
         Fact::WorkflowStarted(_) | Fact::TaskStarted { .. } | Fact::DecisionMade(_) => Side::Input,
         Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. } => Side::Input,
-        Fact::StepAsked(_) | Fact::UndoArmed { .. } => Side::Request,
+        Fact::StepAsked(_) | Fact::UndoArmed(_) | Fact::UndoStarted(_) => Side::Request,
         Fact::AttemptStarted { .. }
         | Fact::AttemptFailed(_)
         | Fact::StepCompleted(_)
         | Fact::StepFailed(_)
         | Fact::OutcomeUnknown { .. }
         | Fact::OutcomeResolved { .. }
+        | Fact::OutcomeReconciled { .. }
+        | Fact::UndoCompleted { .. }
+        | Fact::UndoFailed { .. }
+        | Fact::CompensationStarted { .. }
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. }
         | Fact::StepCancelled { .. }
         | Fact::TimerSet { .. }
         | Fact::TimerFired { .. }

@@ -202,7 +202,7 @@ impl Engine {
         let (output, error) = match &state.end {
             Some(End::Completed { output }) => (Some(output.get()), None),
             Some(End::Failed { error }) => (None, Some(error.clone())),
-            Some(End::Parked { .. }) | None => (None, None),
+            Some(End::Cancelled { .. } | End::Parked { .. }) | None => (None, None),
         };
         let status = rest.map(|rest| rest.status).filter(|status| *status == Status::Quarantined);
         let status = status.unwrap_or(state.status());

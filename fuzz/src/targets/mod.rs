@@ -176,7 +176,13 @@ fn step(
 }
 
 fn reports(events: &[Event]) {
-    let _ = (report::steps(events), report::decisions(events), report::undos(events), report::tree(events));
+    let _ = (
+        report::steps(events),
+        report::decisions(events),
+        report::undos("w", events),
+        report::ledger("w", events),
+        report::tree(events),
+    );
 }
 
 fn look(state: &WorkflowState) {

@@ -98,7 +98,7 @@ impl Attempt<'_> {
 
     /// Whether the step may begin another attempt at all.
     fn may_go_on(&self) -> bool {
-        self.state.end.is_none() && !self.step.is_given_up
+        self.state.may_move(&self.key) && !self.step.is_given_up
     }
 
     /// The process of an attempt died under it.
@@ -121,7 +121,7 @@ impl Attempt<'_> {
         if self.step.effect == Effect::Write {
             return Some(Fact::OutcomeUnknown { key, attempt, reason });
         }
-        if self.state.end.is_some() {
+        if !self.state.may_move(&self.key) {
             return None;
         }
         let detail = format!(

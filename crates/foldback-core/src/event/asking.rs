@@ -1,12 +1,30 @@
 //! What can be asked of any fact: its class, type, key, values, usage and changes. Where each fact
 //! could have an answer, each is named: a new one has to be thought of.
 
-use super::{Class, Fact};
+use super::{Class, Fact, Undo};
 use crate::Version;
 use crate::change::Changes;
 use crate::key::Key;
 use crate::step::Usage;
 use crate::value::{Request, Slot};
+
+impl Undo {
+    /// What its handler is given, where it has one.
+    pub fn given(&self) -> Option<&Slot> {
+        match self {
+            Undo::By { given, .. } => Some(given),
+            Undo::Irreversible(_) => None,
+        }
+    }
+
+    /// The same, to be filled.
+    pub fn given_mut(&mut self) -> Option<&mut Slot> {
+        match self {
+            Undo::By { given, .. } => Some(given),
+            Undo::Irreversible(_) => None,
+        }
+    }
+}
 
 impl Fact {
     /// Whether the world spoke or the program answered.
@@ -24,6 +42,10 @@ impl Fact {
             | Fact::StepReused(_)
             | Fact::WriteHeld { .. }
             | Fact::WriteSettled { .. }
+            | Fact::UndoStarted(_)
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             // By its caller; one with a key is its program's.
             | Fact::Recorded { key: None, .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
@@ -34,7 +56,11 @@ impl Fact {
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::OutcomeReconciled { .. }
             | Fact::Recorded { key: Some(_), .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
@@ -53,6 +79,7 @@ impl Fact {
             Fact::StepFailed(_) => "StepFailed",
             Fact::OutcomeUnknown { .. } => "OutcomeUnknown",
             Fact::OutcomeResolved { .. } => "OutcomeResolved",
+            Fact::OutcomeReconciled { .. } => "OutcomeReconciled",
             Fact::StepCancelled { .. } => "StepCancelled",
             Fact::TimerSet { .. } => "TimerSet",
             Fact::TimerFired { .. } => "TimerFired",
@@ -60,7 +87,14 @@ impl Fact {
             Fact::DecisionMade(_) => "DecisionMade",
             Fact::TaskStarted { .. } => "TaskStarted",
             Fact::TaskFinished { .. } => "TaskFinished",
-            Fact::UndoArmed { .. } => "UndoArmed",
+            Fact::UndoArmed(_) => "UndoArmed",
+            Fact::UndoStarted(_) => "UndoStarted",
+            Fact::UndoCompleted { .. } => "UndoCompleted",
+            Fact::UndoFailed { .. } => "UndoFailed",
+            Fact::CompensationStarted { .. } => "CompensationStarted",
+            Fact::CompensationRequested { .. } => "CompensationRequested",
+            Fact::CompensationEnded { .. } => "CompensationEnded",
+            Fact::WorkflowCancelled { .. } => "WorkflowCancelled",
             Fact::Recorded { event_type, .. } => event_type,
             Fact::WorkflowCompleted { .. } => "WorkflowCompleted",
             Fact::WorkflowFailed { .. } => "WorkflowFailed",
@@ -82,16 +116,20 @@ impl Fact {
             Fact::StepFailed(e) => Some(&e.key),
             Fact::DecisionMade(e) => Some(&e.key),
             Fact::StepReused(e) => Some(&e.key),
+            Fact::UndoArmed(e) => Some(&e.key),
+            Fact::UndoStarted(e) => Some(&e.key),
             Fact::AttemptStarted { key, .. }
             | Fact::OutcomeUnknown { key, .. }
             | Fact::OutcomeResolved { key, .. }
+            | Fact::OutcomeReconciled { key, .. }
             | Fact::StepCancelled { key, .. }
             | Fact::TimerSet { key, .. }
             | Fact::TimerFired { key }
             | Fact::TimerCancelled { key, .. }
             | Fact::TaskStarted { key, .. }
             | Fact::TaskFinished { key, .. }
-            | Fact::UndoArmed { key, .. }
+            | Fact::UndoCompleted { key, .. }
+            | Fact::UndoFailed { key, .. }
             | Fact::WriteHeld { key, .. }
             | Fact::WriteSettled { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
@@ -99,6 +137,10 @@ impl Fact {
             Fact::WorkflowStarted(_)
             | Fact::WorkflowReopened { .. }
             | Fact::WorkflowForked(_)
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. } => None,
         }
@@ -108,15 +150,21 @@ impl Fact {
     pub fn slots(&self) -> Vec<&Slot> {
         match self {
             Fact::WorkflowStarted(e) => vec![&e.input],
-            Fact::StepAsked(e) => e.request.slots().collect(),
+            Fact::StepAsked(e) => {
+                let given = e.undo.iter().filter_map(|undo| undo.given());
+                e.request.slots().chain(given).chain(&e.given).collect()
+            }
             Fact::AttemptFailed(e) => e.rejected.iter().collect(),
             Fact::StepCompleted(e) => vec![&e.output],
             Fact::StepFailed(e) => e.rejected.iter().collect(),
-            Fact::OutcomeResolved { landed, .. } => landed.iter().collect(),
+            Fact::OutcomeResolved { landed, .. } | Fact::OutcomeReconciled { landed, .. } => {
+                landed.iter().collect()
+            }
             Fact::DecisionMade(e) => vec![&e.because],
             Fact::TaskStarted { input, .. } => vec![input],
             Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
-            Fact::UndoArmed { undo, .. } => vec![undo],
+            Fact::UndoArmed(e) => std::iter::once(&e.undo).chain(&e.output).collect(),
+            Fact::UndoStarted(e) => e.undo.iter().chain(e.output.iter()).collect(),
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots().collect(),
@@ -132,6 +180,12 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WriteHeld { .. }
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -141,15 +195,21 @@ impl Fact {
     pub fn slots_mut(&mut self) -> Vec<&mut Slot> {
         match self {
             Fact::WorkflowStarted(e) => vec![&mut e.input],
-            Fact::StepAsked(e) => e.request.slots_mut().collect(),
+            Fact::StepAsked(e) => {
+                let given = e.undo.iter_mut().filter_map(|undo| undo.given_mut());
+                e.request.slots_mut().chain(given).chain(&mut e.given).collect()
+            }
             Fact::AttemptFailed(e) => e.rejected.iter_mut().collect(),
             Fact::StepCompleted(e) => vec![&mut e.output],
             Fact::StepFailed(e) => e.rejected.iter_mut().collect(),
-            Fact::OutcomeResolved { landed, .. } => landed.iter_mut().collect(),
+            Fact::OutcomeResolved { landed, .. } | Fact::OutcomeReconciled { landed, .. } => {
+                landed.iter_mut().collect()
+            }
             Fact::DecisionMade(e) => vec![&mut e.because],
             Fact::TaskStarted { input, .. } => vec![input],
             Fact::TaskFinished { output, context, .. } => std::iter::once(output).chain(context).collect(),
-            Fact::UndoArmed { undo, .. } => vec![undo],
+            Fact::UndoArmed(e) => std::iter::once(&mut e.undo).chain(&mut e.output).collect(),
+            Fact::UndoStarted(e) => e.undo.iter_mut().chain(e.output.iter_mut()).collect(),
             Fact::Recorded { data, .. } => vec![data],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots_mut().collect(),
@@ -165,6 +225,12 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WriteHeld { .. }
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -174,6 +240,9 @@ impl Fact {
     pub fn set_apart(&mut self) {
         if let Fact::StepAsked(asked) = self {
             asked.request = Request::whole(asked.request.to_json());
+            for given in asked.undo.iter_mut().filter_map(|undo| undo.given_mut()).chain(&mut asked.given) {
+                *given = Slot::apart(given.get());
+            }
             return;
         }
         for slot in self.slots_mut() {
@@ -192,6 +261,7 @@ impl Fact {
             | Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::OutcomeReconciled { .. }
             | Fact::StepCancelled { .. }
             | Fact::TimerSet { .. }
             | Fact::TimerFired { .. }
@@ -199,7 +269,14 @@ impl Fact {
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Fact, Lost, TaskKind, Verdict};
+use super::{Fact, Found, Lost, TaskKind, Verdict};
 use crate::change::Changes;
 use crate::key::Key;
 use crate::step::Failure;
@@ -77,17 +77,57 @@ mod shape {
         pub context: Option<Slot>,
     }
     #[derive(Deserialize)]
-    pub struct UndoArmed {
+    pub struct OutcomeReconciled {
         pub key: Key,
-        pub undo: Slot,
+        pub found: Found,
         #[serde(default)]
-        pub previous: Option<Version>,
+        pub landed: Option<Slot>,
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
+    pub struct UndoCompleted {
+        pub key: Key,
+        pub armed: Version,
+        #[serde(default = "Key::root")]
+        pub scope: Key,
+    }
+    #[derive(Deserialize)]
+    pub struct UndoFailed {
+        pub key: Key,
+        pub armed: Version,
+        #[serde(default = "Key::root")]
+        pub scope: Key,
+        pub error: Failure,
+    }
+    #[derive(Deserialize)]
+    pub struct CompensationStarted {
+        pub scope: Key,
+        pub because: String,
+    }
+    #[derive(Deserialize)]
+    pub struct CompensationRequested {
+        pub reason: String,
+        #[serde(default)]
+        pub from: Option<Version>,
+        #[serde(default)]
+        pub down_to: Option<Version>,
+        pub again: Vec<Key>,
+    }
+    #[derive(Deserialize)]
+    pub struct CompensationEnded {
+        pub scope: Key,
+    }
+    #[derive(Deserialize)]
+    pub struct WorkflowCancelled {
+        pub reason: String,
     }
     #[derive(Deserialize)]
     pub struct Recorded {
         #[serde(default)]
         pub key: Option<Key>,
         pub data: Slot,
+        #[serde(default)]
+        pub handler: Option<Arc<str>>,
     }
     #[derive(Deserialize)]
     pub struct WorkflowReopened {
@@ -145,7 +185,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 24] = [
+pub const ENGINE_TYPES: [&str; 32] = [
     "WorkflowStarted",
     "StepAsked",
     "AttemptStarted",
@@ -154,6 +194,7 @@ pub const ENGINE_TYPES: [&str; 24] = [
     "StepFailed",
     "OutcomeUnknown",
     "OutcomeResolved",
+    "OutcomeReconciled",
     "StepCancelled",
     "TimerSet",
     "TimerFired",
@@ -162,6 +203,13 @@ pub const ENGINE_TYPES: [&str; 24] = [
     "TaskStarted",
     "TaskFinished",
     "UndoArmed",
+    "UndoStarted",
+    "UndoCompleted",
+    "UndoFailed",
+    "CompensationStarted",
+    "CompensationRequested",
+    "CompensationEnded",
+    "WorkflowCancelled",
     "WorkflowCompleted",
     "WorkflowFailed",
     "WorkflowParked",
@@ -190,67 +238,93 @@ impl Fact {
         if schema_version != 1 {
             return Err(fail(format!("shape {schema_version} is not known to this build of Foldback")));
         }
-        let fact =
-            match event_type {
-                "WorkflowStarted" => read(payload).map(Fact::WorkflowStarted),
-                "StepAsked" => read(payload).map(Fact::StepAsked),
-                "AttemptFailed" => read(payload).map(Fact::AttemptFailed),
-                "StepCompleted" => read(payload).map(Fact::StepCompleted),
-                "StepFailed" => read(payload).map(Fact::StepFailed),
-                "DecisionMade" => read(payload).map(Fact::DecisionMade),
-                "AttemptStarted" => read(payload).map(|shape::AttemptStarted { key, attempt, lost }| {
-                    Fact::AttemptStarted { key, attempt, lost }
-                }),
-                "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
-                    Fact::OutcomeUnknown { key, attempt, reason }
-                }),
-                "OutcomeResolved" => read(payload)
-                    .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
-                "StepCancelled" => read(payload).map(|shape::StepCancelled { key, attempt, reason }| {
-                    Fact::StepCancelled { key, attempt, reason }
-                }),
-                "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes, limits }| {
-                    Fact::TimerSet { key, due, finishes, limits }
-                }),
-                "TimerCancelled" => read(payload)
-                    .map(|shape::TimerCancelled { key, reason }| Fact::TimerCancelled { key, reason }),
-                "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
-                "TaskStarted" => read(payload)
-                    .map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted { key, kind, input }),
-                "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
-                    Fact::TaskFinished { key, kind, output, context }
-                }),
-                "UndoArmed" => read(payload)
-                    .map(|shape::UndoArmed { key, undo, previous }| Fact::UndoArmed { key, undo, previous }),
-                "WorkflowForked" => read(payload).map(Fact::WorkflowForked),
-                "StepReused" => read(payload).map(Fact::StepReused),
-                "WriteHeld" => {
-                    read(payload).map(|shape::WriteHeld { key, reason }| Fact::WriteHeld { key, reason })
-                }
-                "WriteSettled" => {
-                    read(payload).map(|shape::WriteSettled { key, verdict, output, reason }| {
-                        Fact::WriteSettled { key, verdict, output, reason }
-                    })
-                }
-                "WorkflowReopened" => {
-                    read(payload).map(|shape::WorkflowReopened { reason, again, back_to, changes }| {
-                        Fact::WorkflowReopened { reason, again, back_to, changes }
-                    })
-                }
-                "WorkflowCompleted" => read(payload)
-                    .map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output }),
-                "WorkflowFailed" => {
-                    read(payload).map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error })
-                }
-                "WorkflowParked" => read(payload).map(|shape::WorkflowParked { key, recorded, asked }| {
-                    Fact::WorkflowParked { key, recorded, asked }
-                }),
-                domain => read(payload).map(|shape::Recorded { key, data }| Fact::Recorded {
-                    event_type: Arc::from(domain),
-                    key,
-                    data,
-                }),
-            };
+        let fact = match event_type {
+            "WorkflowStarted" => read(payload).map(Fact::WorkflowStarted),
+            "StepAsked" => read(payload).map(Fact::StepAsked),
+            "AttemptFailed" => read(payload).map(Fact::AttemptFailed),
+            "StepCompleted" => read(payload).map(Fact::StepCompleted),
+            "StepFailed" => read(payload).map(Fact::StepFailed),
+            "DecisionMade" => read(payload).map(Fact::DecisionMade),
+            "AttemptStarted" => read(payload).map(|shape::AttemptStarted { key, attempt, lost }| {
+                Fact::AttemptStarted { key, attempt, lost }
+            }),
+            "OutcomeUnknown" => read(payload).map(|shape::OutcomeUnknown { key, attempt, reason }| {
+                Fact::OutcomeUnknown { key, attempt, reason }
+            }),
+            "OutcomeResolved" => read(payload)
+                .map(|shape::OutcomeResolved { key, landed }| Fact::OutcomeResolved { key, landed }),
+            "OutcomeReconciled" => {
+                read(payload).map(|shape::OutcomeReconciled { key, found, landed, reason }| {
+                    Fact::OutcomeReconciled { key, found, landed, reason }
+                })
+            }
+            "StepCancelled" => read(payload).map(|shape::StepCancelled { key, attempt, reason }| {
+                Fact::StepCancelled { key, attempt, reason }
+            }),
+            "TimerSet" => read(payload).map(|shape::TimerSet { key, due, finishes, limits }| {
+                Fact::TimerSet { key, due, finishes, limits }
+            }),
+            "TimerCancelled" => read(payload)
+                .map(|shape::TimerCancelled { key, reason }| Fact::TimerCancelled { key, reason }),
+            "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
+            "TaskStarted" => read(payload).map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted {
+                key,
+                kind,
+                input,
+            }),
+            "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
+                Fact::TaskFinished { key, kind, output, context }
+            }),
+            "UndoArmed" => read(payload).map(Fact::UndoArmed),
+            "UndoStarted" => read(payload).map(Fact::UndoStarted),
+            "UndoCompleted" => read(payload)
+                .map(|shape::UndoCompleted { key, armed, scope }| Fact::UndoCompleted { key, armed, scope }),
+            "UndoFailed" => read(payload).map(|shape::UndoFailed { key, armed, scope, error }| {
+                Fact::UndoFailed { key, armed, scope, error }
+            }),
+            "CompensationStarted" => read(payload).map(|shape::CompensationStarted { scope, because }| {
+                Fact::CompensationStarted { scope, because }
+            }),
+            "CompensationRequested" => {
+                read(payload).map(|shape::CompensationRequested { reason, from, down_to, again }| {
+                    Fact::CompensationRequested { reason, from, down_to, again }
+                })
+            }
+            "CompensationEnded" => {
+                read(payload).map(|shape::CompensationEnded { scope }| Fact::CompensationEnded { scope })
+            }
+            "WorkflowCancelled" => {
+                read(payload).map(|shape::WorkflowCancelled { reason }| Fact::WorkflowCancelled { reason })
+            }
+            "WorkflowForked" => read(payload).map(Fact::WorkflowForked),
+            "StepReused" => read(payload).map(Fact::StepReused),
+            "WriteHeld" => {
+                read(payload).map(|shape::WriteHeld { key, reason }| Fact::WriteHeld { key, reason })
+            }
+            "WriteSettled" => read(payload).map(|shape::WriteSettled { key, verdict, output, reason }| {
+                Fact::WriteSettled { key, verdict, output, reason }
+            }),
+            "WorkflowReopened" => {
+                read(payload).map(|shape::WorkflowReopened { reason, again, back_to, changes }| {
+                    Fact::WorkflowReopened { reason, again, back_to, changes }
+                })
+            }
+            "WorkflowCompleted" => {
+                read(payload).map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output })
+            }
+            "WorkflowFailed" => {
+                read(payload).map(|shape::WorkflowFailed { error }| Fact::WorkflowFailed { error })
+            }
+            "WorkflowParked" => read(payload).map(|shape::WorkflowParked { key, recorded, asked }| {
+                Fact::WorkflowParked { key, recorded, asked }
+            }),
+            domain => read(payload).map(|shape::Recorded { key, data, handler }| Fact::Recorded {
+                event_type: Arc::from(domain),
+                key,
+                data,
+                handler,
+            }),
+        };
         fact.map_err(fail)
     }
 }
@@ -267,18 +341,33 @@ impl Fact {
         let open = |slot: &Slot| (*slot.get()).clone();
         match self {
             Fact::WorkflowStarted(e) => value["input"] = open(&e.input),
-            Fact::StepAsked(e) => value["request"] = e.request.to_json(),
+            Fact::StepAsked(e) => {
+                value["request"] = e.request.to_json();
+                if let Some(given) = e.undo.as_ref().and_then(|undo| undo.given()) {
+                    value["undo"]["by"]["given"] = open(given);
+                }
+                e.given.iter().for_each(|s| value["given"] = open(s));
+            }
             Fact::AttemptFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
             Fact::StepCompleted(e) => value["output"] = open(&e.output),
             Fact::StepFailed(e) => e.rejected.iter().for_each(|s| value["rejected"] = open(s)),
-            Fact::OutcomeResolved { landed, .. } => landed.iter().for_each(|s| value["landed"] = open(s)),
+            Fact::OutcomeResolved { landed, .. } | Fact::OutcomeReconciled { landed, .. } => {
+                landed.iter().for_each(|s| value["landed"] = open(s));
+            }
             Fact::DecisionMade(e) => value["because"] = open(&e.because),
             Fact::TaskStarted { input, .. } => value["input"] = open(input),
             Fact::TaskFinished { output, context, .. } => {
                 value["output"] = open(output);
                 context.iter().for_each(|s| value["context"] = open(s));
             }
-            Fact::UndoArmed { undo, .. } => value["undo"] = open(undo),
+            Fact::UndoArmed(e) => {
+                value["undo"] = open(&e.undo);
+                e.output.iter().for_each(|s| value["output"] = open(s));
+            }
+            Fact::UndoStarted(e) => {
+                e.undo.iter().for_each(|s| value["undo"] = open(s));
+                e.output.iter().for_each(|s| value["output"] = open(s));
+            }
             Fact::WorkflowCompleted { output } => value["output"] = open(output),
             Fact::StepReused(e) => e.output.iter().for_each(|s| value["output"] = open(s)),
             Fact::WriteSettled { output, .. } => output.iter().for_each(|s| value["output"] = open(s)),
@@ -294,6 +383,12 @@ impl Fact {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::WriteHeld { .. }
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => {}
         }

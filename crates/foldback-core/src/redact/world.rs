@@ -40,7 +40,14 @@ impl Redaction {
                 reason: self.text(&reason).into_owned(),
             },
             Stimulus::Record { event_type, data } => Stimulus::Record { event_type, data: self.value(data) },
+            Stimulus::Cancel { reason } => Stimulus::Cancel { reason: self.text(&reason).into_owned() },
+            Stimulus::Compensate { reason, from, down_to, again } => {
+                Stimulus::Compensate { reason: self.text(&reason).into_owned(), from, down_to, again }
+            }
             stimulus @ (Stimulus::Begin { .. }
+            | Stimulus::EndCompensation { .. }
+            // It stands in the log as it was redacted.
+            | Stimulus::Undo { .. }
             | Stimulus::Lost { .. }
             | Stimulus::TimerDue { .. }
             // It stands in a log, and was redacted when it came in.

@@ -29,10 +29,9 @@ pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
             lines.push(format!("~ goes on after {}{place}{data}", cursor.last));
         }
     }
-    if before.newest_undo != after.newest_undo
-        && let Some(version) = after.newest_undo
-    {
-        lines.push(format!("~ newest undo: version {version}"));
+    if before.newest_undo != after.newest_undo {
+        let newest = after.newest_undo.map_or("none".to_owned(), |version| format!("version {version}"));
+        lines.push(format!("~ newest undo: {newest}"));
     }
     if let Some(line) = spent(&before.spent, &after.spent) {
         lines.push(line);
@@ -43,6 +42,7 @@ pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
         lines.push(match end {
             End::Completed { output } => format!("= completed with {}", shown(output)),
             End::Failed { error } => format!("= failed: {} {}", error.status, error.title),
+            End::Cancelled { reason } => format!("= cancelled: {reason}"),
             End::Parked { key, .. } => format!("= parked at {key}"),
         });
     } else if before.status() != after.status() {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Moment, Tokens, null};
 use crate::change::Changes;
-use crate::event::{Event, Fact, StepAsked, TaskKind, Verdict};
+use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Verdict};
 use crate::step::{Effect, Failure, Usage};
 use crate::value::Slot;
 use crate::{Key, Micros, Version};
@@ -282,11 +282,14 @@ impl Rows {
             Fact::StepCancelled { key, attempt, reason } => {
                 self.with(key, |row| row.cancel(*attempt, reason, version, at));
             }
-            Fact::OutcomeResolved { key, landed } => self.with(key, |row| match landed {
-                Some(output) => row.complete(output, version, at),
-                None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
-                None => row.report.status = ReportedStatus::Pending,
-            }),
+            Fact::OutcomeReconciled { found: Found::Unknown, .. } => {}
+            Fact::OutcomeResolved { key, landed } | Fact::OutcomeReconciled { key, landed, .. } => {
+                self.with(key, |row| match landed {
+                    Some(output) => row.complete(output, version, at),
+                    None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
+                    None => row.report.status = ReportedStatus::Pending,
+                });
+            }
             Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input } => {
                 self.inputs.insert(key.clone(), (input.clone(), version, at));
             }
@@ -304,6 +307,17 @@ impl Rows {
             },
             Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 self.is_ended = true;
+            }
+            Fact::WorkflowCancelled { reason } => {
+                self.is_ended = true;
+                for row in self.rows.iter_mut().filter(|row| row.is_given_up_with_all()) {
+                    row.cancel(
+                        (row.report.status == ReportedStatus::Running).then_some(0),
+                        reason,
+                        version,
+                        at,
+                    );
+                }
             }
             Fact::WorkflowReopened { changes, back_to, again, .. } => {
                 self.is_ended = false;
@@ -325,7 +339,13 @@ impl Rows {
             | Fact::TimerFired { .. }
             | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
             | Fact::Recorded { .. } => {}
         }
     }
@@ -431,7 +451,7 @@ impl Rows {
             let mut report = row.report;
             // An ended workflow starts nothing more; what was under way may still report.
             let is_waiting = report.status == ReportedStatus::Pending || report.due.is_some();
-            if is_ended && is_waiting && report.ended_version.is_none() {
+            if is_ended && is_waiting && !report.key.is_aside() && report.ended_version.is_none() {
                 report.status = ReportedStatus::Cancelled;
                 report.due = None;
             }
@@ -458,6 +478,12 @@ impl Row {
         self.report.output = output.get();
         self.report.error = None;
         self.end(ReportedStatus::Completed, version, at);
+    }
+
+    /// Whether it goes with its workflow when that is cancelled.
+    fn is_given_up_with_all(&self) -> bool {
+        let is_open = matches!(self.report.status, ReportedStatus::Pending | ReportedStatus::Running);
+        is_open && !self.report.key.is_aside()
     }
 
     fn cancel(&mut self, attempt: Option<u32>, reason: &str, version: Version, at: Micros) {

@@ -208,7 +208,17 @@ impl Growing {
                 }
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
-            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => self.end = Some(false),
+            Fact::WorkflowFailed { .. } | Fact::WorkflowCancelled { .. } | Fact::WorkflowParked { .. } => {
+                self.end = Some(false);
+            }
+            Fact::UndoStarted(undo) => {
+                let at = self.twig(&undo.key.undo(), event);
+                self.twigs[at].what = What::Scope { task: Some(TaskKind::Do) };
+            }
+            Fact::UndoCompleted { key, .. } => {
+                let at = self.twig(&key.undo(), event);
+                self.twigs[at].ended = Some(event.timestamp);
+            }
             Fact::WorkflowReopened { .. } => self.end = None,
             Fact::Recorded { event_type, key: Some(key), .. } => {
                 let what = What::Event { event_type: event_type.clone() };
@@ -222,6 +232,7 @@ impl Growing {
             | Fact::StepFailed(_)
             | Fact::OutcomeUnknown { .. }
             | Fact::OutcomeResolved { .. }
+            | Fact::OutcomeReconciled { .. }
             | Fact::StepCancelled { .. }
             | Fact::StepReused(_)
             | Fact::WriteHeld { .. }
@@ -230,7 +241,11 @@ impl Growing {
             | Fact::WorkflowStarted(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
             | Fact::Recorded { .. } => {}
         }
     }

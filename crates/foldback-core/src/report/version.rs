@@ -170,6 +170,7 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         Fact::StepCompleted(done) => done.key == *key,
         Fact::StepFailed(failed) => failed.key == *key,
         Fact::OutcomeResolved { key: found, landed: Some(_) }
+        | Fact::OutcomeReconciled { key: found, landed: Some(_), .. }
         | Fact::StepCancelled { key: found, .. }
         | Fact::TimerFired { key: found }
         | Fact::TimerCancelled { key: found, .. } => found == key,
@@ -182,10 +183,18 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::AttemptStarted { .. }
         | Fact::AttemptFailed(_)
         | Fact::OutcomeUnknown { .. }
+        | Fact::OutcomeReconciled { landed: None, .. }
         | Fact::OutcomeResolved { .. }
         | Fact::TimerSet { .. }
         | Fact::TaskStarted { .. }
-        | Fact::UndoArmed { .. }
+        | Fact::UndoArmed(_)
+        | Fact::UndoStarted(_)
+        | Fact::UndoCompleted { .. }
+        | Fact::UndoFailed { .. }
+        | Fact::CompensationStarted { .. }
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. }
         | Fact::Recorded { .. }
         | Fact::WorkflowCompleted { .. }
         | Fact::WorkflowFailed { .. }

@@ -1,12 +1,13 @@
 //! The state as people and scripts read it: where a workflow stands, what it holds and what it
 //! waits for. The state itself is the program's; this is its outside.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Moment, null};
+use super::{Moment, Standing, ledger, null};
 use crate::event::{Event, Fact};
 use crate::state::{End, EntryBody, Spent, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure};
@@ -91,14 +92,16 @@ pub struct UndoView {
     pub version: Version,
     /// The step that it undoes; `None` where only the state is known.
     pub key: Option<Key>,
-    /// What it does, with its arguments.
+    /// What takes it back is given this, beside the output.
     pub undo: Arc<Value>,
+    /// What the step answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Arc<Value>>,
 }
 
 /// The state as people read it. Of the undos it knows the newest only; see [`undos`].
 pub fn state_view(state: &WorkflowState) -> StateView {
     let (mut pending, mut waits) = (Vec::new(), Vec::new());
-    let is_ended = state.end.is_some();
     for key in &state.open {
         let Some(entry) = state.entries.get(key) else {
             continue;
@@ -106,7 +109,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
         match &entry.body {
             EntryBody::Step(step) => match step.status {
                 // An ended workflow starts nothing more.
-                StepStatus::Pending | StepStatus::Backoff if is_ended => {}
+                StepStatus::Pending | StepStatus::Backoff if !state.may_move(key) => {}
                 StepStatus::Pending | StepStatus::Running | StepStatus::Backoff => {
                     pending.push(PendingView {
                         key: key.clone(),
@@ -122,7 +125,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                 StepStatus::Held => waits.push(WaitView { key: key.clone(), wants: "decision", due: None }),
                 StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
             },
-            EntryBody::Timer { due, fired: false, limits, .. } if !is_ended => {
+            EntryBody::Timer { due, fired: false, limits, .. } if state.may_move(key) => {
                 let wants = if *limits { "timeout" } else { "timer" };
                 waits.push(WaitView { key: key.clone(), wants, due: Some(Moment(*due)) });
             }
@@ -135,7 +138,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
     let (output, error) = match &state.end {
         Some(End::Completed { output }) => (output.get(), None),
         Some(End::Failed { error }) => (null(), Some(error.clone())),
-        Some(End::Parked { .. }) | None => (null(), None),
+        Some(End::Cancelled { .. } | End::Parked { .. }) | None => (null(), None),
     };
     StateView {
         workflow_id: state.workflow_id.clone(),
@@ -148,7 +151,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
         waits,
         undos: state
             .newest_undo
-            .map(|version| UndoView { version, key: None, undo: null() })
+            .map(|version| UndoView { version, key: None, undo: null(), output: None })
             .into_iter()
             .collect(),
         spent: state.spent.clone(),
@@ -158,15 +161,22 @@ pub fn state_view(state: &WorkflowState) -> StateView {
     }
 }
 
-/// The undos that a log armed, newest first.
-pub fn undos<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<UndoView> {
-    let armed = |event: &Event| match &event.fact {
-        Fact::UndoArmed { key, undo, .. } => {
-            Some(UndoView { version: event.version, key: Some(key.clone()), undo: undo.get() })
-        }
+/// The undos that are armed at the end of a log, newest first.
+pub fn undos<'a>(workflow_id: &str, events: impl IntoIterator<Item = &'a Event> + Clone) -> Vec<UndoView> {
+    let is_armed = |standing| matches!(standing, Standing::Armed | Standing::Undoing | Standing::Stuck);
+    let effects = ledger(workflow_id, events.clone());
+    let armed: BTreeSet<Version> =
+        effects.iter().filter(|effect| is_armed(effect.standing)).filter_map(|effect| effect.armed).collect();
+    let view = |event: &Event| match &event.fact {
+        Fact::UndoArmed(undo) if armed.contains(&event.version) => Some(UndoView {
+            version: event.version,
+            key: Some(undo.key.clone()),
+            undo: undo.undo.get(),
+            output: undo.output.as_ref().map(|output| output.get()),
+        }),
         _ => None,
     };
-    let mut undos: Vec<UndoView> = events.into_iter().filter_map(armed).collect();
+    let mut undos: Vec<UndoView> = events.into_iter().filter_map(view).collect();
     undos.reverse();
     undos
 }

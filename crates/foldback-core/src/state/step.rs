@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::Micros;
+use crate::event::Undo;
 use crate::hash::Hash;
 use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 use crate::value::{Request, Slot};
@@ -36,6 +37,15 @@ pub struct Step {
     pub instance: Option<Arc<str>>,
     /// Whether its completion finishes its task.
     pub finishes: bool,
+    /// How it is taken back once it has completed; gone when that is armed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Box<Undo>>,
+    /// What those see that find out whether it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Slot>,
+    /// How often what stands here was taken back before it was asked for: part of its idempotency key.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
     /// Where it stands.
     pub status: StepStatus,
     /// Whether the program gave it up: it begins no further attempt.
@@ -66,6 +76,10 @@ pub struct Step {
     pub rejected: Option<Slot>,
     /// Why it failed, or failed last.
     pub error: Option<Failure>,
+}
+
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
 }
 
 fn is_not(flag: &bool) -> bool {

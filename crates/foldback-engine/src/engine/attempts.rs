@@ -70,7 +70,8 @@ impl Engine {
             request: step.request.to_json(),
             secrets: step.secrets.clone(),
             effect: step.effect,
-            idempotency_key: is_write.then(|| step::idempotency_key(id, &key, &step.request_hash)),
+            idempotency_key: is_write
+                .then(|| step::idempotency_key(id, &key, &step.request_hash, step.generation)),
             timeout_ms: step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS),
             rejected: step
                 .rejected
@@ -150,7 +151,7 @@ impl Engine {
                     self.pending.push_back((id, Owed::Retry(key, due)));
                 }
                 Some(EntryBody::Timer { due: set, fired: false, .. })
-                    if *set == due && live.state.end.is_none() =>
+                    if *set == due && live.state.may_move(&key) =>
                 {
                     self.say(&id, Stimulus::TimerDue { key }, "engine");
                 }
@@ -202,6 +203,10 @@ impl Engine {
                 }
                 Owed::Attempt(key, attempt) => Stimulus::Lost { key, attempt },
                 Owed::Timer(key, _) => Stimulus::TimerDue { key },
+                Owed::Undo(scope) => match self.next_undo(&id, &scope) {
+                    Some(stimulus) => stimulus,
+                    None => continue,
+                },
             };
             self.say(&id, stimulus, "engine");
             self.rest_if_done(&id);
@@ -212,20 +217,41 @@ impl Engine {
     /// workflow goes no further here, and who waits for it is told why.
     fn word(&mut self, id: &Arc<str>, key: &Key) -> Option<Stimulus> {
         let live = self.live.get_mut(id)?;
-        match live.word(key, &self.around.store) {
+        let word = live.word(key, &self.around.store);
+        self.unless_unreadable(id, word, &format!("what was recorded for `{key}`"))
+    }
+
+    /// What was read; where it could not be, its workflow goes no further here.
+    fn unless_unreadable(
+        &mut self,
+        id: &Arc<str>,
+        read: Result<Stimulus, LoadError>,
+        what: &str,
+    ) -> Option<Stimulus> {
+        match read {
             Ok(stimulus) => Some(stimulus),
             Err(LoadError::Store(error)) => {
                 self.failure = Some(error);
                 None
             }
             Err(error @ (LoadError::Quarantined { .. } | LoadError::Erased { .. })) => {
-                let status = live.state.status();
+                let status = self.live.get(id).map_or(Status::Running, |live| live.state.status());
                 self.forget(id);
-                let reason = format!("what was recorded for `{key}` cannot be read: {error}");
+                let reason = format!("{what} cannot be read: {error}");
                 self.tell_watchers(id, status, Some(reason));
                 None
             }
         }
+    }
+
+    /// The word by which a compensation goes on, once all that came before is on disk: it is read there.
+    fn next_undo(&mut self, id: &Arc<str>, scope: &Key) -> Option<Stimulus> {
+        let live = self.live.get(id).filter(|live| live.is_settled())?;
+        if !live.state.owes().contains(&Owed::Undo(scope.clone())) {
+            return None;
+        }
+        let next = live.next_undo(scope, &*self.around.store);
+        self.unless_unreadable(id, next, "what was armed")
     }
 
     /// Drops a workflow's memory, with what waited in it.
@@ -245,7 +271,7 @@ impl Engine {
         let now = self.around.machine.now();
         let is_owed = |owed: &Owed| match owed {
             // That a write of an ended workflow has no known outcome must be said.
-            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) => true,
+            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) | Owed::Undo(_) => true,
             // A later moment is the next session's; what is due fires, whatever else is unknown.
             Owed::Timer(_, due) => *due <= now,
         };
@@ -254,6 +280,7 @@ impl Engine {
             || live.state.owes().iter().any(|owed| matches!(owed, Owed::Timer(..) | Owed::Retry(..)));
         let moves = match status {
             Status::Waiting => waits_for_a_moment(),
+            Status::Compensating => true,
             status => status == Status::Running,
         };
         if moves

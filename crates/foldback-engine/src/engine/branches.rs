@@ -221,10 +221,18 @@ impl Engine {
 
 fn may_reopen(id: &str, status: Status) -> Result<(), Refusal> {
     match status {
-        Status::Failed | Status::Parked => Ok(()),
+        Status::Failed | Status::Parked | Status::Compensated => Ok(()),
         Status::Completed => Err(Refusal::new(
             format!("`{id}` has completed: there is nothing to go on with"),
             format!("`foldback show {id}` shows what it did; start anew with another --id"),
+        )),
+        Status::Cancelled => Err(Refusal::new(
+            format!("`{id}` was cancelled, and does not go on"),
+            format!("`foldback fork {id}` branches from before that; or start anew with another --id"),
+        )),
+        status @ (Status::Compensating | Status::Stuck) => Err(Refusal::new(
+            format!("`{id}` is {}: what it did is not taken back whole", status.as_str()),
+            format!("`foldback compensate {id}` goes on with that; then it can be retried"),
         )),
         status @ (Status::Running | Status::Waiting | Status::Unknown | Status::Quarantined) => {
             Err(Refusal::new(

@@ -33,6 +33,8 @@ impl Engine {
             Command::Settle { key, verdict, output, .. } => {
                 self.settle(&id, key, (verdict, output), actor, &from)
             }
+            Command::Cancel { reason, .. } => self.cancel(&id, reason, actor, &from),
+            Command::Compensate { reason, range, .. } => self.compensate(&id, reason, range, actor, &from),
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
             Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
         };
@@ -213,7 +215,9 @@ impl Engine {
     pub(super) fn owe(&mut self, id: &Arc<str>, owed: Vec<Owed>) {
         for owed in owed {
             match owed {
-                Owed::Attempt(..) | Owed::Start(_) => self.pending.push_back((id.clone(), owed)),
+                Owed::Attempt(..) | Owed::Start(_) | Owed::Undo(_) => {
+                    self.pending.push_back((id.clone(), owed))
+                }
                 Owed::Retry(key, due) | Owed::Timer(key, due) => {
                     self.alarms.push(Reverse((due, id.clone(), key)));
                 }

@@ -140,6 +140,9 @@ impl Engine {
             let commit = Commit { snapshots: vec![snapshot], ..Commit::default() };
             self.queue(id.clone(), 0, commit, None);
         }
+        if is_settled {
+            self.owe_undos(id);
+        }
         if is_settled && self.cut.remove(id) {
             self.say(id, Stimulus::Continue, "engine");
         }

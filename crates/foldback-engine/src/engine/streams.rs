@@ -70,7 +70,7 @@ impl Engine {
         for (event_type, data) in events {
             let data = Slot::of(rules.value(data));
             payloads.extend(data.payload());
-            let fact = Fact::Recorded { event_type: event_type.clone(), key: None, data };
+            let fact = Fact::Recorded { event_type: event_type.clone(), key: None, data, handler: None };
             written.push(NewEvent {
                 id: self.ids.next(now),
                 is_id_supplied: false,

@@ -219,6 +219,8 @@ impl<'a> Reader<'a> {
             timeout_ms: None,
             limit_ms: None,
             retry: None,
+            undo: None,
+            reconcile: None,
         })
     }
 

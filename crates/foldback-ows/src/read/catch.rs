@@ -45,6 +45,7 @@ impl<'a> Reader<'a> {
             retry: retry.unwrap_or_default(),
             handler: handler.unwrap_or_default(),
             then,
+            compensates: self.compensates(node),
         })
     }
 

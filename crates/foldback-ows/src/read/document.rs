@@ -48,6 +48,9 @@ impl<'a> Reader<'a> {
             let document = root.get("document").map_or(Value::Null, Node::to_value);
             let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
             let redaction = std::mem::take(&mut self.redaction);
+            let ours = root.get("document").and_then(|document| document.find("/metadata/foldback"));
+            let handlers = ours.and_then(|ours| ours.get("on_compensate"));
+            let on_compensate = handlers.map(|node| self.on_compensate(node)).unwrap_or_default();
             let document = json!({ "document": document });
             Definition {
                 tasks,
@@ -59,6 +62,8 @@ impl<'a> Reader<'a> {
                 document,
                 is_erasable,
                 redaction,
+                holds: self.holds,
+                on_compensate,
             }
         });
         (definition, name)
@@ -120,7 +125,14 @@ impl<'a> Reader<'a> {
         if self.map(ours, "`metadata.foldback`").is_none() {
             return;
         }
-        self.only(ours, "`document.metadata.foldback`", &["recovery", "erasable", "redact"]);
+        self.only(
+            ours,
+            "`document.metadata.foldback`",
+            &["recovery", "erasable", "redact", "on_failure", "on_compensate"],
+        );
+        if let Some(on_failure) = ours.get("on_failure") {
+            self.holds = self.word(on_failure, "`on_failure`", &["compensate", "hold"]) == Some("hold");
+        }
         if let Some(recovery) = ours.get("recovery") {
             self.recovery = self.recovery_word(recovery);
         }

@@ -99,6 +99,8 @@ impl Reader<'_> {
             timeout_ms: None,
             limit_ms: None,
             retry: Some(RetryPolicy::model_or(others)),
+            undo: None,
+            reconcile: None,
         })
     }
 

@@ -12,12 +12,14 @@ mod emit;
 mod llm;
 mod projection;
 mod run;
+mod side;
 mod task;
 mod value;
 
 pub(crate) use duration::to_ms as duration_ms;
 pub(crate) use emit::TEXTS as EVENT_TEXTS;
 pub(crate) use projection::{Described, read as read_projection};
+pub(crate) use side::given;
 
 use std::collections::BTreeMap;
 
@@ -44,6 +46,8 @@ pub(crate) struct Reader<'a> {
     timeouts: BTreeMap<&'a str, &'a Node>,
     /// The document's own recovery for writes, where it sets one.
     recovery: Option<Recovery>,
+    /// Whether a person says what becomes of what was done when it fails.
+    holds: bool,
     /// The document's own rules of redaction.
     redaction: Redaction,
     /// Variables of the loops and handlers around, with their `$`.
@@ -52,6 +56,8 @@ pub(crate) struct Reader<'a> {
     lists: Vec<Vec<String>>,
     /// Bytes of the keys so far, at the most.
     key_bytes: usize,
+    /// The tasks that are read run beside the flow, and see what was recorded alone.
+    side: Option<side::Side>,
 }
 
 /// What was read, with what was found on the way.
@@ -84,10 +90,12 @@ impl<'a> Reader<'a> {
             retries: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             recovery: None,
+            holds: false,
             redaction: Redaction::default(),
             bound: Vec::new(),
             lists: Vec::new(),
             key_bytes: 0,
+            side: None,
         }
     }
 

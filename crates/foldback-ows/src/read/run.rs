@@ -11,7 +11,8 @@ use crate::template::Template;
 use crate::tree::Node;
 
 /// What `metadata.foldback` may say of a step.
-const STEP_METADATA: [&str; 5] = ["effect", "recovery", "timeout_ms", "attempts", "erasable"];
+const STEP_METADATA: [&str; 7] =
+    ["effect", "recovery", "timeout_ms", "attempts", "erasable", "undo", "irreversible"];
 
 impl Reader<'_> {
     pub(super) fn run(&mut self, node: &Node, own: &Node) -> Option<StepTask> {
@@ -61,6 +62,8 @@ impl Reader<'_> {
             timeout_ms: None,
             limit_ms: None,
             retry: None,
+            undo: None,
+            reconcile: None,
         };
         Some(self.with_settings(step, node))
     }
@@ -164,8 +167,33 @@ impl Reader<'_> {
                 let hint = "a step that changes nothing is simply run again; set effect: write if it does";
                 self.report.hinted(recovery, "`recovery` is for steps that write", hint);
             }
-            step.recovery = self.recovery_word(recovery).unwrap_or(step.recovery);
+            step.recovery = match recovery.as_map() {
+                Some(_) => {
+                    self.only(recovery, "`recovery`", &["reconcile"]);
+                    let tasks = self.required(recovery, "`recovery`", "reconcile");
+                    step.reconcile = tasks.and_then(|tasks| self.reconcile(tasks)).or(step.reconcile);
+                    Recovery::Reconcile
+                }
+                None => self.recovery_word(recovery).unwrap_or(step.recovery),
+            };
             step.is_recovery_said = true;
+        }
+        let undo = match (ours.get("undo"), ours.get("irreversible")) {
+            (Some(_), Some(irreversible)) => {
+                let hint = "keep `undo` where it can be taken back, `irreversible` where it cannot";
+                self.report.hinted(irreversible, "a step has one of `undo` and `irreversible`", hint);
+                None
+            }
+            (Some(undo), None) => self.undo(undo).map(|read| (undo, read)),
+            (None, Some(irreversible)) => self.irreversible(irreversible).map(|read| (irreversible, read)),
+            (None, None) => None,
+        };
+        if let Some((node, undo)) = undo {
+            if step.effect != Effect::Write {
+                let hint = "a step that changes nothing needs no undo; set effect: write if it does";
+                self.report.hinted(node, "`undo` and `irreversible` are for steps that write", hint);
+            }
+            step.undo = Some(undo);
         }
         if let Some(timeout) = ours.get("timeout_ms") {
             step.timeout_ms = self.number(timeout, "`timeout_ms`").or(step.timeout_ms);

@@ -149,6 +149,10 @@ impl Reader<'_> {
         let pointer: Arc<str> = node.pointer.clone();
         let name = name.to_owned();
         let mut body = body?;
+        self.check_side_task(&name, node, &body);
+        if self.report.problems.len() > problems {
+            return None;
+        }
         let limit_ms = match &mut body {
             Body::Step(step) => step.take_limit(),
             // These are over in the turn in which they begin: there is nothing to cut off.
@@ -392,14 +396,29 @@ impl Reader<'_> {
         }
     }
 
-    /// `metadata` of a task that is no step: of ours, it may say `erasable` alone.
+    /// `metadata.foldback.compensate` of a `try`: what it did is taken back when its error is caught.
+    pub(super) fn compensates(&mut self, node: &Node) -> bool {
+        let Some(flag) = node.find("/metadata/foldback/compensate") else { return false };
+        match flag.as_scalar() {
+            Some(serde_json::Value::Bool(compensates)) => *compensates,
+            _ => {
+                let hint = "true takes back what the block did when its error is caught";
+                self.report.hinted(flag, "`compensate` is true or false", hint);
+                false
+            }
+        }
+    }
+
+    /// `metadata` of a task that is no step: of ours, it may say `erasable` alone; a `try` also
+    /// `compensate`.
     fn other_metadata(&mut self, node: &Node) {
         let Some(metadata) = node.get("metadata") else {
             return;
         };
+        let is_known = |name: &str| name == "erasable" || (name == "compensate" && node.get("try").is_some());
         if self.map(metadata, "`metadata`").is_some()
             && let Some(ours) = metadata.member("foldback")
-            && ours.value.as_map().is_none_or(|members| members.iter().any(|m| m.name != "erasable"))
+            && ours.value.as_map().is_none_or(|members| members.iter().any(|m| !is_known(&m.name)))
         {
             let at = ours.value.at(ours.key);
             self.report.hinted(

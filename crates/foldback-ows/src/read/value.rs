@@ -56,7 +56,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        let mut variables: Vec<&str> = VARIABLES.to_vec();
+        let mut variables: Vec<&str> = self.variables().to_vec();
         if allow == Allow::Output {
             variables.push("$output");
         }
@@ -64,13 +64,14 @@ impl Reader<'_> {
         match Filter::new(text, &variables) {
             Ok(filter) => {
                 self.check_steps(node, &filter);
+                self.check_recorded(node, &filter);
                 Some(filter)
             }
             Err(fault) => {
                 let (line, column) = place_of(node, start + fault.offset);
                 let message = format!("the expression is wrong: {}", fault.message);
                 let is_mixed = text.contains("${");
-                let hint = if is_mixed { Some(MIXED.to_owned()) } else { fault.hint };
+                let hint = if is_mixed { Some(MIXED.to_owned()) } else { self.hint_of_side().or(fault.hint) };
                 let problem = Problem { line, column, pointer: node.pointer.to_string(), message, hint };
                 if !self.report.problems.contains(&problem) {
                     self.report.problems.push(problem);
@@ -89,7 +90,9 @@ impl Reader<'_> {
             }
             let hint = match nearest(&name, known().map(String::as_str)) {
                 Some(near) => format!("did you mean `$steps.{near}`?"),
-                None => "a task inside another one is seen by that one's own output only".to_owned(),
+                None => self.hint_of_side().unwrap_or_else(|| {
+                    "a task inside another one is seen by that one's own output only".to_owned()
+                }),
             };
             self.report.hinted(
                 node,

@@ -388,6 +388,8 @@ impl<'a> Walker<'a> {
             secrets,
             instance: Some(task.pointer.clone()),
             finishes: !task.shapes_output(),
+            undo: step.undo.as_ref().map(|undo| self.undo_ask(task, key, undo, input, scope)).transpose()?,
+            given: step.reconcile.as_ref().map(|_| input.clone()),
             ..StepAsk::new(key.clone(), step.kind, step.effect, Value::Object(request))
         })
     }

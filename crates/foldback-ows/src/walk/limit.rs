@@ -45,8 +45,14 @@ impl Walker<'_> {
     /// Gives up what is open at a key and inside it. True when nothing there is open any more.
     pub(super) fn give_up(&mut self, scope: &Key, reason: &str) -> bool {
         let mut is_over = true;
-        for key in self.state.open.iter().filter(|key| *key == scope || key.is_inside(scope)) {
+        // What is being taken back there is taken back to its end.
+        let is_inside = |key: &Key| key == scope || key.is_inside(scope);
+        is_over &= !self.state.compensations.keys().any(is_inside);
+        for key in self.state.open.iter().filter(|key| is_inside(key)) {
             is_over = false;
+            if key.is_aside() {
+                continue;
+            }
             let may_ask = match self.body(key) {
                 // A person is asked what happened, or it is waited for already.
                 Some(EntryBody::Step(step)) => !step.is_given_up && step.status != StepStatus::Unknown,

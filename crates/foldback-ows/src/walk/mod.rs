@@ -23,6 +23,9 @@
 //! | `K!timeout` | the timer that limits `K` (of the workflow: `!timeout`); it goes with `K` |
 //! | `K!winner` | the decision which branch of a fork came first, where they compete |
 //! | `K!failed` | a branch's failure that no step's fact holds |
+//! | `K!undo/name` | a task that takes the step `K` back |
+//! | `K!reconcile/name` | a task that finds out whether the step `K` happened |
+//! | `K!compensation` | that what the block `K` did is taken back before its handler begins |
 //!
 //! # What the specification leaves open
 //!
@@ -31,6 +34,7 @@
 //! input. Retries that are used up lead to the handler; without one, the error goes outward. The
 //! handler's input is the block's. `end` in a branch waits for the steps of the other branches.
 
+mod aside;
 mod emit;
 mod leaf;
 mod limit;
@@ -42,13 +46,14 @@ mod tries;
 
 use std::sync::Arc;
 
+use foldback_core::event::UndoStarted;
 use foldback_core::state::Cursor;
 use foldback_core::{
     Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, WorkflowState,
 };
 use serde_json::Value;
 
-use crate::program::{Body, Definition, Flow, Task, TaskList};
+use crate::program::{Body, Definition, Flow, ON_COMPENSATE, Task, TaskList};
 use scribe::Sight;
 
 /// A workflow under way: nothing but its definition.
@@ -73,6 +78,45 @@ impl Run for WalkingRun {
             Walked::Lost(divergence) => return Turn::Diverged(*divergence),
         };
         Turn::Ends(end)
+    }
+
+    fn undo(&mut self, state: &WorkflowState, undo: &UndoStarted) -> Turn {
+        let definition = self.definition.clone();
+        let Some(list) = definition.undo_of(&undo.key, &undo.handler) else {
+            return Turn::Diverged(Divergence {
+                key: undo.key.clone(),
+                recorded: format!("`{}` takes it back", undo.handler),
+                asked: "the definition says nothing of that".into(),
+            });
+        };
+        self.beside(state, |walker| walker.undo(undo, list))
+    }
+
+    fn reconcile(&mut self, state: &WorkflowState, key: &Key) -> Turn {
+        let definition = self.definition.clone();
+        let list = definition.task_at(key).and_then(|task| match &task.body {
+            Body::Step(step) => step.reconcile.as_ref(),
+            _ => None,
+        });
+        match (list, state.step(key)) {
+            (Some(list), Some(step)) => self.beside(state, |walker| walker.reconcile(key, step, list)),
+            _ => Turn::Diverged(Divergence {
+                key: key.clone(),
+                recorded: "its outcome is to be looked for".into(),
+                asked: "the definition has no tasks for it".into(),
+            }),
+        }
+    }
+
+    fn compensates(&self) -> bool {
+        !self.definition.holds
+    }
+
+    fn undoes_event(&self, event_type: &str) -> Option<Arc<str>> {
+        let mut handlers = self.definition.on_compensate.iter();
+        handlers
+            .any(|(known, _)| known == event_type)
+            .then(|| Arc::from(format!("{ON_COMPENSATE}{event_type}")))
     }
 
     fn is_erasable(&self, key: &Key) -> bool {

@@ -150,6 +150,6 @@ fn ends(ask: &Ask, task: &Key) -> bool {
         | Ask::Cancel { .. }
         | Ask::Start { .. }
         | Ask::Record { .. }
-        | Ask::ArmUndo { .. } => false,
+        | Ask::Compensate { .. } => false,
     }
 }

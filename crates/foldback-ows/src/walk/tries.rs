@@ -257,6 +257,11 @@ impl<'a> Walker<'a> {
         input: Arc<Value>,
         scope: &Scope<'_>,
     ) -> Walked {
+        if block.compensates
+            && let Some(walked) = self.taken_back(&key, &format!("{} {}", failure.status, failure.title))
+        {
+            return walked;
+        }
         let kind = if block.then.is_some() { BY_HANDLER } else { TaskKind::Try };
         let Some(handler) = &block.handler else {
             return self.finish(task, key, kind, input.clone(), &input, scope);

@@ -8,7 +8,7 @@
 use std::io::BufRead;
 use std::sync::mpsc::channel;
 
-use foldback_core::{Micros, Status, Version, WorkflowState, state::Owed};
+use foldback_core::{Status, Version};
 use foldback_store::{Append, Commit, CommitError, Expected, NewWorkflow, Store, StoreError};
 
 use super::document::{Document, documents};
@@ -164,17 +164,9 @@ fn commit(document: Document, epoch: u64) -> Commit {
         payloads,
         tombstones,
         definitions: document.definitions,
-        wakeups: vec![(workflow_id, wake_at(&document.state))],
+        wakeups: vec![(workflow_id, document.state.wake_at())],
         ..Commit::default()
     }
-}
-
-fn wake_at(state: &WorkflowState) -> Option<Micros> {
-    let due = |owed: Owed| match owed {
-        Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
-        Owed::Start(_) | Owed::Attempt(..) => None,
-    };
-    state.owes().into_iter().filter_map(due).min()
 }
 
 fn not_written(error: CommitError) -> ExchangeError {

@@ -85,7 +85,7 @@ impl World {
         let (output, error) = match &state.end {
             Some(End::Completed { output }) => ((*output.get()).clone(), None),
             Some(End::Failed { error }) => (Value::Null, Some(error.clone())),
-            Some(End::Parked { .. }) | None => (Value::Null, None),
+            Some(End::Cancelled { .. } | End::Parked { .. }) | None => (Value::Null, None),
         };
         let events = events_of(&*store, "w", 0).expect("a log");
         self.ended = Some(Ended { status: state.status(), output, error, events });

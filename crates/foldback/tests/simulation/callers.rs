@@ -57,6 +57,8 @@ impl Wish {
             | Command::Append { .. }
             | Command::Record { .. }
             | Command::Resume { .. }
+            | Command::Cancel { .. }
+            | Command::Compensate { .. }
             | Command::Retry { .. } => State::Idle,
         };
     }
@@ -191,6 +193,8 @@ impl Callers {
                 | Command::Resume { .. }
                 | Command::Retry { .. }
                 | Command::Append { .. }
+                | Command::Cancel { .. }
+                | Command::Compensate { .. }
                 | Command::Settle { .. },
             ) => {
                 wish.state = State::Done;
@@ -282,7 +286,8 @@ impl Callers {
                     continue;
                 }
                 world.settle(&(id.clone(), key.to_string()));
-                let landed: Option<Value> = world.truth(&idempotency_key(&id, key, &step.request_hash));
+                let landed: Option<Value> =
+                    world.truth(&idempotency_key(&id, key, &step.request_hash, step.generation));
                 let command = Command::Resolve { workflow_id: id.clone(), key: key.clone(), landed };
                 self.wishes.push(Wish { command, state: State::Idle });
                 any = true;

@@ -222,7 +222,7 @@ fn call(plan: &Plan) -> Value {
     if plan.effect == foldback::core::Effect::Write {
         ours["recovery"] = match plan.recovery {
             Recovery::Retry => json!("retry"),
-            Recovery::Operator => json!("operator"),
+            Recovery::Operator | Recovery::Reconcile => json!("operator"),
         };
     }
     json!({

@@ -224,7 +224,7 @@ fn workflow(
         if let Fact::StepAsked(e) = &event.fact
             && e.effect == Effect::Write
         {
-            asked_with.insert(idempotency_key(id, &e.key, &e.request_hash));
+            asked_with.insert(idempotency_key(id, &e.key, &e.request_hash, 0));
         }
         // What a fork shares is judged as its parent's.
         if event.version <= cut {
@@ -253,7 +253,7 @@ fn workflow(
                 let begun = world.begun.get(&(id.clone(), e.key.to_string())).copied().unwrap_or(0);
                 insist(begun >= 1, || format!("{}: never performed", what()))?;
                 if *effect == Effect::Write {
-                    let key = idempotency_key(id, &e.key, request_hash);
+                    let key = idempotency_key(id, &e.key, request_hash, 0);
                     insist(world.applied.contains_key(&key), || format!("{}: took no effect", what()))?;
                     effects.entry(key.clone()).or_default().0 += u64::from(!is_keyed);
                     done.insert(key);
@@ -261,7 +261,7 @@ fn workflow(
             }
             Fact::OutcomeResolved { key, landed } => {
                 let Ask { request_hash, is_keyed, .. } = &asked[key.as_str()];
-                let key_sent = idempotency_key(id, key, request_hash);
+                let key_sent = idempotency_key(id, key, request_hash, 0);
                 let is_there = world.applied.contains_key(&key_sent);
                 insist(landed.is_none() || is_there, || format!("{id} `{key}`: resolved otherwise"))?;
                 let (known, open) = effects.entry(key_sent.clone()).or_default();
@@ -273,23 +273,23 @@ fn workflow(
             }
             Fact::OutcomeUnknown { key, .. } => {
                 let Ask { request_hash, is_keyed, .. } = &asked[key.as_str()];
-                let key_sent = idempotency_key(id, key, request_hash);
+                let key_sent = idempotency_key(id, key, request_hash, 0);
                 effects.entry(key_sent).or_default().1 += u64::from(!is_keyed);
             }
             Fact::StepFailed(e) => {
                 goes_on(&e.key, false)?;
                 let ask = &asked[e.key.as_str()];
                 if ask.effect == Effect::Write {
-                    failed.insert(idempotency_key(id, &e.key, &ask.request_hash), &e.key);
+                    failed.insert(idempotency_key(id, &e.key, &ask.request_hash, 0), &e.key);
                 }
             }
             Fact::StepCancelled { key, .. } => {
                 let ask = &asked[key.as_str()];
                 if ask.effect == Effect::Write {
-                    given_up.insert(idempotency_key(id, key, &ask.request_hash), key);
+                    given_up.insert(idempotency_key(id, key, &ask.request_hash, 0), key);
                 }
             }
-            Fact::Recorded { event_type, key: None, data } if **event_type == *NOTED => {
+            Fact::Recorded { event_type, key: None, data, .. } if **event_type == *NOTED => {
                 *noted.entry(data.get().to_string()).or_default() += 1;
             }
             Fact::AttemptStarted { key, .. } => goes_on(key, true)?,
@@ -308,7 +308,15 @@ fn workflow(
             | Fact::DecisionMade(_)
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
-            | Fact::UndoArmed { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use foldback::core::{Micros, Owed, Status, StepStatus, WorkflowState};
+use foldback::core::{Status, StepStatus, WorkflowState};
 use foldback::engine::engine::{Message, ReplyTo, from_inbox};
 use foldback::engine::{Command, state_at};
 use foldback::store::Filter;
@@ -343,7 +343,7 @@ fn is_its_fold(process: &Process, disk: &Disk) -> Checked {
             return Err(format!("{id} at {version}: what is kept is not what the log folds to"));
         }
         let row = disk.store.workflow(id).map_err(|e| e.to_string())?.ok_or("no row")?;
-        let (status, wake_at) = (kept.status().as_str(), wake_at(kept));
+        let (status, wake_at) = (kept.status().as_str(), kept.wake_at());
         if row.version == version && (row.status.as_str(), row.wake_at) != (status, wake_at) {
             return Err(format!(
                 "{id} at {version}: the row says {row:?}, it is {status}, to wake {wake_at:?}"
@@ -357,15 +357,6 @@ fn is_its_fold(process: &Process, disk: &Disk) -> Checked {
 pub fn waits_for_a_person(state: &WorkflowState) -> bool {
     let is_held = |key| state.step(key).is_some_and(|step| step.status == StepStatus::Held);
     state.status() == Status::Waiting && state.owes().is_empty() && state.open.iter().any(is_held)
-}
-
-/// When a workflow has to be woken next.
-fn wake_at(state: &WorkflowState) -> Option<Micros> {
-    let due = |owed: Owed| match owed {
-        Owed::Retry(_, due) | Owed::Timer(_, due) => Some(due),
-        Owed::Start(_) | Owed::Attempt(..) => None,
-    };
-    state.owes().into_iter().filter_map(due).min()
 }
 
 fn flight(world: &World, i: usize) -> String {

@@ -1,0 +1,140 @@
+//! `compensate` and `cancel`: ending a workflow, and taking back what it did; and the ledger, which says
+//! what became of each effect.
+
+use std::sync::Arc;
+
+use foldback::core::Version;
+use foldback::core::report::{LedgerEffect, Standing, effective, ledger};
+use foldback::engine::Command;
+use serde_json::json;
+
+use crate::args::{CancelArgs, Cli, CompensateArgs};
+use crate::drive;
+use crate::error::{Error, Exit};
+use crate::moment;
+use crate::out::{Ink, Line, Out, columns};
+use crate::reading::{self, Log};
+
+/// Lines of a ledger that are shown; the newest matter most.
+const EFFECTS_MAX: usize = 100;
+
+/// `compensate ID`: takes back what a workflow did.
+///
+/// # Errors
+/// No such workflow or version, nothing to take back, or the store fails.
+pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
+    let config = drive::load_config(cli)?;
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let log = reading::read(cli, &*store, &args.id)?;
+    let version = |text: &Option<String>| text.as_deref().map(|text| version(&log, text)).transpose();
+    let (from, down_to) = (version(&args.from)?, version(&args.down_to)?);
+    if let (Some(from), Some(down_to)) = (from, down_to)
+        && from <= down_to
+    {
+        return Err(Error::input(
+            format!("nothing lies between --from {from} and --down-to {down_to}"),
+            "it walks back from --from, the later one, to --down-to",
+        ));
+    }
+    if args.dry_run {
+        return plan(cli, &log, from, down_to);
+    }
+    let workflow_id = Arc::from(args.id.as_str());
+    let command = Command::Compensate { workflow_id, reason: args.reason.clone(), range: (from, down_to) };
+    let ends = drive::drive(cli, &config, &store, vec![command])?;
+    drive::finish_ended(cli, &*store, ends)
+}
+
+/// `cancel ID`: ends a workflow.
+///
+/// # Errors
+/// No such workflow, one that has ended, or the store fails.
+pub fn cancel(cli: &Cli, args: &CancelArgs) -> Result<Exit, Error> {
+    let config = drive::load_config(cli)?;
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let workflow_id = Arc::from(args.id.as_str());
+    let command = Command::Cancel { workflow_id, reason: args.reason.clone() };
+    let ends = drive::drive(cli, &config, &store, vec![command])?;
+    drive::finish_ended(cli, &*store, ends)
+}
+
+/// A version as a person names it. A key means its newest place: a workflow that was gone back in has
+/// others before.
+fn version(log: &Log, text: &str) -> Result<Version, Error> {
+    let is_key = !text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
+    match is_key && moment::time(text).is_none() {
+        true => moment::resolve(text, &effective(&log.events).into_iter().cloned().collect::<Vec<_>>()),
+        false => moment::resolve(text, &log.events),
+    }
+}
+
+/// What would be taken back, newest first, and what would stay.
+fn plan(cli: &Cli, log: &Log, from: Option<Version>, down_to: Option<Version>) -> Result<Exit, Error> {
+    let effects = ledger(&log.row.workflow_id, &log.events);
+    let is_in = |version: Version| version > down_to.unwrap_or(0) && from.is_none_or(|from| version <= from);
+    let is_due = |effect: &&LedgerEffect| {
+        matches!(effect.standing, Standing::Armed | Standing::Stuck | Standing::Undoing)
+            && effect.armed.is_some_and(is_in)
+    };
+    let mut undo: Vec<&LedgerEffect> = effects.iter().filter(is_due).collect();
+    undo.sort_by_key(|effect| std::cmp::Reverse(effect.armed));
+    let stays: Vec<&LedgerEffect> = effects
+        .iter()
+        .filter(|effect| !is_due(effect) && !matches!(effect.standing, Standing::Undone | Standing::Parents))
+        .collect();
+    let mut out = Out::new();
+    if cli.json {
+        out.json(&json!({"plan": {"undo": undo, "stays": stays}}))?;
+    } else {
+        for (at, effect) in undo.iter().enumerate() {
+            let armed = effect.armed.unwrap_or_default();
+            out.line(format!("{:>3}  undo  {}  armed at version {armed}", at + 1, effect.key))?;
+        }
+        for effect in stays {
+            let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            out.line(format!("     stays {}  {}{why}", effect.key, effect.standing.as_str()))?;
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The ledger of a workflow: each effect, and what became of it. Nothing where nothing can be said of
+/// taking back.
+///
+/// # Errors
+/// Nobody reads what is printed.
+pub fn print_ledger(out: &mut Out, effects: &[LedgerEffect]) -> Result<(), Error> {
+    let is_plain = |effect: &LedgerEffect| matches!(effect.standing, Standing::Kept | Standing::Parents);
+    if effects.iter().all(is_plain) {
+        return Ok(());
+    }
+    out.line("")?;
+    out.line(Line::new().dim("what it did"))?;
+    let left_out = effects.len().saturating_sub(EFFECTS_MAX);
+    if left_out > 0 {
+        out.line(Line::new().dim(format!("  … {left_out} earlier ones; --json shows all")))?;
+    }
+    let shown = &effects[left_out..];
+    let wide = shown.iter().map(|effect| columns(effect.key.as_str())).max().unwrap_or(0);
+    for effect in shown {
+        let (what, ink) = standing(effect);
+        let key = Line::from(effect.key.as_str().to_owned()).padded(wide);
+        out.line(Line::new().plain("  ").and(key).plain("  ").ink(ink, what))?;
+    }
+    Ok(())
+}
+
+fn standing(effect: &LedgerEffect) -> (String, Ink) {
+    let why = effect.why.as_deref().unwrap_or_default();
+    match effect.standing {
+        Standing::Armed => ("armed: can be taken back".to_owned(), Ink::Plain),
+        Standing::Undoing => ("is being taken back".to_owned(), Ink::Yellow),
+        Standing::Undone => (format!("undone at version {}", effect.undone.unwrap_or_default()), Ink::Green),
+        Standing::Stuck => (format!("could not be taken back: {why}"), Ink::Red),
+        Standing::Irreversible => (format!("irreversible: {why}"), Ink::Yellow),
+        Standing::Kept => ("stays: no undo was said".to_owned(), Ink::Dim),
+        Standing::Unknown => ("did it happen? nobody knows".to_owned(), Ink::Yellow),
+        Standing::Parents => (format!("done by {why}"), Ink::Cyan),
+    }
+}
