@@ -180,10 +180,10 @@ impl WorkflowState {
             Fact::Recorded { key: None, data, handler, .. } => {
                 // It has no key of its own: its version names it.
                 let key = Key::root().child("event").item(event.version);
-                self.to_be_armed(key, data, handler);
+                self.arm_event_next(key, data, handler);
             }
             Fact::Recorded { key: Some(key), data, handler, .. } => {
-                self.to_be_armed(key.clone(), data, handler);
+                self.arm_event_next(key.clone(), data, handler);
                 let kept = if key.unmarked() == *key { Slot::null() } else { data.clone() };
                 self.task_finished(key, TaskKind::Record, &kept, event.version);
             }
@@ -424,7 +424,7 @@ impl WorkflowState {
     }
 
     /// A domain event that its program takes back is armed next.
-    fn to_be_armed(&mut self, key: Key, data: &Slot, handler: &Option<Arc<str>>) {
+    fn arm_event_next(&mut self, key: Key, data: &Slot, handler: &Option<Arc<str>>) {
         if let Some(handler) = handler.clone() {
             self.to_arm = Some(Box::new(ToArm { key, handler, undo: data.clone(), output: None }));
         }
