@@ -117,6 +117,12 @@ behind is asked for again, and takes its recorded outcome where its request is u
     Compensate(CompensateArgs),
     /// End a workflow: what is under way is told or waited for, then what was done is taken back
     Cancel(CancelArgs),
+    /// Let nothing more begin; what is under way ends
+    Pause(CancelArgs),
+    /// Let a paused workflow go on, with a budget that is raised
+    Unpause(UnpauseArgs),
+    /// Answer a workflow that listens, or tell it something before it does
+    Signal(SignalArgs),
     /// Settle an unknown outcome, or say what becomes of a write that a fork holds
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
@@ -203,7 +209,35 @@ pub struct CompensateArgs {
     pub reason: String,
 }
 
-/// `cancel`
+/// `unpause`
+#[derive(Debug, Args)]
+pub struct UnpauseArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How much there is from now on, in all: tokens=N, micro_usd=N, wall_ms=N or steps=N; of a scope: KEY:tokens=N
+    #[arg(long = "budget", value_name = "[KEY:]MEASURE=N")]
+    pub budgets: Vec<String>,
+    /// Why, for the log
+    #[arg(long, value_name = "REASON", default_value = "")]
+    pub reason: String,
+}
+
+/// `signal`
+#[derive(Debug, Args)]
+pub struct SignalArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// What it listens for: the type of the event
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The data: JSON, @FILE, or - for standard input; null unless told otherwise
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    pub data: Option<String>,
+}
+
+/// `cancel` and `pause`
 #[derive(Debug, Args)]
 pub struct CancelArgs {
     /// The workflow

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
 use crate::definition;
+use crate::ending;
 use crate::error::{Error, Exit};
 use crate::out::{Out, say, say_error};
 use crate::progress::{Progress, split_hint};
@@ -305,7 +306,7 @@ pub fn finish_with(
     ends: Vec<End>,
     plan: Option<&Value>,
 ) -> Result<Exit, Error> {
-    let is_done = |status| matches!(status, Status::Completed | Status::Waiting);
+    let is_done = |status| matches!(status, Status::Completed | Status::Waiting | Status::Paused);
     finish_each(cli, store, ends, plan, &is_done)
 }
 
@@ -399,6 +400,10 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
     let id = &state.workflow_id;
     let again = cli.again();
     match &state.end {
+        // What it gave is no result any more.
+        Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.is_compensated => {
+            say(format!("{id} was taken back; `{again} show {id}` says what became of each thing it did"));
+        }
         Some(Ended::Completed { output }) => {
             let text = serde_json::to_string_pretty(&*output.get()).unwrap_or_default();
             for line in text.lines() {
@@ -422,6 +427,13 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
                 "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
             ));
         }
+        None if state.pause.is_some() => {
+            let reason = state.pause.as_ref().map(|pause| pause.reason.as_str()).unwrap_or_default();
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            say(format!("{id} is paused{why}"));
+            let raise = ending::raise(state.pause.as_ref().and_then(|pause| pause.budget.as_ref()));
+            say(format!("hint: `{again} unpause {id}{raise}` goes on"));
+        }
         Some(Ended::Cancelled { reason }) => {
             let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
             say(format!("{id} was cancelled{reason}"));
@@ -442,6 +454,11 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
                     "{id} is {}; `{again} show {id}` says what it waits for",
                     state.status().as_str()
                 ));
+                for (_, names, wants) in state.listeners() {
+                    for (command, _) in ending::answers(&again, &quoted(id), names, &wants.get()) {
+                        say(format!("hint: `{command}` answers it"));
+                    }
+                }
                 for key in held(state) {
                     say(format!(
                         "hint: `{again} resolve {id} {} live` performs the write; also `stub JSON` and `deny`",

@@ -1,14 +1,16 @@
-//! `compensate` and `cancel`: ending a workflow, and taking back what it did; and the ledger, which says
-//! what became of each effect.
+//! The commands that act on a workflow under way or ended: `cancel`, `compensate`, `pause`, `unpause`,
+//! `signal`; and the ledger, which says what became of each effect.
 
 use std::sync::Arc;
 
-use foldback::core::Version;
-use foldback::core::report::{LedgerEffect, Standing, effective, ledger};
+use foldback::core::budget::Budget;
+use foldback::core::event::Raised;
+use foldback::core::report::{LedgerEffect, Standing, effective, example, ledger};
+use foldback::core::{Key, Measure, Micros, Version};
 use foldback::engine::Command;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::args::{CancelArgs, Cli, CompensateArgs};
+use crate::args::{CancelArgs, Cli, CompensateArgs, SignalArgs, UnpauseArgs, quoted};
 use crate::drive;
 use crate::error::{Error, Exit};
 use crate::moment;
@@ -68,6 +70,57 @@ fn version(log: &Log, text: &str) -> Result<Version, Error> {
     }
 }
 
+/// `pause ID`: lets nothing more begin.
+///
+/// # Errors
+/// No such workflow, one that has ended, or the store fails.
+pub fn pause(cli: &Cli, args: &CancelArgs) -> Result<Exit, Error> {
+    let workflow_id = Arc::from(args.id.as_str());
+    go(cli, Command::Pause { workflow_id, reason: args.reason.clone() })
+}
+
+/// `unpause ID`: lets it go on.
+///
+/// # Errors
+/// No such workflow, one that is not paused, a budget that is none, or the store fails.
+pub fn unpause(cli: &Cli, args: &UnpauseArgs) -> Result<Exit, Error> {
+    let raised = args.budgets.iter().map(|text| raised(text)).collect::<Result<Vec<_>, _>>()?;
+    let workflow_id = Arc::from(args.id.as_str());
+    go(cli, Command::Unpause { workflow_id, reason: args.reason.clone(), raised })
+}
+
+/// `signal ID NAME [JSON]`: says something to a workflow.
+///
+/// # Errors
+/// No such workflow, one that has ended, data that it does not accept, or the store fails.
+pub fn signal(cli: &Cli, args: &SignalArgs) -> Result<Exit, Error> {
+    let data = args.data.as_deref().map(|data| drive::read_json("the data", data)).transpose()?;
+    let (workflow_id, name) = (Arc::from(args.id.as_str()), Arc::from(args.name.as_str()));
+    go(cli, Command::Signal { workflow_id, name, data: data.unwrap_or_default(), source: None })
+}
+
+fn go(cli: &Cli, command: Command) -> Result<Exit, Error> {
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let config = drive::load_config(cli)?;
+    let ends = drive::drive(cli, &config, &store, vec![command])?;
+    drive::finish(cli, &*store, ends)
+}
+
+/// `tokens=20000`, or `refine:tokens=20000` for a scope.
+fn raised(text: &str) -> Result<Raised, Error> {
+    let wrong = || {
+        Error::input(
+            format!("`{text}` raises no budget"),
+            "write tokens=N, micro_usd=N, wall_ms=N or steps=N; of a scope KEY:tokens=N",
+        )
+    };
+    let (name, limit) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let (scope, measure) =
+        name.rsplit_once(':').map_or((Key::root(), name), |(key, name)| (Key::from(key), name));
+    let measure = Measure::of(measure.trim()).ok_or_else(wrong)?;
+    Ok(Raised { scope, measure, limit: limit.trim().parse().map_err(|_| wrong())? })
+}
+
 /// What would be taken back, newest first, and what would stay.
 fn plan(cli: &Cli, log: &Log, from: Option<Version>, down_to: Option<Version>) -> Result<Exit, Error> {
     let effects = ledger(&log.row.workflow_id, &log.events);
@@ -97,6 +150,32 @@ fn plan(cli: &Cli, log: &Log, from: Option<Version>, down_to: Option<Version>) -
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// The commands that answer a wait for signals, with an example of the data where a schema says what it
+/// looks like.
+pub fn answers(again: &str, id: &str, names: &[Arc<str>], wants: &Value) -> Vec<(String, &'static str)> {
+    let data = wants.get("schema").map(|schema| format!(" {}", quoted(&example(schema).to_string())));
+    let data = data.unwrap_or_else(|| " [JSON]".to_owned());
+    let answer = |name: &Arc<str>| (format!("{again} signal {id} {}{data}", quoted(name)), "answer it");
+    names.iter().map(answer).collect()
+}
+
+/// How a budget is raised that is used up.
+pub fn raise(budget: Option<&(Key, Measure)>) -> String {
+    let Some((scope, measure)) = budget else { return String::new() };
+    let place = if scope.is_root() { String::new() } else { format!("{scope}:") };
+    format!(" --budget {}", quoted(&format!("{place}{}=N", measure.as_str())))
+}
+
+/// What is used of a budget, in a line.
+pub fn budget_line(scope: &Key, budget: &Budget, now: Micros) -> String {
+    let used = |(measure, limit): (&Measure, &u64)| {
+        format!("{} of {limit} {}", budget.used(*measure, now), measure.as_str())
+    };
+    let used: Vec<String> = budget.limits.iter().map(used).collect();
+    let what = if scope.is_root() { "budget".to_owned() } else { format!("budget of {scope}") };
+    format!("{what}: {}", used.join(", "))
 }
 
 /// The ledger of a workflow: each effect, and what became of it. Nothing where nothing can be said of

@@ -172,6 +172,15 @@ fn ink(fact: &Fact) -> Ink {
         | Fact::TaskStarted { .. }
         | Fact::TaskFinished { .. }
         | Fact::UndoArmed(_)
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::BudgetSet { .. }
+        | Fact::BudgetWarned { .. }
+        | Fact::BudgetExceeded { .. }
+        | Fact::SignalReceived(_)
+        | Fact::ListenStarted { .. }
+        | Fact::SignalTaken { .. }
+        | Fact::SignalRefused { .. }
         | Fact::OutcomeReconciled { .. }
         | Fact::UndoStarted(_)
         | Fact::CompensationStarted { .. }

@@ -160,6 +160,32 @@ impl Progress {
                 first_line(reason),
                 self.again
             ),
+            Fact::WorkflowPaused { reason } => {
+                let reason =
+                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
+                format!("{} {id}  paused{reason}", self.paint("1;33", "‖"))
+            }
+            Fact::WorkflowUnpaused { .. } => format!("{} {id}  goes on", self.paint("1", "▶")),
+            Fact::BudgetWarned { scope, measure, spent, limit } => {
+                let what = if scope.is_root() { id } else { scope.as_str() };
+                format!("{} {what}  has used {spent} of {limit} {}", self.paint("33", "!"), measure.as_str())
+            }
+            Fact::BudgetExceeded { scope, measure, spent, limit } => {
+                let what = if scope.is_root() { id } else { scope.as_str() };
+                let measure = measure.as_str();
+                format!(
+                    "{} {what}  is paused: {spent} of {limit} {measure} are used",
+                    self.paint("1;33", "‖")
+                )
+            }
+            Fact::SignalReceived(e) => format!("{} {}", self.paint("36", "▸"), clean(&e.name)),
+            Fact::ListenStarted { key, names, .. } => {
+                format!("{} {key:<28} listens for {}", self.paint("34", "…"), clean(&names.join(", ")))
+            }
+            Fact::SignalTaken { key, .. } => format!("{} {key:<28} answered", self.paint("32", "✓")),
+            Fact::SignalRefused { key, reason, .. } => {
+                format!("{} {key:<28} an answer was refused: {}", self.paint("33", "!"), first_line(reason))
+            }
             Fact::OutcomeReconciled { key, found, reason, .. } => {
                 let what = match found {
                     Found::Landed => "it happened",
@@ -249,6 +275,7 @@ impl Progress {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed(_)
+            | Fact::BudgetSet { .. }
             | Fact::UndoStarted(_) => return None,
         })
     }

@@ -141,6 +141,13 @@ impl Page<'_> {
                 out.line(row.name.padded(wide).plain("  ").and(row.rest).cut(width))?;
             }
         }
+        if let Some(pause) = &self.state.pause {
+            out.line("")?;
+            out.line(Line::new().ink(Ink::Yellow, format!("‖ paused: {}", pause.reason)))?;
+        }
+        for (scope, budget) in &self.state.budgets {
+            out.line(Line::new().dim(ending::budget_line(scope, budget, self.state.now)))?;
+        }
         ending::print_ledger(out, &self.effects())?;
         self.print_end(cli, out)
     }
@@ -228,15 +235,20 @@ impl Page<'_> {
     /// What moves a workflow that has not ended.
     fn push_open(&self, again: &str, id: &str, next: &mut Vec<(String, &str)>) {
         let mut is_owed = false;
+        if let Some(pause) = &self.state.pause {
+            let raise = ending::raise(pause.budget.as_ref());
+            next.push((format!("{again} unpause {id}{raise}"), "let it go on"));
+            next.push((format!("{again} cancel {id}"), "end it, and take back what it did"));
+            return;
+        }
         for key in &self.state.open {
             match self.state.entries.get(key).map(|entry| &entry.body) {
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Unknown => {
-                    let key = quoted(key.as_str());
+                    let (step_key, key) = (key.clone(), quoted(key.as_str()));
                     next.push((format!("{again} resolve {id} {key} landed"), "if it happened"));
-                    next.push((
-                        format!("{again} resolve {id} {key} didnt"),
-                        "if it did not; it is done again",
-                    ));
+                    let is_over = step.is_given_up || !self.state.may_move(&step_key);
+                    let then = if is_over { "if it did not" } else { "if it did not; it is done again" };
+                    next.push((format!("{again} resolve {id} {key} didnt"), then));
                 }
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Held => {
                     let key = quoted(key.as_str());
@@ -246,6 +258,9 @@ impl Page<'_> {
                         "go on as if it had been done",
                     ));
                     next.push((format!("{again} resolve {id} {key} deny"), "it fails"));
+                }
+                Some(EntryBody::Listening { names, wants, .. }) => {
+                    next.extend(ending::answers(again, id, names, &wants.get()));
                 }
                 Some(EntryBody::Step(_) | EntryBody::Timer { .. }) => is_owed = true,
                 Some(EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. })
@@ -265,6 +280,7 @@ fn is_end(fact: &Fact) -> bool {
         Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::CompensationEnded { .. }
             | Fact::WorkflowParked { .. }
     )
 }
@@ -327,7 +343,9 @@ fn name(node: &TreeNode, branch: &str) -> Line {
     let (sign, ink) = match (&node.what, node.status) {
         (What::Decision { .. }, _) => ("◆", Ink::Cyan),
         (What::Event { .. }, _) => ("●", Ink::Cyan),
-        (What::Scope { .. } | What::Step { .. } | What::Timer { .. }, status) => mark(status),
+        (What::Scope { .. } | What::Step { .. } | What::Timer { .. } | What::Listen { .. }, status) => {
+            mark(status)
+        }
     };
     let label = match (&node.what, node.label.strip_prefix('!')) {
         // A mark reads as a word: the second try, the handler.
@@ -355,6 +373,10 @@ fn rest(node: &TreeNode) -> Line {
             Line::new().ink(Ink::Yellow, format!("waits until {}", with_seconds(due.0)))
         }
         What::Timer { .. } => Line::new().dim("waited").and(figures(node)),
+        What::Listen { names } if node.duration_ms.is_none() => {
+            Line::new().ink(Ink::Yellow, format!("waits for {}", names.join(", ")))
+        }
+        What::Listen { names } => Line::new().dim(names.join(", ")).and(figures(node)),
         What::Scope { task } => {
             let figures = figures(node);
             match task {

@@ -95,6 +95,13 @@ impl WorkflowState {
             _ if self.to_arm.is_some() && !matches!(fact, Fact::UndoArmed(_)) => {
                 Err("the undo of what has just been done is armed first".into())
             }
+            Fact::WorkflowPaused { .. } if self.pause.is_some() => Err("it is paused already".into()),
+            Fact::WorkflowUnpaused { .. } if self.pause.is_none() => Err("it is not paused".into()),
+            Fact::AttemptStarted { .. } | Fact::TimerFired { .. } | Fact::UndoStarted(_)
+                if self.pause.is_some() =>
+            {
+                Err("the workflow is paused: nothing begins".into())
+            }
             Fact::UndoArmed(_)
             | Fact::UndoStarted(_)
             | Fact::UndoCompleted { .. }
@@ -109,6 +116,9 @@ impl WorkflowState {
             Fact::StepAsked(asked) => {
                 if asked.key.as_str().len() > limits::KEY_MAX_BYTES {
                     return Err(format!("a key has at most {} bytes", limits::KEY_MAX_BYTES));
+                }
+                if asked.starts && self.pause.is_some() {
+                    return Err("the workflow is paused: nothing begins".into());
                 }
                 if asked.starts && self.rules.is_some() {
                     return Err("a step starts at once only where no outcome may be taken for it".into());
@@ -228,6 +238,14 @@ impl WorkflowState {
                 step => Err(format!("`{key}` is {:?}", step.status)),
             },
             Fact::TimerSet { key, .. } => self.is_free(key),
+            Fact::TimerCancelled { key, .. }
+                if matches!(
+                    self.entries.get(key),
+                    Some(Entry { body: EntryBody::Listening { heard: None, .. }, .. })
+                ) =>
+            {
+                Ok(())
+            }
             Fact::TimerFired { key } | Fact::TimerCancelled { key, .. } => match self.entries.get(key) {
                 Some(Entry { body: EntryBody::Timer { fired: false, .. }, .. }) => Ok(()),
                 _ => Err(format!("no timer `{key}` is set")),
@@ -249,6 +267,24 @@ impl WorkflowState {
                 Some(key) => Err(format!("`{key}` is still open")),
                 None => Ok(()),
             },
+            Fact::WorkflowUnpaused { raised, .. } => self.may_raise(raised),
+            Fact::BudgetExceeded { .. } if self.pause.is_some() => Err("it is paused already".into()),
+            Fact::BudgetSet { key, .. } if self.budgets.contains_key(key) => {
+                Err(format!("`{key}` has its budget already"))
+            }
+            Fact::BudgetWarned { scope, .. } | Fact::BudgetExceeded { scope, .. }
+                if !self.budgets.contains_key(scope) =>
+            {
+                Err(format!("`{scope}` has no budget"))
+            }
+            Fact::WorkflowPaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. } => Ok(()),
+            Fact::ListenStarted { key, .. } => self.is_free(key),
+            Fact::SignalReceived(_) | Fact::SignalTaken { .. } | Fact::SignalRefused { .. } => {
+                self.admits_signal(fact)
+            }
             Fact::WorkflowCancelled { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
                 Ok(())
             }
@@ -316,6 +352,7 @@ impl WorkflowState {
             | Some(
                 EntryBody::Step(_)
                 | EntryBody::Timer { .. }
+                | EntryBody::Listening { .. }
                 | EntryBody::Started { .. }
                 | EntryBody::Decided { .. },
             ) => {}

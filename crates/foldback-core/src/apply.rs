@@ -7,11 +7,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::Micros;
+use crate::budget::Budget;
 use crate::change::{Changes, Follows, Rules};
-use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Undo, Verdict};
+use crate::event::{Event, Fact, Found, SignalReceived, StepAsked, TaskKind, Undo, Verdict};
 use crate::key::Key;
 use crate::limits;
-use crate::state::{Cursor, End, Entry, EntryBody, Spent, Step, StepStatus, WorkflowState};
+use crate::listen::Signal;
+use crate::state::{Cursor, End, Entry, EntryBody, Pause, Spent, Step, StepStatus, WorkflowState};
 use crate::step::{Failure, Recovery, Usage, error_type};
 use crate::undo::ToArm;
 use crate::value::{Request, Slot};
@@ -63,7 +65,7 @@ impl WorkflowState {
                 });
             }
             Fact::AttemptFailed(failed) => {
-                self.spend(failed.usage.as_ref());
+                self.spend(&failed.key, failed.usage.as_ref());
                 self.with_step(&failed.key, |step| {
                     step.status = StepStatus::Backoff;
                     step.due = Some(failed.due);
@@ -79,11 +81,11 @@ impl WorkflowState {
                 });
             }
             Fact::StepCompleted(done) => {
-                self.spend(done.usage.as_ref());
+                self.spend(&done.key, done.usage.as_ref());
                 self.step_completed(&done.key, &done.output);
             }
             Fact::StepFailed(failed) => {
-                self.spend(failed.usage.as_ref());
+                self.spend(&failed.key, failed.usage.as_ref());
                 self.failed(&failed.key, failed.error.clone());
             }
             Fact::OutcomeUnknown { key, .. } => {
@@ -145,6 +147,8 @@ impl WorkflowState {
                 }
             }
             Fact::UndoArmed(_) => {
+                // What was known late is taken back first.
+                self.compensations.values_mut().for_each(|c| c.next = Some(event.version));
                 self.newest_undo = Some(event.version);
                 self.to_arm = None;
             }
@@ -170,9 +174,54 @@ impl WorkflowState {
                 self.compensation_ended(scope);
                 self.compensation_over(scope);
             }
+            Fact::WorkflowPaused { reason } => {
+                self.pause = Some(Pause { reason: reason.clone(), since: event.timestamp, budget: None });
+            }
+            Fact::WorkflowUnpaused { raised, .. } => {
+                self.raise(raised);
+                if let Some(pause) = self.pause.take() {
+                    self.postpone_limits(event.timestamp - pause.since);
+                }
+            }
+            Fact::BudgetSet { key, limits } => {
+                let (spent, warned) = (BTreeMap::new(), Default::default());
+                let budget = Budget { limits: limits.clone(), spent, since: event.timestamp, warned };
+                self.budgets.insert(key.clone(), budget);
+            }
+            Fact::BudgetWarned { scope, measure, .. } => {
+                if let Some(budget) = self.budgets.get_mut(scope) {
+                    budget.warned.insert(*measure);
+                }
+            }
+            Fact::BudgetExceeded { scope, measure, spent, limit } => {
+                let reason = format!("{spent} of {limit} {} are used", measure.as_str());
+                let budget = Some((scope.clone(), *measure));
+                self.pause = Some(Pause { reason, since: event.timestamp, budget });
+            }
+            Fact::SignalReceived(received) => {
+                let SignalReceived { name, data, source } = (**received).clone();
+                self.signals.insert(event.version, Signal { name, data, source });
+            }
+            Fact::ListenStarted { key, names, wants } => {
+                let (names, wants) = (names.clone(), wants.clone());
+                let body = EntryBody::Listening { names, wants, heard: None };
+                self.enter(key, event.version, body);
+            }
+            Fact::SignalTaken { key, signals } => {
+                let taken: Vec<Signal> =
+                    signals.iter().filter_map(|version| self.signals.remove(version)).collect();
+                if let Some(Entry { body: EntryBody::Listening { heard, .. }, .. }) =
+                    self.entries.get_mut(key)
+                {
+                    *heard = Some(taken);
+                }
+                self.open.remove(key);
+            }
+            Fact::SignalRefused { signal, .. } => drop(self.signals.remove(signal)),
             Fact::WorkflowCancelled { reason } => {
                 self.end = Some(End::Cancelled { reason: reason.clone() });
-                self.compensations.clear();
+                self.pause = None;
+                self.leave_failed_scopes();
                 self.give_all_up();
             }
             // A domain event is a fact for its readers; the state keeps only that it was recorded. But
@@ -210,6 +259,10 @@ impl WorkflowState {
                 self.lineage = Some(forked.lineage.clone());
                 // What its parent used and may undo is the parent's.
                 self.spent = Spent::default();
+                for budget in self.budgets.values_mut() {
+                    budget.spent.clear();
+                    budget.warned.clear();
+                }
                 (self.newest_undo, self.to_arm) = (None, None);
                 self.undone.clear();
                 self.generation = 0;
@@ -232,7 +285,7 @@ impl WorkflowState {
             },
             Fact::WorkflowFailed { error } => {
                 self.end = Some(End::Failed { error: error.clone() });
-                self.compensations.clear();
+                self.leave_failed_scopes();
             }
             Fact::WorkflowParked { key, recorded, asked } => {
                 self.end =
@@ -270,6 +323,9 @@ impl WorkflowState {
     /// A task's time does not run while nobody works at it: between a failure and its mending, between
     /// a cut and the begin of a fork.
     fn postpone_limits(&mut self, by: Micros) {
+        for budget in self.budgets.values_mut() {
+            budget.since = budget.since.saturating_add(by);
+        }
         for key in &self.open {
             if let Some(Entry { body: EntryBody::Timer { due, fired: false, limits: true, .. }, .. }) =
                 self.entries.get_mut(key)
@@ -282,7 +338,7 @@ impl WorkflowState {
     /// What was open where a past was cut is owed anew: nobody's attempt is this workflow's. What had
     /// been given up is over.
     fn renew(&mut self, open: &[Key]) {
-        self.end = None;
+        (self.end, self.pause) = (None, None);
         self.tried.clear();
         self.leave_what_stands_beside();
         for key in open {
@@ -391,6 +447,7 @@ impl WorkflowState {
 
     fn step_completed(&mut self, key: &Key, output: &Slot) {
         self.spent.steps += 1;
+        self.spend_at(key, None, 1);
         let mut undo = None;
         self.with_step(key, |step| undo = step.undo.take());
         self.completed(key, output);
@@ -498,12 +555,16 @@ impl WorkflowState {
         let is_open = match &body {
             EntryBody::Step(_) => true,
             EntryBody::Timer { fired, .. } => !fired,
+            EntryBody::Listening { heard, .. } => heard.is_none(),
             EntryBody::Started { .. } | EntryBody::Decided { .. } | EntryBody::Finished { .. } => false,
         };
         if is_open {
             self.open.insert(key.clone());
         }
         if let Some(entry) = self.entries.get_mut(key) {
+            if !is_open {
+                self.open.remove(key);
+            }
             entry.body = body;
             return;
         }
@@ -540,6 +601,9 @@ impl WorkflowState {
         self.cursors.remove(scope);
         if !self.compensations.is_empty() {
             self.compensations.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
+        }
+        if !self.budgets.is_empty() {
+            self.budgets.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
         }
         for delimiter in ['!', '/', '['] {
             self.remove_below(&format!("{scope}{delimiter}"));
@@ -590,7 +654,8 @@ impl WorkflowState {
         }
     }
 
-    fn spend(&mut self, usage: Option<&Usage>) {
+    fn spend(&mut self, key: &Key, usage: Option<&Usage>) {
+        self.spend_at(key, usage, 0);
         if let Some(usage) = usage {
             self.spent.input_tokens = self.spent.input_tokens.saturating_add(usage.input_tokens);
             self.spent.output_tokens = self.spent.output_tokens.saturating_add(usage.output_tokens);

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    DecisionMade, Event, EventId, Fact, Found, Lineage, StepAsked, StepReused, UndoArmed, UndoStarted,
-    Verdict, WorkflowForked, WorkflowStarted,
+    DecisionMade, Event, EventId, Fact, Found, Lineage, Raised, SignalReceived, StepAsked, StepReused,
+    UndoArmed, UndoStarted, Verdict, WorkflowForked, WorkflowStarted,
 };
 use crate::hash::Hash;
 use crate::key::Key;
@@ -122,6 +122,27 @@ pub enum Stimulus {
         /// Why.
         reason: String,
     },
+    /// A person wants nothing more to begin.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// A person lets it go on.
+    Unpause {
+        /// Why.
+        reason: String,
+        /// Budgets that are raised.
+        raised: Vec<Raised>,
+    },
+    /// Somebody says something to the workflow.
+    Signal {
+        /// The name.
+        name: Arc<str>,
+        /// The data.
+        data: Value,
+        /// The workflow whose event it is, where a person did not send it.
+        source: Option<Arc<str>>,
+    },
     /// A person ends the workflow.
     Cancel {
         /// Why.
@@ -178,6 +199,9 @@ impl Stimulus {
             Stimulus::Start { .. }
             | Stimulus::Reopen { .. }
             | Stimulus::Fork { .. }
+            | Stimulus::Pause { .. }
+            | Stimulus::Unpause { .. }
+            | Stimulus::Signal { .. }
             | Stimulus::Cancel { .. }
             | Stimulus::Compensate { .. }
             | Stimulus::Undo { .. }
@@ -274,8 +298,8 @@ pub(crate) fn answer(
     now: Micros,
     room: &mut usize,
 ) -> Option<Vec<Fact>> {
-    if let Some(armed) = state.arming() {
-        return Some(vec![armed]);
+    if let Some(fact) = state.arming().or_else(|| state.of_budgets(now)) {
+        return Some(vec![fact]);
     }
     for undo in state.undos_under_way() {
         if let Some(facts) = answer_of_undo(state, run, undo, now, room) {
@@ -507,7 +531,7 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                 | StepStatus::Held
                 | StepStatus::Unknown => false,
             };
-            (is_due && may_start).then(|| Fact::AttemptStarted {
+            (is_due && may_start && state.may_begin(&key, now)).then(|| Fact::AttemptStarted {
                 attempt: step.attempts + 1,
                 key,
                 lost: None,
@@ -518,8 +542,10 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
+            let may_start = may_start && state.pause.is_none();
             Attempt { state, key, step, now }.lost(may_start)
         }
+        Stimulus::TimerDue { .. } if state.pause.is_some() => None,
         Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),
         Stimulus::Resolve { key, landed } => {
             Some(Fact::OutcomeResolved { key, landed: landed.map(Slot::of) })
@@ -546,6 +572,11 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         Stimulus::Hold { key, reason } => Some(Fact::WriteHeld { key, reason }),
         Stimulus::Settle { key, verdict, output, reason } => {
             Some(Fact::WriteSettled { key, verdict, output: output.map(Slot::of), reason })
+        }
+        Stimulus::Pause { reason } => Some(Fact::WorkflowPaused { reason }),
+        Stimulus::Unpause { reason, raised } => Some(Fact::WorkflowUnpaused { reason, raised }),
+        Stimulus::Signal { name, data, source } => {
+            Some(Fact::SignalReceived(Box::new(SignalReceived { name, data: Slot::of(data), source })))
         }
         Stimulus::Cancel { reason } => Some(Fact::WorkflowCancelled { reason }),
         Stimulus::Compensate { reason, from, down_to, again } => {
@@ -588,7 +619,7 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
     match ask {
         Ask::Step(ask) => match &state.rules {
             None => {
-                let starts = *room > 0;
+                let starts = *room > 0 && state.may_begin(&ask.key, now);
                 *room = room.saturating_sub(1);
                 Fact::StepAsked(Box::new(step_asked(*ask, starts)))
             }
@@ -625,6 +656,10 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
         Ask::Record { key, event_type, data } => {
             Fact::Recorded { event_type, key: Some(key), data: Slot::of(data), handler: None }
         }
+        Ask::Budget { key, limits } => Fact::BudgetSet { key, limits },
+        Ask::Listen { key, names, wants } => Fact::ListenStarted { key, names, wants: Slot::of(wants) },
+        Ask::Take { key, signals } => Fact::SignalTaken { key, signals },
+        Ask::Refuse { key, signal, reason } => Fact::SignalRefused { key, signal, reason },
         Ask::Compensate { scope, because } => Fact::CompensationStarted { scope, because },
     }
 }

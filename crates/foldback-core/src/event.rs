@@ -5,11 +5,13 @@
 //! [`Fact::Recorded`], a domain event under its own type name. A shape, once written, is read
 //! forever: see `tests/golden`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Measure;
 use crate::change::Changes;
 use crate::hash::Hash;
 use crate::key::Key;
@@ -284,6 +286,29 @@ pub enum Fact {
         output: Option<Slot>,
         reason: String,
     },
+    /// Stimulus: a person wants nothing more to begin.
+    WorkflowPaused { reason: String },
+    /// Stimulus: a person lets it go on, with budgets that are raised.
+    WorkflowUnpaused {
+        reason: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        raised: Vec<Raised>,
+    },
+    /// Consequence: a scope that has begun (the root: the workflow) may use so much.
+    BudgetSet { key: Key, limits: BTreeMap<Measure, u64> },
+    /// Consequence: a budget comes to its end.
+    BudgetWarned { scope: Key, measure: Measure, spent: u64, limit: u64 },
+    /// Consequence: a budget is used up, and something waits to begin: the workflow is paused.
+    BudgetExceeded { scope: Key, measure: Measure, spent: u64, limit: u64 },
+    /// Stimulus: somebody says something to the workflow.
+    SignalReceived(Box<SignalReceived>),
+    /// Consequence: the program waits for signals of these names. `wants` is for people: how they are
+    /// joined, and what an answer must look like.
+    ListenStarted { key: Key, names: Vec<Arc<str>>, wants: Slot },
+    /// Consequence: these signals are what was waited for.
+    SignalTaken { key: Key, signals: Vec<Version> },
+    /// Consequence: a signal is not what was waited for, and is dropped.
+    SignalRefused { key: Key, signal: Version, reason: String },
     /// Consequence: the program ended well.
     WorkflowCompleted { output: Slot },
     /// Consequence: the program ended badly.
@@ -475,6 +500,30 @@ pub struct StepFailed {
     /// What the attempt used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+}
+
+/// A budget that a person raises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// Of which scope; the root is the workflow.
+    #[serde(default = "Key::root", skip_serializing_if = "Key::is_root")]
+    pub scope: Key,
+    /// Of what.
+    pub measure: Measure,
+    /// How much there is from now on, in all.
+    pub limit: u64,
+}
+
+/// See [`Fact::SignalReceived`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalReceived {
+    /// Its name: the type of the event.
+    pub name: Arc<str>,
+    /// Its data.
+    pub data: Slot,
+    /// The workflow whose event it is, where a person did not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Arc<str>>,
 }
 
 /// How a `write` is taken back once it has completed.

@@ -11,6 +11,7 @@
 //! The rooms, in reading order: [`event`] (the facts), [`state`] (what they add up to), `apply`
 //! (how), `admits` (the law book), [`program`] (who asks), [`decide`] (who judges).
 
+pub mod budget;
 pub mod change;
 pub mod cut;
 pub mod decide;
@@ -18,6 +19,7 @@ pub mod event;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod listen;
 pub mod lists;
 pub mod media;
 pub mod plan;
@@ -38,6 +40,7 @@ mod admits;
 mod apply;
 
 pub use admits::Illegal;
+pub use budget::Measure;
 pub use change::{Changes, Rules};
 pub use decide::{Batch, Ids, Stimulus, Timing, advance};
 pub use event::{Class, DecodeError, Event, EventId, Fact, Found, Lineage, Lost, TaskKind, Undo, Verdict};

@@ -38,6 +38,15 @@ pub const UNKNOWN_BACKOFF_MS: (u64, u64) = (100, 10_000);
 /// The longest delay between two attempts, in ms (one day), whatever a policy computes.
 pub const RETRY_DELAY_MAX_MS: u64 = 24 * 3_600 * 1_000;
 
+/// A budget of which this much (percent) is used is warned of.
+pub const BUDGET_WARNING_PERCENT: u64 = 80;
+
+/// Signals that a workflow keeps for whatever may listen one day. Past it, more are refused.
+pub const SIGNALS_KEPT_MAX: usize = 1_000;
+
+/// Bytes in the name of a signal.
+pub const SIGNAL_NAME_MAX_BYTES: usize = 256;
+
 /// Commits that may be under way when a model call starts: a crash repeats at most this many.
 pub const RUN_AHEAD_MODEL: u32 = 1;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::Version;
+use crate::budget::Measure;
 use crate::event::{TaskKind, Undo, UndoStarted};
 use crate::key::Key;
 use crate::redact::Redaction;
@@ -170,6 +172,38 @@ pub enum Ask {
         event_type: Arc<str>,
         /// Its data.
         data: Value,
+    },
+    /// So much may be used by a scope that has begun, or by the workflow.
+    Budget {
+        /// The scope; the root is the workflow.
+        key: Key,
+        /// How much.
+        limits: std::collections::BTreeMap<Measure, u64>,
+    },
+    /// To be told of signals of these names.
+    Listen {
+        /// Names the wait.
+        key: Key,
+        /// The names.
+        names: Vec<Arc<str>>,
+        /// How they are joined, and what an answer must look like, for people.
+        wants: Value,
+    },
+    /// Signals are what was waited for: they are taken.
+    Take {
+        /// The wait.
+        key: Key,
+        /// The versions at which they came.
+        signals: Vec<Version>,
+    },
+    /// A signal is not what was waited for: it is dropped.
+    Refuse {
+        /// The wait.
+        key: Key,
+        /// The version at which it came.
+        signal: Version,
+        /// Why.
+        reason: String,
     },
     /// What was done inside a scope is to be taken back, before the program goes on.
     Compensate {

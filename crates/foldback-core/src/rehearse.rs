@@ -49,11 +49,13 @@ struct Stage<'a> {
     logs: Option<&'a Logs>,
     /// What a person says of a write that is held.
     person: Person<'a>,
+    /// What is said to the workflow, in order, each once it has nothing to do but wait.
+    signals: &'a [(&'a str, Value)],
 }
 
 impl<'a> Stage<'a> {
     fn of(world: World<'a>, pace: Pace<'a>) -> Stage<'a> {
-        Stage { world, pace, logs: None, person: &|_| None }
+        Stage { world, pace, logs: None, person: &|_| None, signals: &[] }
     }
 }
 
@@ -77,6 +79,22 @@ pub fn rehearse_at_pace(
     pace: Pace<'_>,
 ) -> Rehearsal {
     begin(program, workflow_id, input, Stage::of(world, pace))
+}
+
+/// As [`rehearse_at_pace`], in a world that speaks: each signal (its name and its data) is said when the
+/// workflow has nothing to do but wait.
+///
+/// # Panics
+/// As [`rehearse`].
+pub fn rehearse_with_signals(
+    program: &dyn Program,
+    workflow_id: &str,
+    input: Value,
+    world: World<'_>,
+    pace: Pace<'_>,
+    signals: &[(&str, Value)],
+) -> Rehearsal {
+    begin(program, workflow_id, input, Stage { signals, ..Stage::of(world, pace) })
 }
 
 fn begin(program: &dyn Program, workflow_id: &str, input: Value, stage: Stage<'_>) -> Rehearsal {
@@ -133,7 +151,10 @@ fn go_on(
     let mut next = Some((first, if state.version == 0 { 1_000 } else { state.now }));
     let mut flying = Flying::new();
     for _ in 0..1_000_000 {
-        let spoken = next.take().or_else(|| from_owed(&state, &events, &mut flying, stage));
+        let spoken = next
+            .take()
+            .or_else(|| next_signal(&state, &events, stage))
+            .or_else(|| from_owed(&state, &events, &mut flying, stage));
         let Some((stimulus, now)) = spoken.or_else(|| branch::settled(&state, stage)) else {
             return Rehearsal { events, state };
         };
@@ -168,6 +189,18 @@ fn go_on(
         }
     }
     panic!("no end after a million stimuli");
+}
+
+/// The next signal, where nothing but a moment or somebody's word is waited for.
+fn next_signal(state: &WorkflowState, events: &[Event], stage: Stage<'_>) -> Option<(Stimulus, Micros)> {
+    let said = events.iter().filter(|event| matches!(event.fact, Fact::SignalReceived(_))).count();
+    let (name, data) = stage.signals.get(said)?;
+    let is_busy = state.owes().iter().any(|owed| !matches!(owed, Owed::Timer(..)));
+    if is_busy || state.version == 0 || state.end.is_some() {
+        return None;
+    }
+    let signal = Stimulus::Signal { name: Arc::from(*name), data: data.clone(), source: None };
+    Some((signal, state.now))
 }
 
 /// The next word of the world, from what the state owes, and when it is said: what is due first.
@@ -240,7 +273,21 @@ pub fn crash_anywhere_at_pace(
     world: World<'_>,
     pace: Pace<'_>,
 ) -> Rehearsal {
-    let stage = Stage::of(world, pace);
+    crash_anywhere_with_signals(program, input, world, pace, &[])
+}
+
+/// As [`crash_anywhere_at_pace`], in a world that speaks: see [`rehearse_with_signals`].
+///
+/// # Panics
+/// As [`crash_anywhere`].
+pub fn crash_anywhere_with_signals(
+    program: &dyn Program,
+    input: Value,
+    world: World<'_>,
+    pace: Pace<'_>,
+    signals: &[(&str, Value)],
+) -> Rehearsal {
+    let stage = Stage { signals, ..Stage::of(world, pace) };
     let whole = begin(program, "w", input, stage);
     let wanted = meaning(&whole);
     verified(program, &whole);
@@ -286,6 +333,9 @@ fn meaning(rehearsal: &Rehearsal) -> (Vec<String>, Option<End>) {
             Fact::DecisionMade(e) => Some(format!("decided {} {}", e.key, e.chosen)),
             Fact::TaskFinished { key, output, .. } => Some(format!("finished {key} {}", output.get())),
             Fact::Recorded { event_type, data, .. } => Some(format!("recorded {event_type} {}", data.get())),
+            Fact::SignalTaken { key, .. } => Some(format!("took {key}")),
+            Fact::SignalRefused { key, reason, .. } => Some(format!("refused {key} {reason}")),
+            Fact::BudgetExceeded { scope, .. } => Some(format!("over {scope}")),
             Fact::OutcomeReconciled { key, found, .. } => Some(format!("found {key} {found:?}")),
             Fact::UndoArmed(e) => Some(format!("armed {} {}", e.key, e.undo.get())),
             Fact::UndoCompleted { key, .. } => Some(format!("took {key} back")),

@@ -18,6 +18,7 @@ use crate::Micros;
 mod back;
 mod changes;
 mod diff;
+mod example;
 mod ledger;
 mod steps;
 mod tree;
@@ -30,6 +31,7 @@ pub use diff::{
     Both, Compared, Comparison, Difference, Facet, Figures, First, Past, PathChange, Side, StepFigures,
     Totals, Word, diff,
 };
+pub use example::example;
 pub use ledger::{Effect as LedgerEffect, Standing, ledger};
 pub use steps::{AttemptReport, DecisionReport, ReportedStatus, ReusedFrom, StepReport, decisions, steps};
 pub use tree::{TreeNode, What, tree};

@@ -126,6 +126,15 @@ impl Outcomes {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed(_)
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::UndoStarted(_)
             | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Budget, Measure};
 use crate::change::Rules;
 use crate::event::{Event, EventId, Lineage, TaskKind};
 use crate::hash::Hash;
 use crate::key::Key;
+use crate::listen::Signal;
 use crate::lists::Lists;
 use crate::step::{Effect, Failure};
 use crate::undo::{Compensation, ToArm};
@@ -26,7 +28,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 9;
+pub const STATE_SCHEMA: u32 = 10;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +99,15 @@ pub struct WorkflowState {
     /// idempotency key.
     #[serde(default, skip_serializing_if = "is_first")]
     pub generation: u32,
+    /// What may be used, by scope; under the root, by all of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<Key, Budget>,
+    /// Why nothing begins, where it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Signals that nothing has taken yet, by the version at which they came.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<Version, Signal>,
     /// Steps of which the program's tasks find out whether they happened.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reconciling: BTreeSet<Key>,
@@ -140,6 +151,15 @@ pub enum EntryBody {
         /// Whether it limits the task of its unmarked key.
         limits: bool,
     },
+    /// A wait for signals.
+    Listening {
+        /// Their names.
+        names: Vec<Arc<str>>,
+        /// How they are joined, and what an answer must look like.
+        wants: Slot,
+        /// What was taken, once it was.
+        heard: Option<Vec<Signal>>,
+    },
     /// A decision.
     Decided {
         /// What was chosen.
@@ -152,6 +172,18 @@ pub enum EntryBody {
         /// Its output.
         output: Slot,
     },
+}
+
+/// Why nothing begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pause {
+    /// In words.
+    pub reason: String,
+    /// Since when.
+    pub since: Micros,
+    /// The budget that is used up, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<(Key, Measure)>,
 }
 
 /// What finished last in a scope.
@@ -229,6 +261,8 @@ pub enum Status {
     Running,
     /// Only a moment or a person can move it.
     Waiting,
+    /// Nothing begins until a person says so.
+    Paused,
     /// It ended well.
     Completed,
     /// It ended badly.
@@ -255,6 +289,7 @@ impl Status {
         match self {
             Status::Running => "running",
             Status::Waiting => "waiting",
+            Status::Paused => "paused",
             Status::Completed => "completed",
             Status::Failed => "failed",
             Status::Cancelled => "cancelled",
@@ -276,9 +311,12 @@ impl Status {
             | Status::Compensated
             | Status::Parked
             | Status::Quarantined => true,
-            Status::Running | Status::Waiting | Status::Unknown | Status::Compensating | Status::Stuck => {
-                false
-            }
+            Status::Running
+            | Status::Waiting
+            | Status::Paused
+            | Status::Unknown
+            | Status::Compensating
+            | Status::Stuck => false,
         }
     }
 }
@@ -330,6 +368,9 @@ impl WorkflowState {
             is_compensated: false,
             generation: 0,
             reconciling: BTreeSet::new(),
+            budgets: BTreeMap::new(),
+            pause: None,
+            signals: BTreeMap::new(),
             spent: Spent::default(),
         }
     }
@@ -431,12 +472,13 @@ impl WorkflowState {
     /// Where the workflow stands.
     pub fn status(&self) -> Status {
         match &self.end {
-            Some(_) if self.is_compensating() => self.compensating_status(),
+            Some(_) if self.is_being_settled() => self.compensating_status(),
             Some(_) if self.is_compensated => Status::Compensated,
             Some(End::Completed { .. }) => Status::Completed,
             Some(End::Failed { .. }) => Status::Failed,
             Some(End::Cancelled { .. }) => Status::Cancelled,
             Some(End::Parked { .. }) => Status::Parked,
+            None if self.pause.is_some() => Status::Paused,
             None => self.open_status(),
         }
     }
@@ -456,8 +498,11 @@ impl WorkflowState {
                     }
                     StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
                 },
-                EntryBody::Timer { fired: false, .. } => waits = true,
+                EntryBody::Timer { fired: false, .. } | EntryBody::Listening { heard: None, .. } => {
+                    waits = true;
+                }
                 EntryBody::Timer { .. }
+                | EntryBody::Listening { .. }
                 | EntryBody::Started { .. }
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. } => {}
@@ -474,6 +519,8 @@ impl WorkflowState {
     /// derived from here; there is no second list of work.
     pub fn owes(&self) -> Vec<Owed> {
         let mut owed = Vec::new();
+        // Whoever is paused begins nothing; that the outcome of a write is not known is told all the same.
+        let is_paused = self.pause.is_some();
         for key in &self.open {
             let Some(entry) = self.entries.get(key) else {
                 continue;
@@ -482,6 +529,9 @@ impl WorkflowState {
                 EntryBody::Step(step) => match step.status {
                     // An ended workflow starts nothing; that a write of it has no known outcome must
                     // not be lost.
+                    StepStatus::Running | StepStatus::Pending | StepStatus::Backoff
+                        if is_paused
+                            && !(step.effect == Effect::Write && step.status == StepStatus::Running) => {}
                     StepStatus::Running if self.may_move(key) || step.effect == Effect::Write => {
                         owed.push(Owed::Attempt(key.clone(), step.attempts))
                     }
@@ -498,16 +548,17 @@ impl WorkflowState {
                     | StepStatus::Held
                     | StepStatus::Unknown => {}
                 },
-                EntryBody::Timer { due, fired: false, .. } if self.may_move(key) => {
+                EntryBody::Timer { due, fired: false, .. } if self.may_move(key) && !is_paused => {
                     owed.push(Owed::Timer(key.clone(), *due));
                 }
                 EntryBody::Timer { .. }
+                | EntryBody::Listening { .. }
                 | EntryBody::Started { .. }
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. } => {}
             }
         }
-        owed.extend(self.owed_undos().map(Owed::Undo));
+        owed.extend(self.owed_undos().filter(|_| !is_paused).map(Owed::Undo));
         owed
     }
 
@@ -518,6 +569,19 @@ impl WorkflowState {
             Owed::Start(_) | Owed::Attempt(..) | Owed::Undo(_) => None,
         };
         self.owes().into_iter().filter_map(due).min()
+    }
+
+    /// Whether a moment moves it that nobody has to be waited for: a delay, or a wait. Where somebody is,
+    /// the time that limits the wait moves nothing before it is due.
+    pub fn moves_by_time(&self) -> bool {
+        let asks_somebody = self.open.iter().any(|key| {
+            matches!(self.entries.get(key).map(|entry| &entry.body), Some(EntryBody::Listening { .. }))
+        });
+        self.owes().iter().any(|owed| match owed {
+            Owed::Retry(..) => true,
+            Owed::Timer(key, _) => !asks_somebody || !self.is_limit(key),
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Undo(_) => false,
+        })
     }
 
     /// Whether this key is a timer that limits a task and has not fired: it holds nothing open.
@@ -571,6 +635,7 @@ impl WorkflowState {
             visit(&mut to_arm.undo);
             to_arm.output.iter_mut().for_each(&mut *visit);
         }
+        self.signals.values_mut().for_each(|signal| visit(&mut signal.data));
         for compensation in self.compensations.values_mut() {
             compensation.slots_mut().for_each(&mut *visit);
         }
@@ -592,6 +657,10 @@ impl WorkflowState {
                     step.rejected.iter_mut().for_each(&mut *visit);
                 }
                 EntryBody::Finished { output, .. } => visit(output),
+                EntryBody::Listening { wants, heard, .. } => {
+                    visit(wants);
+                    heard.iter_mut().flatten().for_each(|signal| visit(&mut signal.data));
+                }
                 EntryBody::Timer { .. } | EntryBody::Decided { .. } => {}
             }
         }

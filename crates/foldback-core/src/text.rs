@@ -74,7 +74,30 @@ pub fn line(fact: &Fact) -> String {
             let down_to = down_to.map(|version| format!("down to version {version} ")).unwrap_or_default();
             format!("{from}{down_to}{reason}")
         }
-        Fact::WorkflowCancelled { reason } => reason.clone(),
+        Fact::WorkflowCancelled { reason } | Fact::WorkflowPaused { reason } => reason.clone(),
+        Fact::WorkflowUnpaused { reason, raised } => {
+            let told = |raised: &crate::event::Raised| {
+                format!("{}{}={} ", of_scope(&raised.scope), raised.measure.as_str(), raised.limit)
+            };
+            format!("{}{reason}", raised.iter().map(told).collect::<String>())
+        }
+        Fact::BudgetSet { limits, .. } => {
+            let told = limits.iter().map(|(measure, limit)| format!("{}={limit}", measure.as_str()));
+            told.collect::<Vec<_>>().join(" ")
+        }
+        Fact::BudgetWarned { scope, measure, spent, limit }
+        | Fact::BudgetExceeded { scope, measure, spent, limit } => {
+            format!("{}{spent} of {limit} {}", of_scope(scope), measure.as_str())
+        }
+        Fact::SignalReceived(e) => {
+            let source = e.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
+            format!("{}{source} {}", e.name, short(&e.data))
+        }
+        Fact::ListenStarted { names, .. } => names.join(", "),
+        Fact::SignalTaken { signals, .. } => {
+            signals.iter().map(|version| format!("version {version}")).collect::<Vec<_>>().join(", ")
+        }
+        Fact::SignalRefused { signal, reason, .. } => format!("version {signal}: {reason}"),
         Fact::Recorded { data, .. } => short(data),
         Fact::WorkflowCompleted { output } => short(output),
         Fact::WorkflowFailed { error } => {

@@ -78,6 +78,12 @@ impl WorkflowState {
         self.compensations.contains_key(&Key::root())
     }
 
+    /// Whether something behind its end is still to be known or taken back.
+    pub(crate) fn is_being_settled(&self) -> bool {
+        let is_cancelled = matches!(self.end, Some(End::Cancelled { .. }));
+        !self.compensations.is_empty() || (is_cancelled && self.holds_doubt(&Key::root()))
+    }
+
     /// Why it is stuck, where it is: what could not be taken back, and the reason.
     pub fn stuck(&self) -> Option<(&UndoStarted, &Failure)> {
         let compensation = self.compensations.get(&Key::root())?;
@@ -132,9 +138,15 @@ impl WorkflowState {
     /// Scopes whose compensation goes on with the next undo.
     pub(crate) fn owed_undos(&self) -> impl Iterator<Item = Key> {
         let owed = self.compensations.iter().filter(|(scope, compensation)| {
-            compensation.current.is_none() && compensation.failed.is_none() && !self.holds_doubt(scope)
+            compensation.current.is_none() && compensation.failed.is_none() && self.may_take_back(scope)
         });
         owed.map(|(scope, _)| scope.clone())
+    }
+
+    /// Whether the next undo of a scope may begin: nothing there is in doubt, and the whole waits for its
+    /// parts.
+    fn may_take_back(&self, scope: &Key) -> bool {
+        !self.holds_doubt(scope) && (!scope.is_root() || self.compensations.len() == 1)
     }
 
     /// Whether a `write` is open there of which nobody knows yet whether it happened.
@@ -201,6 +213,15 @@ impl WorkflowState {
         if let Some(compensation) = self.compensations.get_mut(scope) {
             compensation.failed = Some(error.clone());
         }
+        if self.end.is_some() {
+            self.leave_failed_scopes();
+        }
+    }
+
+    /// Behind the end nobody goes on with a part that could not be taken back: it is a matter of the
+    /// whole.
+    pub(crate) fn leave_failed_scopes(&mut self) {
+        self.compensations.retain(|scope, compensation| scope.is_root() || compensation.failed.is_none());
     }
 
     pub(crate) fn compensation_ended(&mut self, scope: &Key) {
@@ -233,9 +254,9 @@ impl WorkflowState {
                     && started.armed > compensation.down_to
                     && started.armed <= compensation.from
                     && !self.undone.contains_key(&started.armed);
-                match (is_next, self.holds_doubt(&started.scope)) {
-                    (true, false) => Ok(()),
-                    (true, true) => Err("a write is under way that has to be known first".into()),
+                match (is_next, self.may_take_back(&started.scope)) {
+                    (true, true) => Ok(()),
+                    (true, false) => Err("a write is under way that has to be known first".into()),
                     (false, _) => Err(format!("`{}` is not the next to be taken back", started.key)),
                 }
             }
@@ -261,7 +282,7 @@ impl WorkflowState {
                 (Some(_), ..) => Ok(()),
             },
             Fact::CompensationEnded { scope } => match of(scope)?.current {
-                None if !self.holds_doubt(scope) => Ok(()),
+                None if self.may_take_back(scope) => Ok(()),
                 Some(_) | None => Err("something is still being taken back".into()),
             },
             _ => Err("this is no part of taking back".into()),

@@ -249,6 +249,14 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
             json!({"armed": armed, "status": error.status, "title": error.title})
         }
         Fact::CompensationStarted { scope, .. } => json!({"scope": scope}),
+        Fact::BudgetSet { limits, .. } => json!({"limits": limits}),
+        Fact::BudgetWarned { scope, measure, spent, limit }
+        | Fact::BudgetExceeded { scope, measure, spent, limit } => {
+            json!({"scope": scope, "measure": measure, "spent": spent, "limit": limit})
+        }
+        Fact::ListenStarted { names, wants, .. } => json!({"names": names, "wants": value(wants)}),
+        Fact::SignalTaken { signals, .. } => json!({"signals": signals}),
+        Fact::SignalRefused { signal, .. } => json!({"signal": signal}),
         Fact::OutcomeReconciled { found, landed, .. } => {
             json!({"found": found, "landed": landed.as_ref().map(value)})
         }
@@ -277,6 +285,9 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
         | Fact::CompensationRequested { .. }
         | Fact::CompensationEnded { .. }
         | Fact::WorkflowCancelled { .. }
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::SignalReceived(_)
         | Fact::TimerFired { .. } => json!({}),
     };
     let Value::Object(said) = said else { return Map::new() };

@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use foldback_core::change::{Edit, Follows, GivenOutput, Past, Policy, Target, Writes};
 use foldback_core::event::{
-    AttemptFailed, DecisionMade, ENGINE_TYPES, StepAsked, StepCompleted, StepFailed, StepReused, UndoArmed,
-    UndoStarted, WorkflowForked, WorkflowStarted,
+    AttemptFailed, DecisionMade, ENGINE_TYPES, Raised, SignalReceived, StepAsked, StepCompleted, StepFailed,
+    StepReused, UndoArmed, UndoStarted, WorkflowForked, WorkflowStarted,
 };
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
 use foldback_core::{
-    Changes, Effect, Fact, Failure, Found, Hash, Key, Lineage, Lost, Recovery, RetryPolicy, Slot, TaskKind,
-    Undo, Usage, Verdict,
+    Changes, Effect, Fact, Failure, Found, Hash, Key, Lineage, Lost, Measure, Recovery, RetryPolicy, Slot,
+    TaskKind, Undo, Usage, Verdict,
 };
 use serde_json::json;
 
@@ -162,6 +162,35 @@ fn full() -> Vec<Fact> {
         },
         Fact::CompensationEnded { scope: "refine".into() },
         Fact::WorkflowCancelled { reason: "no longer wanted".into() },
+        Fact::WorkflowPaused { reason: "until monday".into() },
+        Fact::WorkflowUnpaused {
+            reason: "it is monday".into(),
+            raised: vec![Raised { scope: "refine".into(), measure: Measure::Tokens, limit: 20_000 }],
+        },
+        Fact::BudgetSet {
+            key: key.clone(),
+            limits: [
+                (Measure::Tokens, 10_000),
+                (Measure::MicroUsd, 5_000),
+                (Measure::WallMs, 60_000),
+                (Measure::Steps, 100),
+            ]
+            .into(),
+        },
+        Fact::BudgetWarned { scope: Key::root(), measure: Measure::MicroUsd, spent: 4_000, limit: 5_000 },
+        Fact::BudgetExceeded { scope: key.clone(), measure: Measure::Steps, spent: 100, limit: 100 },
+        Fact::SignalReceived(Box::new(SignalReceived {
+            name: "approval".into(),
+            data: Slot::of(json!({"approved": true})),
+            source: Some("another".into()),
+        })),
+        Fact::ListenStarted {
+            key: key.clone(),
+            names: vec!["approval".into(), "refusal".into()],
+            wants: Slot::of(json!({"join": "any"})),
+        },
+        Fact::SignalTaken { key: key.clone(), signals: vec![7, 9] },
+        Fact::SignalRefused { key: key.clone(), signal: 8, reason: "`approved` is missing".into() },
         Fact::OutcomeReconciled {
             key: key.clone(),
             found: Found::Landed,

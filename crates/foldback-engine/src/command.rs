@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use foldback_core::event::Raised;
 use foldback_core::{Changes, Hash, Key, Redaction, Status, Verdict, Version, limits};
 use foldback_store::Definition;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,34 @@ pub enum Command {
         verdict: Verdict,
         /// What it is taken to have given, for a stub.
         output: Option<Value>,
+    },
+    /// Let nothing more begin.
+    Pause {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Let it go on.
+    Unpause {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// Why, for the log.
+        reason: String,
+        /// Budgets that are raised.
+        raised: Vec<Raised>,
+    },
+    /// Say something to a workflow.
+    Signal {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// The signal's name.
+        name: Arc<str>,
+        /// Its data.
+        data: Value,
+        /// The workflow whose event it is, where a person does not send it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<Arc<str>>,
     },
     /// End a workflow.
     Cancel {
@@ -257,7 +286,11 @@ impl Command {
         match &mut command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
             Command::Resume { .. } => {}
-            Command::Cancel { reason, .. } | Command::Compensate { reason, .. } => {
+            Command::Signal { data, .. } => *data = rules.value(data.take()),
+            Command::Cancel { reason, .. }
+            | Command::Pause { reason, .. }
+            | Command::Unpause { reason, .. }
+            | Command::Compensate { reason, .. } => {
                 *reason = rules.text(reason).into_owned();
             }
             Command::Retry { reason, back, .. } => {
@@ -287,6 +320,9 @@ impl Command {
             | Command::Resume { workflow_id }
             | Command::Retry { workflow_id, .. }
             | Command::Cancel { workflow_id, .. }
+            | Command::Pause { workflow_id, .. }
+            | Command::Unpause { workflow_id, .. }
+            | Command::Signal { workflow_id, .. }
             | Command::Compensate { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
             | Command::Record { workflow_id, .. } => workflow_id,

@@ -48,6 +48,8 @@ pub struct Call {
     pub idempotency_key: Option<String>,
     /// How long the attempt may take, in ms. The engine ends it then; a kind may use it too.
     pub timeout_ms: u64,
+    /// How many tokens the budgets around it leave it, where there are any.
+    pub tokens_left: Option<u64>,
     /// The answer that was rejected, and why, where this attempt is a repair round.
     pub rejected: Option<(Value, Failure)>,
     /// Where progress goes as it comes: a model's tokens, a process's lines. Never durable.

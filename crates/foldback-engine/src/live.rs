@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use foldback_core::decide::Ids;
+use foldback_core::decide::{Ids, after};
 use foldback_core::{
-    Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Redaction, Run, Status,
-    StepStatus, Stimulus, Timing, Verdict, WorkflowState, advance, limits, reuse, undo,
+    Ask, Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction, Run,
+    Status, StepStatus, Stimulus, Timing, Turn, Verdict, WorkflowState, advance, limits, reuse, undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
@@ -59,6 +59,7 @@ pub struct Live {
 }
 
 /// What a stimulus led to, for the engine to carry out.
+#[derive(Default)]
 pub struct Advanced {
     /// To be queued in the store, unless nothing happened.
     pub commit: Option<Commit>,
@@ -68,6 +69,10 @@ pub struct Advanced {
     pub alarms: Vec<(Micros, Key)>,
     /// Steps that were asked for and could not start at once.
     pub pending: Vec<Key>,
+    /// What was left behind, and is owed again.
+    pub owed: Vec<Owed>,
+    /// Signals that were refused, by the versions at which they came, and why.
+    pub refused: Vec<(foldback_core::Version, String)>,
     /// Whether the turn goes on in a further batch.
     pub is_cut: bool,
 }
@@ -131,6 +136,18 @@ impl Live {
         reuse::word(&self.state, key, pasts)
     }
 
+    /// Whether the program would take a signal now, or refuse it: it does not keep what it has no use for.
+    pub fn heeds(&mut self, signal: &Stimulus, now: Micros) -> bool {
+        let after = after(&self.state, signal.clone(), now);
+        let came = after.version;
+        let Turn::Asks(asks) = self.run.turn(&after) else { return false };
+        asks.iter().any(|ask| match ask {
+            Ask::Take { signals, .. } => signals.contains(&came),
+            Ask::Refuse { signal, .. } => *signal == came,
+            _ => false,
+        })
+    }
+
     /// What failed in an undo, and is met anew when it is tried again.
     pub fn failed_undos(&self) -> Vec<Key> {
         let of_undos = |key: &Key| key.undone().is_some();
@@ -159,8 +176,7 @@ impl Live {
     ) -> Result<Advanced, Illegal> {
         let before = self.state.version;
         let Batch { events, is_cut } = advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?;
-        let mut advanced =
-            Advanced { commit: None, ready: Vec::new(), alarms: Vec::new(), pending: Vec::new(), is_cut };
+        let mut advanced = Advanced { is_cut, ..Advanced::default() };
         if events.is_empty() {
             return Ok(advanced);
         }
@@ -169,6 +185,9 @@ impl Live {
         for event in &events {
             wakes |= self.take_up(&event.fact, kinds, &mut advanced);
         }
+        if events.iter().any(|event| matches!(event.fact, Fact::UndoStarted(_))) {
+            advanced.owed = self.owed_by_undos(before);
+        }
         advanced.commit = Some(self.commit_of(&events, before, wakes));
         self.keep_state_if_due();
         if is_observed {
@@ -176,6 +195,20 @@ impl Live {
         }
         advanced.ready.extend(self.release());
         Ok(advanced)
+    }
+
+    /// What an undo left behind when it was begun before, and that moves again now.
+    fn owed_by_undos(&self, before: foldback_core::Version) -> Vec<Owed> {
+        let is_old = |key: &Key| {
+            key.undone().is_some() && self.state.entries.get(key).is_some_and(|entry| entry.since <= before)
+        };
+        let owed = self.state.owes().into_iter().filter(|owed| match owed {
+            Owed::Start(key) | Owed::Attempt(key, _) | Owed::Retry(key, _) | Owed::Timer(key, _) => {
+                is_old(key)
+            }
+            Owed::Undo(_) => false,
+        });
+        owed.collect()
     }
 
     /// What one fact means for the engine. True where there may be something to wake for since.
@@ -238,7 +271,16 @@ impl Live {
                 advanced.pending.push(key.clone());
                 false
             }
-            Fact::TimerFired { .. } | Fact::WorkflowReopened { .. } | Fact::WorkflowForked(_) => true,
+            Fact::SignalRefused { signal, reason, .. } => {
+                advanced.refused.push((*signal, reason.clone()));
+                false
+            }
+            Fact::TimerFired { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetExceeded { .. } => true,
             Fact::WorkflowStarted(_)
             | Fact::StepReused(_)
             | Fact::WriteHeld { .. }
@@ -252,6 +294,11 @@ impl Live {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed(_)
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
             | Fact::UndoStarted(_)
             | Fact::UndoCompleted { .. }
             | Fact::UndoFailed { .. }

@@ -335,6 +335,9 @@ impl Session {
             | Command::Settle { .. }
             | Command::Retry { .. }
             | Command::Cancel { .. }
+            | Command::Pause { .. }
+            | Command::Unpause { .. }
+            | Command::Signal { .. }
             | Command::Compensate { .. }
             | Command::Resolve { .. }
             | Command::Append { .. }
@@ -388,7 +391,11 @@ impl Session {
         let status = serde_json::from_value::<Status>(Value::String(row.status)).unwrap_or(Status::Running);
         // Where no moment is waited for, only a person can move it.
         let moves = match status {
-            Status::Waiting => row.wake_at.is_some(),
+            Status::Waiting if row.wake_at.is_some() => {
+                let state = load::state_at(&*self.store, &id, None).map_err(|e| machine(e.to_string()))?;
+                state.is_some_and(|state| state.moves_by_time())
+            }
+            Status::Waiting => false,
             status => matches!(status, Status::Running | Status::Compensating),
         };
         if !moves {

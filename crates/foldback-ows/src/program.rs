@@ -2,10 +2,12 @@
 //!
 //! It is made by `read` and never changes; there is no source, line or file left in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldback_core::{
-    Effect, Failure, Key, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState, limits,
+    Effect, Failure, Key, Measure, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState,
+    limits,
 };
 use serde_json::Value;
 
@@ -54,6 +56,8 @@ pub(crate) struct Definition {
     pub is_erasable: bool,
     /// What is redacted of everything that comes in.
     pub redaction: Redaction,
+    /// What the workflow may use.
+    pub budget: Limits,
     /// Whether a person says what becomes of what was done, when it fails or is cancelled.
     pub holds: bool,
     /// Tasks that take a domain event back, by its type.
@@ -142,6 +146,9 @@ fn may_mark(marks: &str, has_rounds: bool) -> bool {
         && (tries.is_empty() || tries[1..].split('!').all(|mark| MARKS.contains(&mark) || is_number(mark)))
 }
 
+/// How much may be used; empty where nothing is said.
+pub(crate) type Limits = BTreeMap<Measure, u64>;
+
 /// Tasks that run one after the other.
 pub(crate) struct TaskList {
     pub tasks: Vec<Task>,
@@ -168,6 +175,8 @@ pub(crate) struct Task {
     pub limit_ms: Option<u64>,
     /// Whether what it gets and gives may be erased one day; all inside it too.
     pub is_erasable: bool,
+    /// What it may use with all inside it.
+    pub budget: Limits,
     pub body: Body,
 }
 
@@ -196,6 +205,7 @@ impl Task {
             | Body::Raise(_)
             | Body::Wait(_)
             | Body::Emit(_)
+            | Body::Listen(_)
             | Body::Step(_) => None,
         }
     }
@@ -208,9 +218,12 @@ impl Task {
             Body::Fork(_) => TaskKind::Fork,
             Body::Try(_) => TaskKind::Try,
             Body::Set(_) => TaskKind::Set,
-            Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Emit(_) | Body::Step(_) => {
-                TaskKind::Shape
-            }
+            Body::Switch(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Emit(_)
+            | Body::Listen(_)
+            | Body::Step(_) => TaskKind::Shape,
         }
     }
 }
@@ -250,6 +263,7 @@ pub(crate) enum Body {
     Wait(Delay),
     /// The members of the event, as they are given.
     Emit(Template),
+    Listen(Box<ListenTask>),
     Step(Box<StepTask>),
 }
 
@@ -268,6 +282,54 @@ pub(crate) struct ForkTask {
     pub branches: TaskList,
     /// Whether the first one that completes ends the others.
     pub is_race: bool,
+}
+
+/// A wait for signals.
+pub(crate) struct ListenTask {
+    pub join: Join,
+    pub filters: Vec<EventFilter>,
+    /// Whether its output holds the whole events, not their data alone.
+    pub reads_envelope: bool,
+    /// What the data of each must look like.
+    pub schema: Option<Schema>,
+    /// The same, for people.
+    pub schema_text: Option<Value>,
+    /// What it gives when its time runs out.
+    pub default: Option<Template>,
+}
+
+/// How many signals a wait takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    One,
+    Any,
+    All,
+}
+
+/// Which signals are meant.
+pub(crate) struct EventFilter {
+    /// The event's type: the name of the signal.
+    pub name: Arc<str>,
+    /// What must hold of its attributes.
+    pub with: Vec<(String, Wanted)>,
+    /// What of it must be what.
+    pub correlate: Vec<Correlation>,
+}
+
+/// What must hold of an attribute.
+pub(crate) enum Wanted {
+    /// It is this.
+    Is(Value),
+    /// This holds of it.
+    Holds(Filter),
+}
+
+/// A value of the event that must be the expected one.
+pub(crate) struct Correlation {
+    pub name: String,
+    pub from: Filter,
+    /// What is expected; that of the first event where nothing is said.
+    pub expect: Option<Template>,
 }
 
 /// A case of a switch; without a condition it is the default.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use foldback_core::rehearse::{Rehearsal, crash_anywhere_at_pace, rehearse_at_pace};
+use foldback_core::rehearse::{Rehearsal, crash_anywhere_with_signals, rehearse_with_signals};
 use foldback_core::state::{End, Step};
 use foldback_core::step::error_type;
 use foldback_core::{Failure, Key, Outcome, Status, text};
@@ -90,6 +90,9 @@ fn tell(path: &Path) -> Result<(), String> {
         .map_or_else(BTreeMap::new, |text| serde_json::from_str(&text).expect("a world is a JSON object"));
     let pace: BTreeMap<String, Option<u64>> = find("pace")
         .map_or_else(BTreeMap::new, |text| serde_json::from_str(&text).expect("a pace is a JSON object"));
+    let signals: Vec<(String, Value)> = find("signals")
+        .map_or_else(Vec::new, |text| serde_json::from_str(&text).expect("signals are JSON pairs"));
+    let signals: Vec<(&str, Value)> = signals.iter().map(|(name, data)| (&**name, data.clone())).collect();
     let files = |path: &str| match path {
         "prompts/draft.md" => Ok("Write about {topic}.".to_owned()),
         "run.py" => Ok("print('hi')".to_owned()),
@@ -100,18 +103,20 @@ fn tell(path: &Path) -> Result<(), String> {
     })?;
     // A write that an operator has to settle after a crash does not go on by itself.
     let run = |program: &OwsProgram| match find("plain") {
-        Some(_) => rehearse_at_pace(
+        Some(_) => rehearse_with_signals(
             program,
             "w",
             input.clone(),
             &|key, step, n| answer(&world, key, step, n),
             &|key| takes(&pace, key),
+            &signals,
         ),
-        None => crash_anywhere_at_pace(
+        None => crash_anywhere_with_signals(
             program,
             input.clone(),
             &|key, step, n| answer(&world, key, step, n),
             &|key| takes(&pace, key),
+            &signals,
         ),
     };
     let told = run(&loaded.program);

@@ -10,31 +10,128 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use foldback_connectors::LLM_KIND;
+use foldback_core::event::UndoStarted;
 use foldback_core::program::StepAsk;
-use foldback_core::step::error_type;
 use foldback_core::{
-    Ask, Divergence, Effect, Entry, EntryBody, Failure, Hash, Key, Program, Recovery, RetryPolicy, Run, Step,
-    StepStatus, TaskKind, Turn, WorkflowState,
+    Ask, Divergence, Effect, Failure, Hash, Key, Measure, Program, Recovery, RetryPolicy, Run, Slot,
+    TaskKind, Turn, Undo, Version, WorkflowState, step,
 };
 use serde_json::{Value, json};
+
+mod track;
+
+use track::{Known, Polled, Shared, Track};
 
 /// What a program and its steps end with.
 pub type Ended = Result<Value, Failure>;
 
-/// A program made of an `async fn(Ctx, Value) -> Ended`.
-pub struct Code<F>(Arc<F>);
+/// A program made of an `async fn(Ctx, Value) -> Ended`, and of functions beside it that are registered by
+/// name: what takes a step back, what finds out whether one happened, what takes a domain event back.
+///
+/// ```
+/// use foldback::code::{Code, Ctx, Done, Ended, Work};
+/// use foldback::core::Effect;
+/// use serde_json::{Value, json};
+///
+/// async fn order(mut ctx: Ctx, input: Value) -> Ended {
+///     let post = |path: &str| Work::new("http", Effect::Write, json!({"method": "POST", "uri": path}));
+///     ctx.step("charge", post("https://pay.example/charges").undo("refund", input)).await?;
+///     ctx.step("ship", post("https://ship.example/parcels")).await
+/// }
+///
+/// async fn refund(mut ctx: Ctx, done: Done) -> Ended {
+///     let request = json!({"method": "POST", "uri": "https://pay.example/refunds", "body": done.output});
+///     ctx.step("refund", Work::new("http", Effect::Write, request)).await
+/// }
+///
+/// let program = Code::new(order).undo("refund", refund);
+/// # let _ = program;
+/// ```
+pub struct Code<F> {
+    function: Arc<F>,
+    beside: Arc<Beside>,
+}
+
+/// What was done, for a function beside the flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// The step, or the place that recorded the domain event.
+    pub key: Key,
+    /// What was given with the undo, or the data of the domain event.
+    pub given: Value,
+    /// What the step answered; null where that is not known.
+    pub output: Value,
+    /// Under which idempotency key it was sent, where it is being found out whether it happened.
+    pub idempotency_key: Option<String>,
+}
+
+type Function = Box<dyn Fn(Ctx, Done) -> Polled + Send + Sync>;
+
+/// Functions beside the flow, by their names.
+#[derive(Default)]
+struct Beside {
+    functions: BTreeMap<String, Function>,
+    holds: bool,
+    budget: BTreeMap<Measure, u64>,
+}
+
+/// The handler of a domain event is named by this and its type.
+const ON_COMPENSATE: &str = "on_compensate/";
 
 impl<F> Code<F> {
     /// The program of a function. The function must not wait for, or look at, anything but its
     /// context and its input.
     pub fn new(function: F) -> Code<F> {
-        Code(Arc::new(function))
+        Code { function: Arc::new(function), beside: Arc::default() }
+    }
+
+    /// Registers what takes a step back, or finds out whether one happened: [`Work::undo`] and
+    /// [`Work::reconcile`] name it.
+    pub fn undo<Fut>(self, name: &str, function: impl Fn(Ctx, Done) -> Fut + Send + Sync + 'static) -> Code<F>
+    where
+        Fut: Future<Output = Ended> + 'static,
+    {
+        self.with(|beside| {
+            let function: Function = Box::new(move |ctx, done| Box::pin(function(ctx, done)));
+            beside.functions.insert(name.to_owned(), function);
+        })
+    }
+
+    /// Registers what takes a domain event of this type back.
+    pub fn on_compensate<Fut>(
+        self,
+        event_type: &str,
+        function: impl Fn(Ctx, Done) -> Fut + Send + Sync + 'static,
+    ) -> Code<F>
+    where
+        Fut: Future<Output = Ended> + 'static,
+    {
+        self.undo(&format!("{ON_COMPENSATE}{event_type}"), function)
+    }
+
+    /// A person says what becomes of what was done when it fails or is cancelled.
+    pub fn hold(self) -> Code<F> {
+        self.with(|beside| beside.holds = true)
+    }
+
+    /// What a workflow may use before a person is asked.
+    pub fn budget(self, measure: Measure, limit: u64) -> Code<F> {
+        self.with(|beside| {
+            beside.budget.insert(measure, limit);
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Beside)) -> Code<F> {
+        // Nobody else has it yet: a program is made before it is shared.
+        if let Some(beside) = Arc::get_mut(&mut self.beside) {
+            change(beside);
+        }
+        self
     }
 }
 
@@ -44,169 +141,120 @@ where
     Fut: Future<Output = Ended> + 'static,
 {
     fn start(&self, state: &WorkflowState) -> Box<dyn Run> {
-        let shared = Rc::new(RefCell::new(Shared::default()));
-        let known = state.entries.iter().filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
-        shared.borrow_mut().known = known.collect();
-        let (function, context) = (self.0.clone(), Ctx::new(Key::root(), &shared));
-        let begin = Box::new(move |input| Box::pin(function(context, input)) as Polled);
-        Box::new(CodeRun { begin: Some(begin), future: None, shared, end: None })
-    }
-}
-
-/// What a context and its run share.
-#[derive(Default)]
-struct Shared {
-    /// What the log knows and the code has not met yet.
-    known: HashMap<Key, Known>,
-    /// What was asked for in this poll.
-    asks: Vec<Ask>,
-    /// Steps and timers that are waited for, with the hash of the request.
-    awaited: BTreeMap<Key, Option<Hash>>,
-    /// Those that were added in this poll.
-    new: Vec<Key>,
-    /// Where the code and the log parted.
-    diverged: Option<Divergence>,
-    /// The one key that this poll has news of; `None` when it may be any. So a branch among
-    /// thousands is polled alone.
-    news: Option<Key>,
-}
-
-/// What the log knows of a key that the code may ask for again.
-enum Known {
-    /// With the hash of the request that the code asked for, for a step.
-    Ended(Ended, Option<Hash>),
-    Decided(String),
-    Started,
-}
-
-fn known(entry: &Entry) -> Option<Known> {
-    match &entry.body {
-        EntryBody::Started { .. } => Some(Known::Started),
-        EntryBody::Decided { chosen } => Some(Known::Decided(chosen.to_string())),
-        EntryBody::Finished { output, .. } => Some(Known::Ended(Ok((*output.get()).clone()), None)),
-        EntryBody::Timer { fired, .. } => fired.then_some(Known::Ended(Ok(Value::Null), None)),
-        EntryBody::Step(step) => {
-            Some(Known::Ended(ended(step)?, Some(step.program_hash.unwrap_or(step.request_hash))))
+        let function = self.function.clone();
+        let begin: Box<dyn Fn(Ctx, Value) -> Polled> =
+            Box::new(move |ctx, input| Box::pin(function(ctx, input)));
+        let (main, asides) = (Main::Awaits(begin), HashMap::new());
+        let mut run = CodeRun { beside: self.beside.clone(), main, asides };
+        if state.is_started() {
+            run.begin(state);
         }
+        Box::new(run)
     }
 }
 
-/// How a step ended, if it did.
-fn ended(step: &Step) -> Option<Ended> {
-    match step.status {
-        StepStatus::Completed => Some(Ok((*step.output.as_ref()?.get()).clone())),
-        StepStatus::Failed => Some(Err(step.error.clone().unwrap_or_default())),
-        StepStatus::Cancelled => {
-            // Code has no way to give a step up yet; a log that says so is another program's.
-            let title = "The step was cancelled";
-            Some(Err(Failure::new(error_type::TIMEOUT, 408, title, "it was given up before it ended")))
-        }
-        StepStatus::Pending
-        | StepStatus::Running
-        | StepStatus::Backoff
-        | StepStatus::Held
-        | StepStatus::Unknown => None,
-    }
+/// The flow: before its input is known, and under way.
+enum Main {
+    Awaits(Box<dyn Fn(Ctx, Value) -> Polled>),
+    Runs(Track),
 }
-
-/// A program's future, polled on the loop's thread.
-type Polled = Pin<Box<dyn Future<Output = Ended>>>;
 
 struct CodeRun {
-    /// Makes the future of the input, at the first turn.
-    begin: Option<Box<dyn FnOnce(Value) -> Polled>>,
-    future: Option<Polled>,
-    shared: Rc<RefCell<Shared>>,
-    end: Option<Ended>,
+    beside: Arc<Beside>,
+    main: Main,
+    /// Functions beside the flow that are under way, by their place and the version that began it.
+    asides: HashMap<(Key, Version), Track>,
+}
+
+impl CodeRun {
+    fn begin(&mut self, state: &WorkflowState) {
+        if let Main::Awaits(function) = &self.main {
+            let input = (*state.input.get()).clone();
+            let track = Track::new(None, state, |shared| {
+                let future = function(Ctx::new(Key::root(), shared), input);
+                Box::new(move || future)
+            });
+            self.main = Main::Runs(track);
+        }
+    }
+
+    /// A turn of a function beside the flow.
+    fn beside(
+        &mut self,
+        state: &WorkflowState,
+        name: &str,
+        place: (Key, Version),
+        done: impl FnOnce() -> Done,
+    ) -> Turn {
+        let Some(function) = self.beside.functions.get(name) else {
+            return Turn::Diverged(Divergence {
+                key: place.0,
+                recorded: format!("the function `{name}`"),
+                asked: "no function of this name is registered".into(),
+            });
+        };
+        let track = self.asides.entry(place.clone()).or_insert_with(|| {
+            Track::new(Some(place.0.clone()), state, |shared| {
+                let future = function(Ctx::new(place.0.clone(), shared), done());
+                Box::new(move || future)
+            })
+        });
+        let turn = track.turn(state);
+        if matches!(turn, Turn::Ends(_) | Turn::Diverged(_)) {
+            self.asides.remove(&place);
+        }
+        turn
+    }
+}
+
+fn open(slot: &Option<Slot>) -> Value {
+    slot.as_ref().map(|slot| (*slot.get()).clone()).unwrap_or_default()
 }
 
 impl Run for CodeRun {
     fn turn(&mut self, state: &WorkflowState) -> Turn {
-        let is_first = self.begin.is_some();
-        if let Some(begin) = self.begin.take() {
-            self.future = Some(begin((*state.input.get()).clone()));
+        if !self.beside.budget.is_empty() && !state.budgets.contains_key(&Key::root()) {
+            return Turn::Asks(vec![Ask::Budget { key: Key::root(), limits: self.beside.budget.clone() }]);
         }
-        let mut has_news = is_first || self.shared.borrow_mut().hear_of(state.stirred.as_ref(), state);
-        self.shared.borrow_mut().news = if is_first { None } else { state.stirred.clone() };
-        while has_news && let Some(future) = &mut self.future {
-            if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                (self.future, self.end) = (None, Some(ended));
-            }
-            // What the code waits for since this poll may be known already.
-            let shared = &mut *self.shared.borrow_mut();
-            has_news = shared.hear_of_new(state);
-            shared.news = None;
-        }
-        if let Some(divergence) = self.shared.borrow_mut().diverged.take() {
-            return Turn::Diverged(divergence);
-        }
-        let shared = &mut *self.shared.borrow_mut();
-        // A run started afresh asks again for what is under way; the log has that already.
-        shared.asks.retain(|ask| match ask {
-            Ask::Step(step) => !state.entries.contains_key(&step.key),
-            Ask::Timer { key, .. } => !state.entries.contains_key(key),
-            _ => true,
-        });
-        // What the log owes and the code does not wait for, the code no longer asks for. A run that
-        // is kept asked for all of it itself.
-        if is_first && let Some(key) = state.open.iter().find(|key| !shared.awaited.contains_key(*key)) {
-            let (recorded, asked) = ("a step or a timer".to_owned(), "nothing of this name".to_owned());
-            return Turn::Diverged(Divergence { key: key.clone(), recorded, asked });
-        }
-        if !shared.asks.is_empty() {
-            return Turn::Asks(std::mem::take(&mut shared.asks));
-        }
-        match &self.end {
-            Some(ended) => Turn::Ends(ended.clone()),
-            None if state.open.is_empty() => Turn::Diverged(Divergence {
-                key: Key::root(),
-                recorded: "nothing to wait for".into(),
-                asked: "code that waits for something other than its context".into(),
-            }),
-            None => Turn::Waits,
+        self.begin(state);
+        match &mut self.main {
+            Main::Runs(track) => track.turn(state),
+            Main::Awaits(_) => Turn::Waits,
         }
     }
-}
 
-impl Shared {
-    /// Takes over what the state knows of a key that is waited for. True if that is news.
-    fn hear_of(&mut self, key: Option<&Key>, state: &WorkflowState) -> bool {
-        let Some((key, hash)) = key.and_then(|key| self.awaited.get_key_value(key)) else { return false };
-        let (key, hash) = (key.clone(), *hash);
-        let Some(entry) = state.entries.get(&key) else { return false };
-        match (&entry.body, hash) {
-            (EntryBody::Step(step), Some(hash)) if step.answers(&hash) => {}
-            (EntryBody::Timer { .. }, None) => {}
-            (other, _) => self.diverge(&key, recorded(other)),
-        }
-        let Some(known @ Known::Ended(..)) = known(entry) else { return false };
-        self.awaited.remove(&key);
-        self.known.insert(key, known);
-        true
+    fn undo(&mut self, state: &WorkflowState, undo: &UndoStarted) -> Turn {
+        let done = || Done {
+            key: undo.key.clone(),
+            given: open(&undo.undo),
+            output: open(&undo.output),
+            idempotency_key: None,
+        };
+        let handler = undo.handler.clone();
+        self.beside(state, &handler, (undo.key.undo(), undo.armed), done)
     }
 
-    /// The same for all that is waited for since the last poll.
-    fn hear_of_new(&mut self, state: &WorkflowState) -> bool {
-        let mut has_news = false;
-        for key in std::mem::take(&mut self.new) {
-            has_news |= self.hear_of(Some(&key), state);
-        }
-        has_news
+    fn reconcile(&mut self, state: &WorkflowState, key: &Key) -> Turn {
+        let Some(step) = state.step(key) else { return Turn::Waits };
+        let given = open(&step.given);
+        let name = given["function"].as_str().unwrap_or_default().to_owned();
+        let id = &state.workflow_id;
+        let done = || Done {
+            key: key.clone(),
+            given: given["given"].clone(),
+            output: Value::Null,
+            idempotency_key: Some(step::idempotency_key(id, key, &step.request_hash, step.generation)),
+        };
+        self.beside(state, &name, (key.reconcile(), u64::from(step.attempts)), done)
     }
 
-    fn diverge(&mut self, key: &Key, recorded: String) {
-        let asked = "another request, or another kind of work".to_owned();
-        self.diverged.get_or_insert(Divergence { key: key.clone(), recorded, asked });
+    fn compensates(&self) -> bool {
+        !self.beside.holds
     }
-}
 
-fn recorded(body: &EntryBody) -> String {
-    match body {
-        EntryBody::Step(step) => format!("{} request {:?}", step.kind, step.request_hash),
-        EntryBody::Timer { .. } => "a timer".into(),
-        EntryBody::Started { .. } => "a scope".into(),
-        EntryBody::Decided { .. } => "a decision".into(),
-        EntryBody::Finished { .. } => "a task that finished".into(),
+    fn undoes_event(&self, event_type: &str) -> Option<Arc<str>> {
+        let name = format!("{ON_COMPENSATE}{event_type}");
+        self.beside.functions.contains_key(&name).then(|| Arc::from(name))
     }
 }
 
@@ -220,6 +268,8 @@ pub struct Work {
     retry: Option<RetryPolicy>,
     timeout_ms: Option<u64>,
     lists: &'static [&'static str],
+    undo: Option<Undo>,
+    given: Option<Arc<Value>>,
 }
 
 impl Work {
@@ -234,7 +284,28 @@ impl Work {
             timeout_ms: None,
             // What a conversation repeats from turn to turn is stored once.
             lists: if kind == LLM_KIND { &["messages", "attachments"] } else { &[] },
+            undo: None,
+            given: None,
         }
+    }
+
+    /// It is taken back, once it has completed, by the function of this name ([`Code::undo`]), which is
+    /// given this beside what the step answered.
+    pub fn undo(self, function: &str, given: Value) -> Work {
+        let undo = Undo::By { handler: Arc::from(function), given: Slot::of(given) };
+        Work { undo: Some(undo), ..self }
+    }
+
+    /// It cannot be taken back: why, and what to tell the person.
+    pub fn irreversible(self, why: &str) -> Work {
+        Work { undo: Some(Undo::Irreversible(why.to_owned())), ..self }
+    }
+
+    /// Where nobody knows whether it landed, the function of this name ([`Code::undo`]) finds out: it
+    /// gives `{"landed": OUTPUT}`, `{"didnt": true}`, or anything else where it cannot tell.
+    pub fn reconcile(self, function: &str, given: Value) -> Work {
+        let given = Some(Arc::new(json!({"function": function, "given": given})));
+        Work { recovery: Recovery::Reconcile, given, ..self }
     }
 
     /// What happens when nobody knows whether it landed.
@@ -304,6 +375,7 @@ impl Ctx {
         ask.retry = work.retry;
         ask.timeout_ms = work.timeout_ms;
         ask.lists = work.lists;
+        (ask.undo, ask.given) = (work.undo, work.given);
         let hash = ask.request_hash();
         self.wait_for(key, Some(hash), Ask::Step(Box::new(ask)))
     }
@@ -312,6 +384,14 @@ impl Ctx {
     pub fn sleep(&mut self, name: &str, delay_ms: u64) -> impl Future<Output = Ended> + '_ {
         let key = self.key(name);
         self.wait_for(key.clone(), None, Ask::Timer { key, delay_ms, finishes: true, limits: false })
+    }
+
+    /// Waits for a signal of this name, and gives its data. One that came before is taken at once.
+    pub fn listen(&mut self, name: &str, signal: &str) -> impl Future<Output = Ended> + '_ {
+        let (key, signal): (Key, Arc<str>) = (self.key(name), Arc::from(signal));
+        self.shared.borrow_mut().listening.insert(key.clone(), signal.clone());
+        let wants = json!({"join": "one", "events": [{"type": &*signal}]});
+        self.wait_for(key.clone(), None, Ask::Listen { key, names: vec![signal], wants })
     }
 
     fn wait_for(&self, key: Key, hash: Option<Hash>, ask: Ask) -> impl Future<Output = Ended> + use<> {

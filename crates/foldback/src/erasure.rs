@@ -286,7 +286,7 @@ pub fn erase(
 fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
     let side = match fact {
         Fact::WorkflowStarted(_) | Fact::TaskStarted { .. } | Fact::DecisionMade(_) => Side::Input,
-        Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. } => Side::Input,
+        Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. } | Fact::SignalReceived(_) => Side::Input,
         Fact::StepAsked(_) | Fact::UndoArmed(_) | Fact::UndoStarted(_) => Side::Request,
         Fact::AttemptStarted { .. }
         | Fact::AttemptFailed(_)
@@ -300,6 +300,14 @@ fn sides(fact: &Fact) -> Vec<(Side, &Slot)> {
         | Fact::CompensationStarted { .. }
         | Fact::CompensationRequested { .. }
         | Fact::CompensationEnded { .. }
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::BudgetSet { .. }
+        | Fact::BudgetWarned { .. }
+        | Fact::BudgetExceeded { .. }
+        | Fact::ListenStarted { .. }
+        | Fact::SignalTaken { .. }
+        | Fact::SignalRefused { .. }
         | Fact::WorkflowCancelled { .. }
         | Fact::StepCancelled { .. }
         | Fact::TimerSet { .. }

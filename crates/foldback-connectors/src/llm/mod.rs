@@ -63,6 +63,11 @@ impl Work for Llm {
             Ok(read) => read,
             Err(error) => return failed(error),
         };
+        // What the budgets around it leave is all that an answer may take.
+        if let Some(left) = call.tokens_left {
+            let left = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
+            chat.max_tokens = Some(chat.max_tokens.map_or(left, |asked| asked.min(left)));
+        }
         let Some(model) = self.models.get(&provider) else {
             return failed(wrong("llm", &format!("the provider `{provider}` is not configured")));
         };

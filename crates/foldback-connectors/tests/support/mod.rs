@@ -192,6 +192,7 @@ pub fn call(request: Value, effect: Effect) -> (Call, Told) {
         effect,
         idempotency_key: (effect == Effect::Write).then(|| "the-idempotency-key".to_owned()),
         timeout_ms: 10_000,
+        tokens_left: None,
         rejected: None,
         progress: Arc::new(move |text: &str| sink.lock().expect("a log").push(text.to_owned())),
     };

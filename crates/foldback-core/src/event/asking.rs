@@ -46,6 +46,9 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::SignalReceived(_)
             // By its caller; one with a key is its program's.
             | Fact::Recorded { key: None, .. }
             | Fact::TimerFired { .. } => Class::Stimulus,
@@ -61,6 +64,12 @@ impl Fact {
             | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
             | Fact::OutcomeReconciled { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::Recorded { key: Some(_), .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }
@@ -95,6 +104,15 @@ impl Fact {
             Fact::CompensationRequested { .. } => "CompensationRequested",
             Fact::CompensationEnded { .. } => "CompensationEnded",
             Fact::WorkflowCancelled { .. } => "WorkflowCancelled",
+            Fact::WorkflowPaused { .. } => "WorkflowPaused",
+            Fact::WorkflowUnpaused { .. } => "WorkflowUnpaused",
+            Fact::BudgetSet { .. } => "BudgetSet",
+            Fact::BudgetWarned { .. } => "BudgetWarned",
+            Fact::BudgetExceeded { .. } => "BudgetExceeded",
+            Fact::SignalReceived(_) => "SignalReceived",
+            Fact::ListenStarted { .. } => "ListenStarted",
+            Fact::SignalTaken { .. } => "SignalTaken",
+            Fact::SignalRefused { .. } => "SignalRefused",
             Fact::Recorded { event_type, .. } => event_type,
             Fact::WorkflowCompleted { .. } => "WorkflowCompleted",
             Fact::WorkflowFailed { .. } => "WorkflowFailed",
@@ -130,6 +148,10 @@ impl Fact {
             | Fact::TaskFinished { key, .. }
             | Fact::UndoCompleted { key, .. }
             | Fact::UndoFailed { key, .. }
+            | Fact::BudgetSet { key, .. }
+            | Fact::ListenStarted { key, .. }
+            | Fact::SignalTaken { key, .. }
+            | Fact::SignalRefused { key, .. }
             | Fact::WriteHeld { key, .. }
             | Fact::WriteSettled { key, .. }
             | Fact::WorkflowParked { key, .. } => Some(key),
@@ -141,6 +163,11 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. } => None,
         }
@@ -166,6 +193,8 @@ impl Fact {
             Fact::UndoArmed(e) => std::iter::once(&e.undo).chain(&e.output).collect(),
             Fact::UndoStarted(e) => e.undo.iter().chain(e.output.iter()).collect(),
             Fact::Recorded { data, .. } => vec![data],
+            Fact::SignalReceived(e) => vec![&e.data],
+            Fact::ListenStarted { wants, .. } => vec![wants],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots().collect(),
             Fact::WorkflowReopened { changes, .. } => {
@@ -186,6 +215,13 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -211,6 +247,8 @@ impl Fact {
             Fact::UndoArmed(e) => std::iter::once(&mut e.undo).chain(&mut e.output).collect(),
             Fact::UndoStarted(e) => e.undo.iter_mut().chain(e.output.iter_mut()).collect(),
             Fact::Recorded { data, .. } => vec![data],
+            Fact::SignalReceived(e) => vec![&mut e.data],
+            Fact::ListenStarted { wants, .. } => vec![wants],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots_mut().collect(),
             Fact::WorkflowReopened { changes, .. } => {
@@ -231,6 +269,13 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
@@ -277,6 +322,15 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::Recorded { .. }
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. }

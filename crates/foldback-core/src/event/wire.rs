@@ -1,13 +1,15 @@
 //! Events on the wire: facts to and from their stored JSON. The type stands in the envelope, the
 //! payload holds the fields alone. Golden files pin every shape that was ever written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Fact, Found, Lost, TaskKind, Verdict};
+use super::{Fact, Found, Lost, Raised, TaskKind, Verdict};
+use crate::budget::Measure;
 use crate::change::Changes;
 use crate::key::Key;
 use crate::step::Failure;
@@ -152,6 +154,45 @@ mod shape {
         pub reason: String,
     }
     #[derive(Deserialize)]
+    pub struct WorkflowPaused {
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
+    pub struct WorkflowUnpaused {
+        pub reason: String,
+        #[serde(default)]
+        pub raised: Vec<Raised>,
+    }
+    #[derive(Deserialize)]
+    pub struct BudgetSet {
+        pub key: Key,
+        pub limits: BTreeMap<Measure, u64>,
+    }
+    #[derive(Deserialize)]
+    pub struct OfBudget {
+        pub scope: Key,
+        pub measure: Measure,
+        pub spent: u64,
+        pub limit: u64,
+    }
+    #[derive(Deserialize)]
+    pub struct ListenStarted {
+        pub key: Key,
+        pub names: Vec<Arc<str>>,
+        pub wants: Slot,
+    }
+    #[derive(Deserialize)]
+    pub struct SignalTaken {
+        pub key: Key,
+        pub signals: Vec<Version>,
+    }
+    #[derive(Deserialize)]
+    pub struct SignalRefused {
+        pub key: Key,
+        pub signal: Version,
+        pub reason: String,
+    }
+    #[derive(Deserialize)]
     pub struct WorkflowCompleted {
         pub output: Slot,
     }
@@ -185,7 +226,7 @@ impl fmt::Display for DecodeError {
 impl std::error::Error for DecodeError {}
 
 /// The types that are the engine's own: a domain event may not take one of these names.
-pub const ENGINE_TYPES: [&str; 32] = [
+pub const ENGINE_TYPES: [&str; 41] = [
     "WorkflowStarted",
     "StepAsked",
     "AttemptStarted",
@@ -210,6 +251,15 @@ pub const ENGINE_TYPES: [&str; 32] = [
     "CompensationRequested",
     "CompensationEnded",
     "WorkflowCancelled",
+    "WorkflowPaused",
+    "WorkflowUnpaused",
+    "BudgetSet",
+    "BudgetWarned",
+    "BudgetExceeded",
+    "SignalReceived",
+    "ListenStarted",
+    "SignalTaken",
+    "SignalRefused",
     "WorkflowCompleted",
     "WorkflowFailed",
     "WorkflowParked",
@@ -309,6 +359,29 @@ impl Fact {
                     Fact::WorkflowReopened { reason, again, back_to, changes }
                 })
             }
+            "WorkflowPaused" => {
+                read(payload).map(|shape::WorkflowPaused { reason }| Fact::WorkflowPaused { reason })
+            }
+            "WorkflowUnpaused" => read(payload)
+                .map(|shape::WorkflowUnpaused { reason, raised }| Fact::WorkflowUnpaused { reason, raised }),
+            "BudgetSet" => {
+                read(payload).map(|shape::BudgetSet { key, limits }| Fact::BudgetSet { key, limits })
+            }
+            "BudgetWarned" => read(payload).map(|shape::OfBudget { scope, measure, spent, limit }| {
+                Fact::BudgetWarned { scope, measure, spent, limit }
+            }),
+            "BudgetExceeded" => read(payload).map(|shape::OfBudget { scope, measure, spent, limit }| {
+                Fact::BudgetExceeded { scope, measure, spent, limit }
+            }),
+            "SignalReceived" => read(payload).map(Fact::SignalReceived),
+            "ListenStarted" => read(payload)
+                .map(|shape::ListenStarted { key, names, wants }| Fact::ListenStarted { key, names, wants }),
+            "SignalTaken" => {
+                read(payload).map(|shape::SignalTaken { key, signals }| Fact::SignalTaken { key, signals })
+            }
+            "SignalRefused" => read(payload).map(|shape::SignalRefused { key, signal, reason }| {
+                Fact::SignalRefused { key, signal, reason }
+            }),
             "WorkflowCompleted" => {
                 read(payload).map(|shape::WorkflowCompleted { output }| Fact::WorkflowCompleted { output })
             }
@@ -369,6 +442,8 @@ impl Fact {
                 e.output.iter().for_each(|s| value["output"] = open(s));
             }
             Fact::WorkflowCompleted { output } => value["output"] = open(output),
+            Fact::SignalReceived(e) => value["data"] = open(&e.data),
+            Fact::ListenStarted { wants, .. } => value["wants"] = open(wants),
             Fact::StepReused(e) => e.output.iter().for_each(|s| value["output"] = open(s)),
             Fact::WriteSettled { output, .. } => output.iter().for_each(|s| value["output"] = open(s)),
             Fact::WorkflowForked(e) => open_changes(&mut value["changes"], &e.changes),
@@ -389,6 +464,13 @@ impl Fact {
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => {}
         }

@@ -40,6 +40,13 @@ impl Redaction {
                 reason: self.text(&reason).into_owned(),
             },
             Stimulus::Record { event_type, data } => Stimulus::Record { event_type, data: self.value(data) },
+            Stimulus::Pause { reason } => Stimulus::Pause { reason: self.text(&reason).into_owned() },
+            Stimulus::Unpause { reason, raised } => {
+                Stimulus::Unpause { reason: self.text(&reason).into_owned(), raised }
+            }
+            Stimulus::Signal { name, data, source } => {
+                Stimulus::Signal { name, data: self.value(data), source }
+            }
             Stimulus::Cancel { reason } => Stimulus::Cancel { reason: self.text(&reason).into_owned() },
             Stimulus::Compensate { reason, from, down_to, again } => {
                 Stimulus::Compensate { reason: self.text(&reason).into_owned(), from, down_to, again }

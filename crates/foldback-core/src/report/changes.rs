@@ -99,6 +99,7 @@ fn told(entry: &Entry) -> String {
         EntryBody::Timer { due, fired: false, limits: true, .. } => format!("limit until {}", iso(*due)),
         EntryBody::Timer { due, fired: false, .. } => format!("timer until {}", iso(*due)),
         EntryBody::Timer { .. } => "timer fired".to_owned(),
+        EntryBody::Listening { names, .. } => format!("listens for {}", names.join(", ")),
         EntryBody::Decided { chosen } => format!("decided {chosen}"),
         EntryBody::Finished { kind, output } => {
             format!("{} finished with {}", format!("{kind:?}").to_lowercase(), shown(output))

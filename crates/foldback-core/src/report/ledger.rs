@@ -134,6 +134,15 @@ impl Book<'_> {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::CompensationStarted { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
             | Fact::Recorded { .. }

@@ -340,6 +340,15 @@ impl Rows {
             | Fact::TimerCancelled { .. }
             | Fact::DecisionMade(_)
             | Fact::UndoArmed(_)
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::UndoStarted(_)
             | Fact::UndoCompleted { .. }
             | Fact::UndoFailed { .. }

@@ -155,6 +155,7 @@ fn outline(nodes: &[TreeNode], depth: usize, text: &mut String) {
             What::Step { kind, .. } => kind.to_string(),
             What::Decision { chosen, .. } => format!("chose {chosen}"),
             What::Timer { .. } => "timer".into(),
+            What::Listen { .. } => "listen".into(),
             What::Event { event_type } => format!("event {event_type}"),
         };
         let _ = writeln!(

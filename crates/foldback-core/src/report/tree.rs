@@ -102,6 +102,11 @@ pub enum What {
         /// The moment.
         due: Moment,
     },
+    /// A wait for signals.
+    Listen {
+        /// Their names.
+        names: Vec<Arc<str>>,
+    },
     /// A domain event that the workflow recorded.
     Event {
         /// Its type.
@@ -174,6 +179,14 @@ impl Growing {
                 // Where a delay stood before, it is over now and the try begins.
                 self.twigs[at].ended = None;
             }
+            Fact::TaskFinished { key, kind: TaskKind::Shape, .. } => {
+                // A wait whose time ran out ends with its task.
+                if let Some(&at) = self.of_key.get(key)
+                    && matches!(self.twigs[at].what, What::Listen { .. })
+                {
+                    self.twigs[at].ended.get_or_insert(event.timestamp);
+                }
+            }
             Fact::TaskFinished { key, kind, .. } if !key.is_root() && *kind != TaskKind::Shape => {
                 let at = self.twig(key, event);
                 if matches!(self.twigs[at].what, What::Scope { .. }) {
@@ -194,6 +207,14 @@ impl Growing {
             Fact::TimerSet { limits: true, .. } => {}
             Fact::TimerSet { key, due, .. } => {
                 self.leaf(key, event, What::Timer { due: Moment(*due) });
+            }
+            Fact::ListenStarted { key, names, .. } => {
+                self.leaf(key, event, What::Listen { names: names.clone() });
+            }
+            Fact::SignalTaken { key, .. } => {
+                if let Some(&at) = self.of_key.get(key) {
+                    self.twigs[at].ended = Some(event.timestamp);
+                }
             }
             Fact::TimerFired { key } => {
                 let at = match self.of_key.get(key) {
@@ -242,6 +263,13 @@ impl Growing {
             | Fact::TaskStarted { .. }
             | Fact::TaskFinished { .. }
             | Fact::UndoArmed(_)
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::SignalRefused { .. }
             | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
             | Fact::CompensationRequested { .. }

@@ -188,6 +188,15 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::TimerSet { .. }
         | Fact::TaskStarted { .. }
         | Fact::UndoArmed(_)
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::BudgetSet { .. }
+        | Fact::BudgetWarned { .. }
+        | Fact::BudgetExceeded { .. }
+        | Fact::SignalReceived(_)
+        | Fact::ListenStarted { .. }
+        | Fact::SignalTaken { .. }
+        | Fact::SignalRefused { .. }
         | Fact::UndoStarted(_)
         | Fact::UndoCompleted { .. }
         | Fact::UndoFailed { .. }

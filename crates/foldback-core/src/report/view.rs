@@ -77,12 +77,24 @@ pub struct WaitView {
     pub key: Key,
     /// `timer`, `timeout` (nobody waits for it, but it may cut a task off), `outcome` (a person
     /// has to say what happened), or `decision` (a person has to say what becomes of a `write` of a
-    /// fork).
+    /// fork), or `signal`.
     #[serde(rename = "for")]
     pub wants: &'static str,
     /// When the moment comes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Moment>,
+    /// Names of the signals that are waited for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<Arc<str>>,
+    /// How they are joined, and what an answer must look like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Arc<Value>>,
+}
+
+impl WaitView {
+    fn of(key: &Key, wants: &'static str, due: Option<Moment>) -> WaitView {
+        WaitView { key: key.clone(), wants, due, signals: Vec::new(), details: None }
+    }
 }
 
 /// An undo that is armed.
@@ -121,15 +133,25 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                         is_given_up: step.is_given_up,
                     })
                 }
-                StepStatus::Unknown => waits.push(WaitView { key: key.clone(), wants: "outcome", due: None }),
-                StepStatus::Held => waits.push(WaitView { key: key.clone(), wants: "decision", due: None }),
+                StepStatus::Unknown => waits.push(WaitView::of(key, "outcome", None)),
+                StepStatus::Held => waits.push(WaitView::of(key, "decision", None)),
                 StepStatus::Completed | StepStatus::Failed | StepStatus::Cancelled => {}
             },
             EntryBody::Timer { due, fired: false, limits, .. } if state.may_move(key) => {
                 let wants = if *limits { "timeout" } else { "timer" };
-                waits.push(WaitView { key: key.clone(), wants, due: Some(Moment(*due)) });
+                waits.push(WaitView::of(key, wants, Some(Moment(*due))));
+            }
+            EntryBody::Listening { names, wants, heard: None } if state.may_move(key) => {
+                waits.push(WaitView {
+                    key: key.clone(),
+                    wants: "signal",
+                    due: None,
+                    signals: names.clone(),
+                    details: Some(wants.get()),
+                })
             }
             EntryBody::Timer { .. }
+            | EntryBody::Listening { .. }
             | EntryBody::Started { .. }
             | EntryBody::Decided { .. }
             | EntryBody::Finished { .. } => {}

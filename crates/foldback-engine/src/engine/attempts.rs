@@ -72,6 +72,7 @@ impl Engine {
             effect: step.effect,
             idempotency_key: is_write
                 .then(|| step::idempotency_key(id, &key, &step.request_hash, step.generation)),
+            tokens_left: live.state.tokens_left(&key),
             timeout_ms: step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS),
             rejected: step
                 .rejected
@@ -151,7 +152,7 @@ impl Engine {
                     self.pending.push_back((id, Owed::Retry(key, due)));
                 }
                 Some(EntryBody::Timer { due: set, fired: false, .. })
-                    if *set == due && live.state.may_move(&key) =>
+                    if *set == due && live.state.may_move(&key) && live.state.pause.is_none() =>
                 {
                     self.say(&id, Stimulus::TimerDue { key }, "engine");
                 }
@@ -276,10 +277,8 @@ impl Engine {
             Owed::Timer(_, due) => *due <= now,
         };
         // One that waits for a person alone rests; one that waits for a moment goes on by itself.
-        let waits_for_a_moment =
-            || live.state.owes().iter().any(|owed| matches!(owed, Owed::Timer(..) | Owed::Retry(..)));
         let moves = match status {
-            Status::Waiting => waits_for_a_moment(),
+            Status::Waiting => live.state.moves_by_time(),
             Status::Compensating => true,
             status => status == Status::Running,
         };

@@ -234,13 +234,13 @@ fn may_reopen(id: &str, status: Status) -> Result<(), Refusal> {
             format!("`{id}` is {}: what it did is not taken back whole", status.as_str()),
             format!("`foldback compensate {id}` goes on with that; then it can be retried"),
         )),
-        status @ (Status::Running | Status::Waiting | Status::Unknown | Status::Quarantined) => {
-            Err(Refusal::new(
-                format!("`{id}` has not failed: it is {}", status.as_str()),
-                format!(
-                    "`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for"
-                ),
-            ))
-        }
+        status @ (Status::Paused
+        | Status::Running
+        | Status::Waiting
+        | Status::Unknown
+        | Status::Quarantined) => Err(Refusal::new(
+            format!("`{id}` has not failed: it is {}", status.as_str()),
+            format!("`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for"),
+        )),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Owed, Status, Stimulus, Version};
+use foldback_core::event::{ENGINE_TYPES, Raised};
+use foldback_core::value::is_too_deep;
+use foldback_core::{Owed, Status, Stimulus, Version, limits};
 
 use super::stimuli::With;
 use super::{Engine, ReplyTo};
@@ -18,18 +20,107 @@ impl Engine {
         from: &ReplyTo,
     ) -> Result<bool, Refusal> {
         self.take_up(id)?;
-        let status = self.live.get(id).map(|live| live.state.status());
-        let has_ended = self.live.get(id).is_some_and(|live| live.state.end.is_some());
-        if let (Some(status), true) = (status, has_ended) {
-            let hint = match status {
-                Status::Completed | Status::Failed => {
-                    format!("`foldback compensate {id}` takes back what it did")
-                }
-                _ => format!("`foldback show {id}` says where it stands"),
-            };
-            return Err(Refusal::new(format!("`{id}` has ended already: it is {}", status.as_str()), hint));
+        if let Some(live) = self.live.get(id).filter(|live| live.state.end.is_some()) {
+            return Err(ended(id, live.state.status()));
         }
         self.say_or_refuse(id, Stimulus::Cancel { reason }, actor, from)
+    }
+
+    /// Lets nothing more begin.
+    pub(super) fn pause(
+        &mut self,
+        id: &Arc<str>,
+        reason: String,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        self.take_up(id)?;
+        let state = self.live.get(id).map(|live| &live.state);
+        if state.is_some_and(|state| state.end.is_some()) {
+            return Err(ended(id, state.map_or(Status::Running, |state| state.status())));
+        }
+        if state.is_some_and(|state| state.pause.is_some()) {
+            return Ok(false);
+        }
+        self.say_or_refuse(id, Stimulus::Pause { reason }, actor, from)
+    }
+
+    /// Lets a paused workflow go on, with budgets that are raised.
+    pub(super) fn unpause(
+        &mut self,
+        id: &Arc<str>,
+        reason: String,
+        raised: Vec<Raised>,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        self.take_up(id)?;
+        let Some(live) = self.live.get(id) else {
+            return Err(Refusal::unknown_workflow(id));
+        };
+        let Some(pause) = &live.state.pause else {
+            return Err(Refusal::new(
+                format!("`{id}` is not paused: it is {}", live.state.status().as_str()),
+                format!("`foldback show {id}` says where it stands"),
+            ));
+        };
+        if let Some((scope, measure)) = &pause.budget
+            && !raised.iter().any(|raised| (&raised.scope, &raised.measure) == (scope, measure))
+        {
+            let place = if scope.is_root() { String::new() } else { format!("{scope}:") };
+            return Err(Refusal::new(
+                format!("`{id}` is over its budget: {}", pause.reason),
+                format!("raise it: `foldback unpause {id} --budget '{place}{}=N'`", measure.as_str()),
+            ));
+        }
+        live.state.may_raise(&raised).map_err(|why| {
+            Refusal::new(why, format!("`foldback show {id}` says what is used of each budget"))
+        })?;
+        self.say_or_refuse(id, Stimulus::Unpause { reason, raised }, actor, from)?;
+        let owed = self.live.get(id).map(|live| live.state.owes()).unwrap_or_default();
+        self.owe(id, owed);
+        Ok(true)
+    }
+
+    /// Says something to a workflow. What another workflow emitted and nothing here has a use for is not
+    /// kept.
+    pub(super) fn signal(
+        &mut self,
+        id: &Arc<str>,
+        signal: Stimulus,
+        actor: &str,
+        from: &ReplyTo,
+    ) -> Result<bool, Refusal> {
+        let Stimulus::Signal { name, data, source } = &signal else { return Ok(false) };
+        if name.is_empty() || name.len() > limits::SIGNAL_NAME_MAX_BYTES || ENGINE_TYPES.contains(&&**name) {
+            let most = limits::SIGNAL_NAME_MAX_BYTES;
+            return Err(Refusal::new(
+                format!("`{name}` cannot be the name of a signal"),
+                format!("a name has 1 to {most} bytes, and is no type of the engine's own"),
+            ));
+        }
+        if is_too_deep(data) {
+            let most = limits::VALUE_DEPTH_MAX;
+            return Err(Refusal::new(format!("the data nests deeper than {most} levels"), "flatten it"));
+        }
+        self.take_up(id)?;
+        let now = self.around.machine.now();
+        let Some(live) = self.live.get_mut(id) else {
+            return Err(Refusal::unknown_workflow(id));
+        };
+        if live.state.end.is_some() {
+            return Err(ended(id, live.state.status()));
+        }
+        if source.is_some() && !live.heeds(&signal, now) {
+            return Ok(false);
+        }
+        if live.state.signals.len() >= limits::SIGNALS_KEPT_MAX {
+            return Err(Refusal::new(
+                format!("`{id}` keeps {} signals that nothing has taken", limits::SIGNALS_KEPT_MAX),
+                format!("`foldback show {id}` says what it listens for"),
+            ));
+        }
+        self.say_or_refuse(id, signal, actor, from)
     }
 
     /// Takes back what a workflow did that has ended.
@@ -88,4 +179,12 @@ impl Engine {
         let owed = live.state.owes().into_iter().filter(|owed| matches!(owed, Owed::Undo(_)));
         self.pending.extend(owed.map(|owed| (id.clone(), owed)));
     }
+}
+
+fn ended(id: &str, status: Status) -> Refusal {
+    let hint = match status {
+        Status::Completed | Status::Failed => format!("`foldback compensate {id}` takes back what it did"),
+        _ => format!("`foldback show {id}` says where it stands"),
+    };
+    Refusal::new(format!("`{id}` has ended already: it is {}", status.as_str()), hint)
 }

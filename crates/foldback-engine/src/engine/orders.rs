@@ -33,6 +33,11 @@ impl Engine {
             Command::Settle { key, verdict, output, .. } => {
                 self.settle(&id, key, (verdict, output), actor, &from)
             }
+            Command::Pause { reason, .. } => self.pause(&id, reason, actor, &from),
+            Command::Unpause { reason, raised, .. } => self.unpause(&id, reason, raised, actor, &from),
+            Command::Signal { name, data, source, .. } => {
+                self.signal(&id, Stimulus::Signal { name, data, source }, actor, &from)
+            }
             Command::Cancel { reason, .. } => self.cancel(&id, reason, actor, &from),
             Command::Compensate { reason, range, .. } => self.compensate(&id, reason, range, actor, &from),
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),

@@ -40,12 +40,14 @@ impl Engine {
         let mut next_id = || source.next(now);
         let observed = self.around.observer.is_some();
         let before = live.waiting();
+        let came = live.state.version + 1;
         let mut advanced = live.say(stimulus, &timing, &mut next_id, &self.around.kinds, observed)?;
         self.promised = self.promised + live.waiting() - before;
         let incarnation = live.incarnation;
         for (due, key) in advanced.alarms.drain(..) {
             self.alarms.push(Reverse((due, id.clone(), key)));
         }
+        let left_behind = std::mem::take(&mut advanced.owed);
         for key in advanced.pending.drain(..) {
             self.pending.push_back((id.clone(), Owed::Start(key)));
         }
@@ -53,8 +55,12 @@ impl Engine {
             Some(mut commit) => {
                 commit.definitions = with.definitions;
                 let status = live.state.status();
-                let answer =
-                    with.answer.map(|from| (from, Ok(Accepted { status, attached: false, version: None })));
+                let refused = advanced.refused.iter().find(|(signal, _)| *signal == came);
+                let accepted = match refused {
+                    Some((_, reason)) => Err(not_accepted(id, reason)),
+                    None => Ok(Accepted { status, attached: false, version: None }),
+                };
+                let answer = with.answer.map(|from| (from, accepted));
                 if let Some((ReplyTo::Inbox(command), answer)) = &answer {
                     commit.consumed.push((command.clone(), serde_json::to_value(answer).unwrap_or_default()));
                 }
@@ -67,6 +73,7 @@ impl Engine {
                 }
             }
         }
+        self.owe(id, left_behind);
         for dispatch in advanced.ready {
             self.dispatch(id, dispatch);
         }
@@ -195,6 +202,13 @@ impl Engine {
             Some((ReplyTo::Nobody, _)) | None => {}
         }
     }
+}
+
+fn not_accepted(id: &str, reason: &str) -> Refusal {
+    Refusal::new(
+        format!("`{id}` does not take this answer: {reason}"),
+        format!("it still waits; `foldback show {id}` says what an answer must look like"),
+    )
 }
 
 /// What else rides in the commit of a stimulus.

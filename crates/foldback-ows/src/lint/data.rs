@@ -185,6 +185,7 @@ impl<'t> Look<'_, 't> {
                 self.shaped(event, node("/emit/event/with"), &sight, tells);
                 Shape::Unknown
             }
+            Body::Listen(_) => Shape::Unknown,
             Body::Step(step) => self.step(step, own, &sight, tells),
             Body::Do(list) => self.list(list, input.clone(), tells),
             Body::Fork(fork) => {

@@ -46,6 +46,7 @@ fn flows(task: &Task) -> Vec<Flow> {
         | Body::Set(_)
         | Body::Wait(_)
         | Body::Emit(_)
+        | Body::Listen(_)
         | Body::Step(_) => {
             vec![task.then]
         }

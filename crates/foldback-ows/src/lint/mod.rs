@@ -67,9 +67,13 @@ fn lists_in(task: &Task) -> Vec<&TaskList> {
         Body::Fork(fork) => vec![&fork.branches],
         Body::For(body) => vec![&body.body],
         Body::Try(block) => std::iter::once(&block.body).chain(&block.handler).collect(),
-        Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Wait(_) | Body::Emit(_) | Body::Step(_) => {
-            Vec::new()
-        }
+        Body::Set(_)
+        | Body::Switch(_)
+        | Body::Raise(_)
+        | Body::Wait(_)
+        | Body::Emit(_)
+        | Body::Listen(_)
+        | Body::Step(_) => Vec::new(),
     }
 }
 

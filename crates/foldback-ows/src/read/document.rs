@@ -62,6 +62,7 @@ impl<'a> Reader<'a> {
                 document,
                 is_erasable,
                 redaction,
+                budget: std::mem::take(&mut self.budget_of_all),
                 holds: self.holds,
                 on_compensate,
             }
@@ -128,7 +129,7 @@ impl<'a> Reader<'a> {
         self.only(
             ours,
             "`document.metadata.foldback`",
-            &["recovery", "erasable", "redact", "on_failure", "on_compensate"],
+            &["recovery", "erasable", "redact", "on_failure", "on_compensate", "budget"],
         );
         if let Some(on_failure) = ours.get("on_failure") {
             self.holds = self.word(on_failure, "`on_failure`", &["compensate", "hold"]) == Some("hold");
@@ -136,6 +137,7 @@ impl<'a> Reader<'a> {
         if let Some(recovery) = ours.get("recovery") {
             self.recovery = self.recovery_word(recovery);
         }
+        self.budget_of_all = self.budget(ours.get("budget"));
         if let Some(rules) = ours.get("redact") {
             self.redact(rules);
         }

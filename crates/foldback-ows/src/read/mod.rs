@@ -9,6 +9,8 @@ mod catch;
 mod document;
 mod duration;
 mod emit;
+mod limits;
+mod listen;
 mod llm;
 mod projection;
 mod run;
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use foldback_core::{Recovery, Redaction};
 
 use crate::problem::Report;
-use crate::program::Definition;
+use crate::program::{Definition, Limits};
 use crate::tree::{Member, Node};
 use foldback_core::report::nearest;
 
@@ -46,6 +48,8 @@ pub(crate) struct Reader<'a> {
     timeouts: BTreeMap<&'a str, &'a Node>,
     /// The document's own recovery for writes, where it sets one.
     recovery: Option<Recovery>,
+    /// What the workflow may use.
+    budget_of_all: Limits,
     /// Whether a person says what becomes of what was done when it fails.
     holds: bool,
     /// The document's own rules of redaction.
@@ -90,6 +94,7 @@ impl<'a> Reader<'a> {
             retries: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             recovery: None,
+            budget_of_all: Limits::new(),
             holds: false,
             redaction: Redaction::default(),
             bound: Vec::new(),

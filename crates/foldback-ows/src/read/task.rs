@@ -138,6 +138,10 @@ impl Reader<'_> {
         }
         let then = self.flow(node.get("then"), siblings);
         let is_erasable = self.erasable(node);
+        let budget = match matches!(*kind, "do" | "for" | "fork" | "try") {
+            true => self.budget(node.find("/metadata/foldback/budget")),
+            false => Default::default(),
+        };
         let mut limit_ms = None;
         if !matches!(*kind, "call" | "run") {
             limit_ms = node.get("timeout").and_then(|timeout| self.timeout(timeout));
@@ -157,7 +161,9 @@ impl Reader<'_> {
             Body::Step(step) => step.take_limit(),
             // These are over in the turn in which they begin: there is nothing to cut off.
             Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Emit(_) => None,
-            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) => limit_ms,
+            Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) | Body::Listen(_) => {
+                limit_ms
+            }
         };
         Some(Task {
             name,
@@ -170,6 +176,7 @@ impl Reader<'_> {
             then,
             limit_ms,
             is_erasable,
+            budget,
             body,
         })
     }
@@ -193,15 +200,7 @@ impl Reader<'_> {
             "switch" => self.switch(own, siblings).map(Body::Switch),
             "wait" => self.delay(own, "`wait`").map(Body::Wait),
             "emit" => self.emit(own).map(Body::Emit),
-            "listen" => {
-                self.refuse(
-                    node,
-                    "listen",
-                    "`listen`",
-                    "planned; until then ask with `call: http` in a loop with a `wait`",
-                );
-                None
-            }
+            "listen" => self.listen(node, own).map(|task| Body::Listen(Box::new(task))),
             _ => None,
         }
     }
@@ -294,6 +293,7 @@ impl Reader<'_> {
                 | Body::Raise(_)
                 | Body::Wait(_)
                 | Body::Emit(_)
+                | Body::Listen(_)
                 | Body::Step(_) => false,
             };
             if task.then != Flow::Continue || leads_on {
@@ -409,13 +409,20 @@ impl Reader<'_> {
         }
     }
 
-    /// `metadata` of a task that is no step: of ours, it may say `erasable` alone; a `try` also
-    /// `compensate`.
+    /// `metadata` of a task that is no step: of ours, it may say `erasable`; what has tasks inside also
+    /// `budget`, a `try` also `compensate`, a `listen` also `schema` and `default`.
     fn other_metadata(&mut self, node: &Node) {
         let Some(metadata) = node.get("metadata") else {
             return;
         };
-        let is_known = |name: &str| name == "erasable" || (name == "compensate" && node.get("try").is_some());
+        let has = |kind: &str| node.get(kind).is_some();
+        let is_known = |name: &str| match name {
+            "erasable" => true,
+            "compensate" => has("try"),
+            "budget" => ["do", "for", "fork", "try"].into_iter().any(has),
+            "schema" | "default" => has("listen"),
+            _ => false,
+        };
         if self.map(metadata, "`metadata`").is_some()
             && let Some(ours) = metadata.member("foldback")
             && ours.value.as_map().is_none_or(|members| members.iter().any(|m| !is_known(&m.name)))
@@ -423,8 +430,9 @@ impl Reader<'_> {
             let at = ours.value.at(ours.key);
             self.report.hinted(
                 &at,
-                "`metadata.foldback` belongs to call and run tasks",
-                "move it to the task that does the work; only `erasable` may stand on any task",
+                "this stands in `metadata.foldback` of call and run tasks",
+                "move it to the task that does the work; here may stand `erasable`, in a scope also `budget`, in a \
+                 `try` also `compensate`, in a `listen` also `schema` and `default`",
             );
         }
     }

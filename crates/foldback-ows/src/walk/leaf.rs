@@ -35,8 +35,18 @@ impl<'a> Walker<'a> {
             return self.fault(task, &key, failure);
         }
         if let Some(limit_ms) = task.limit_ms
-            && self.entry(&key).is_some()
+            && (self.entry(&key).is_some() || self.entry(&key.mark("timeout")).is_some())
             && let Some(walked) = self.limit(Some(task), &key, limit_ms)
+        {
+            return match (&task.body, walked) {
+                (Body::Listen(listen), Walked::Failed(_)) if listen.default.is_some() => {
+                    self.unanswered(task, key, listen, data, scope)
+                }
+                (_, walked) => walked,
+            };
+        }
+        if self.entry(&key).is_some()
+            && let Some(walked) = self.budget(&key, &task.budget)
         {
             return walked;
         }
@@ -49,6 +59,7 @@ impl<'a> Walker<'a> {
             | Body::Raise(_)
             | Body::Wait(_)
             | Body::Emit(_)
+            | Body::Listen(_)
             | Body::Step(_) => self.leaf(task, key, data, scope),
         }
     }
@@ -121,6 +132,7 @@ impl<'a> Walker<'a> {
             Body::Raise(error) => self.raise(task, key, error, input, scope),
             Body::Wait(delay) => self.wait(task, key, delay, input, scope),
             Body::Emit(with) => self.emit(task, key, with, input, scope),
+            Body::Listen(listen) => self.listen(task, key, listen, input, scope),
             Body::Step(step) => self.step(task, key, step, input, scope),
             // These have tasks inside and never come here.
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => Walked::Busy,
@@ -292,6 +304,7 @@ impl<'a> Walker<'a> {
             Some(
                 EntryBody::Started { .. }
                 | EntryBody::Step(_)
+                | EntryBody::Listening { .. }
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. },
             )

@@ -8,7 +8,7 @@ use foldback_core::step::error_type;
 use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus};
 
 use super::{Fault, Walked, Walker};
-use crate::program::Task;
+use crate::program::{Limits, Task};
 
 impl Walker<'_> {
     /// Sets the limit of a task that has begun, or heeds it; `None` while there is time.
@@ -21,12 +21,21 @@ impl Walker<'_> {
             Some(EntryBody::Timer { fired: true, .. }) => Some(self.out_of_time(task, key, limit_ms)),
             Some(
                 EntryBody::Timer { .. }
+                | EntryBody::Listening { .. }
                 | EntryBody::Started { .. }
                 | EntryBody::Step(_)
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. },
             ) => None,
         }
+    }
+
+    /// Says what a scope that has begun may use, once.
+    pub(super) fn budget(&mut self, key: &Key, limits: &Limits) -> Option<Walked> {
+        if limits.is_empty() || self.state.budgets.contains_key(key) {
+            return None;
+        }
+        Some(self.ask(Ask::Budget { key: key.clone(), limits: limits.clone() }))
     }
 
     fn out_of_time(&mut self, task: Option<&Task>, key: &Key, limit_ms: u64) -> Walked {
@@ -58,6 +67,7 @@ impl Walker<'_> {
                 Some(EntryBody::Step(step)) => !step.is_given_up && step.status != StepStatus::Unknown,
                 Some(
                     EntryBody::Timer { .. }
+                    | EntryBody::Listening { .. }
                     | EntryBody::Started { .. }
                     | EntryBody::Decided { .. }
                     | EntryBody::Finished { .. },

@@ -38,6 +38,7 @@ mod aside;
 mod emit;
 mod leaf;
 mod limit;
+mod listen;
 mod race;
 mod reopen;
 mod scopes;
@@ -193,6 +194,7 @@ impl<'a> Walker<'a> {
             EntryBody::Started { .. }
             | EntryBody::Step(_)
             | EntryBody::Timer { .. }
+            | EntryBody::Listening { .. }
             | EntryBody::Finished { .. } => None,
         }
     }
@@ -213,6 +215,9 @@ impl<'a> Walker<'a> {
         if let Some(limit_ms) = self.definition.limit_ms
             && let Some(walked) = self.limit(None, &root, limit_ms)
         {
+            return walked;
+        }
+        if let Some(walked) = self.budget(&root, &self.definition.budget) {
             return walked;
         }
         let input = match (&self.definition.input, self.entry(&root)) {
@@ -337,6 +342,7 @@ impl<'a> Walker<'a> {
             | Body::Raise(_)
             | Body::Wait(_)
             | Body::Emit(_)
+            | Body::Listen(_)
             | Body::Step(_) => task.then,
         };
         Ok((index, flow))
@@ -348,7 +354,7 @@ impl<'a> Walker<'a> {
             Some(EntryBody::Finished { .. } | EntryBody::Decided { .. }) => true,
             Some(EntryBody::Step(step)) => step.finishes && step.status == StepStatus::Completed,
             Some(EntryBody::Timer { fired, finishes, .. }) => *fired && *finishes,
-            Some(EntryBody::Started { .. }) | None => false,
+            Some(EntryBody::Started { .. } | EntryBody::Listening { .. }) | None => false,
         }
     }
 
@@ -357,7 +363,10 @@ impl<'a> Walker<'a> {
         match self.body(key)? {
             EntryBody::Finished { output, .. } => Some(output.get()),
             EntryBody::Step(step) => step.output.as_ref().map(Slot::get),
-            EntryBody::Started { .. } | EntryBody::Timer { .. } | EntryBody::Decided { .. } => None,
+            EntryBody::Started { .. }
+            | EntryBody::Timer { .. }
+            | EntryBody::Listening { .. }
+            | EntryBody::Decided { .. } => None,
         }
     }
 

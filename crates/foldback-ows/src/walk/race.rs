@@ -150,6 +150,10 @@ fn ends(ask: &Ask, task: &Key) -> bool {
         | Ask::Cancel { .. }
         | Ask::Start { .. }
         | Ask::Record { .. }
-        | Ask::Compensate { .. } => false,
+        | Ask::Compensate { .. }
+        | Ask::Budget { .. }
+        | Ask::Listen { .. }
+        | Ask::Take { .. }
+        | Ask::Refuse { .. } => false,
     }
 }

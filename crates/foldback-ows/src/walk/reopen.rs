@@ -26,7 +26,7 @@ pub(super) fn failures(state: &WorkflowState) -> Vec<Key> {
         EntryBody::Timer { .. } => ran_out(state, key).is_some(),
         EntryBody::Started { .. } => is_mark(key, "!catch") || is_mark(key, "!failed"),
         EntryBody::Decided { chosen } => is_mark(key, "!catch") && ![CAUGHT, RETRY].contains(&&**chosen),
-        EntryBody::Finished { .. } => false,
+        EntryBody::Listening { .. } | EntryBody::Finished { .. } => false,
     });
     failed.map(|(key, _)| key.clone()).filter(|key| !is_answered(state, key)).collect()
 }
@@ -44,7 +44,9 @@ fn ran_out(state: &WorkflowState, timer: &Key) -> Option<Key> {
 /// Whether a block around this place has caught what failed in it, or tries again.
 fn is_answered(state: &WorkflowState, key: &Key) -> bool {
     let text = key.as_str();
-    text.match_indices('/').any(|(at, _)| {
+    // A handler of the flow answers nothing for what takes a step back.
+    let beside = key.undone().map_or(0, |write| write.undo().as_str().len());
+    text.match_indices('/').filter(|(at, _)| *at >= beside).any(|(at, _)| {
         let catch = Key::new(format!("{}!catch", &text[..at]));
         matches!(state.entries.get(&catch).map(|entry| &entry.body),
             Some(EntryBody::Decided { chosen }) if [CAUGHT, RETRY].contains(&&**chosen))

@@ -37,6 +37,7 @@ impl<'a> Walker<'a> {
             | Body::Raise(_)
             | Body::Wait(_)
             | Body::Emit(_)
+            | Body::Listen(_)
             | Body::Step(_) => Walked::Busy,
         }
     }

@@ -40,6 +40,7 @@ impl<'a> Walker<'a> {
             Some(
                 EntryBody::Started { .. }
                 | EntryBody::Step(_)
+                | EntryBody::Listening { .. }
                 | EntryBody::Decided { .. }
                 | EntryBody::Finished { .. },
             )

@@ -58,6 +58,9 @@ impl Wish {
             | Command::Record { .. }
             | Command::Resume { .. }
             | Command::Cancel { .. }
+            | Command::Pause { .. }
+            | Command::Unpause { .. }
+            | Command::Signal { .. }
             | Command::Compensate { .. }
             | Command::Retry { .. } => State::Idle,
         };
@@ -194,6 +197,9 @@ impl Callers {
                 | Command::Retry { .. }
                 | Command::Append { .. }
                 | Command::Cancel { .. }
+                | Command::Pause { .. }
+                | Command::Unpause { .. }
+                | Command::Signal { .. }
                 | Command::Compensate { .. }
                 | Command::Settle { .. },
             ) => {

@@ -310,6 +310,15 @@ fn workflow(
             | Fact::TaskFinished { .. }
             | Fact::OutcomeReconciled { .. }
             | Fact::UndoArmed(_)
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
             | Fact::UndoStarted(_)
             | Fact::UndoCompleted { .. }
             | Fact::UndoFailed { .. }
