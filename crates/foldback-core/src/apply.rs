@@ -148,7 +148,7 @@ impl WorkflowState {
             }
             Fact::UndoArmed(_) => {
                 // What was known late is taken back first.
-                self.compensations.values_mut().for_each(|c| c.next = Some(event.version));
+                self.armed_late(event.version);
                 self.newest_undo = Some(event.version);
                 self.to_arm = None;
             }
@@ -221,7 +221,7 @@ impl WorkflowState {
             Fact::WorkflowCancelled { reason } => {
                 self.end = Some(End::Cancelled { reason: reason.clone() });
                 self.pause = None;
-                self.leave_failed_scopes();
+                self.leave_parts();
                 self.give_all_up();
             }
             // A domain event is a fact for its readers; the state keeps only that it was recorded. But
@@ -285,7 +285,7 @@ impl WorkflowState {
             },
             Fact::WorkflowFailed { error } => {
                 self.end = Some(End::Failed { error: error.clone() });
-                self.leave_failed_scopes();
+                self.leave_parts();
             }
             Fact::WorkflowParked { key, recorded, asked } => {
                 self.end =

@@ -188,6 +188,14 @@ impl WorkflowState {
         self.compensations.insert(scope.clone(), compensation);
     }
 
+    /// What was armed while something is being taken back is the next to be.
+    pub(crate) fn armed_late(&mut self, version: Version) {
+        let has_ended = self.end.is_some();
+        for (_, goes_on) in self.compensations.iter_mut().filter(|(scope, _)| scope.is_root() || !has_ended) {
+            goes_on.next = Some(version);
+        }
+    }
+
     pub(crate) fn undo_started(&mut self, started: &UndoStarted) {
         if let Some(compensation) = self.compensations.get_mut(&started.scope) {
             compensation.next = started.previous;
@@ -214,14 +222,17 @@ impl WorkflowState {
             compensation.failed = Some(error.clone());
         }
         if self.end.is_some() {
-            self.leave_failed_scopes();
+            self.leave_parts();
         }
     }
 
-    /// Behind the end nobody goes on with a part that could not be taken back: it is a matter of the
-    /// whole.
-    pub(crate) fn leave_failed_scopes(&mut self) {
-        self.compensations.retain(|scope, compensation| scope.is_root() || compensation.failed.is_none());
+    /// Behind the end all is a matter of the whole, which goes by the newest; a part only ends what it is
+    /// in the middle of.
+    pub(crate) fn leave_parts(&mut self) {
+        self.compensations.retain(|scope, part| scope.is_root() || part.under_way().is_some());
+        for (_, part) in self.compensations.iter_mut().filter(|(scope, _)| !scope.is_root()) {
+            part.next = None;
+        }
     }
 
     pub(crate) fn compensation_ended(&mut self, scope: &Key) {
