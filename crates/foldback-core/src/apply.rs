@@ -144,10 +144,7 @@ impl WorkflowState {
                     self.context = context.clone();
                 }
             }
-            Fact::UndoArmed(_) => {
-                self.newest_undo = Some(event.version);
-                self.to_arm = None;
-            }
+            Fact::UndoArmed(armed) => self.undo_armed(&armed.key, event.version),
             Fact::UndoStarted(started) => self.undo_started(started),
             Fact::UndoCompleted { key, armed, scope } => {
                 self.undo_completed(scope, *armed);
@@ -538,9 +535,11 @@ impl WorkflowState {
     /// begins with `#` is another visit, not inside.
     fn supersede_inside(&mut self, scope: &Key) {
         self.cursors.remove(scope);
-        if !self.compensations.is_empty() {
-            self.compensations.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
-        }
+        let is_inside = |key: &Key| {
+            let rest = key.as_str().strip_prefix(scope.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['!', '/', '[']))
+        };
+        self.compensations.retain(|key, _| key.is_root() || !is_inside(key));
         for delimiter in ['!', '/', '['] {
             self.remove_below(&format!("{scope}{delimiter}"));
         }

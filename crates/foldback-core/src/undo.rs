@@ -183,17 +183,30 @@ impl WorkflowState {
         }
     }
 
-    /// What was taken back leaves the chain.
+    /// What was armed while something is being taken back is taken back too: it was under way.
+    pub(crate) fn undo_armed(&mut self, key: &Key, version: Version) {
+        self.newest_undo = Some(version);
+        self.to_arm = None;
+        for (scope, compensation) in &mut self.compensations {
+            if scope.is_root() || key.is_inside(scope) {
+                compensation.next = Some(version);
+            }
+        }
+    }
+
+    /// What was taken back leaves the chain, and with it all right behind it that left before.
     pub(crate) fn undo_completed(&mut self, scope: &Key, armed: Version) {
         let current = self.compensations.get_mut(scope).and_then(|c| c.current.take());
         let previous = current.and_then(|undo| undo.previous);
-        if self.newest_undo != Some(armed) {
-            self.undone.insert(armed, previous);
-            return;
-        }
-        self.newest_undo = previous;
-        while let Some(before) = self.newest_undo.and_then(|newest| self.undone.remove(&newest)) {
+        self.undone.insert(armed, previous);
+        while let Some(newest) = self.newest_undo
+            && let Some(before) = self.undone.remove(&newest)
+        {
             self.newest_undo = before;
+            // Nobody remembers any more that it was taken back: no walk may come by it.
+            for compensation in self.compensations.values_mut().filter(|c| c.next == Some(newest)) {
+                compensation.next = before;
+            }
         }
     }
 
