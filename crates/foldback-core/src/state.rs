@@ -97,6 +97,13 @@ pub struct WorkflowState {
     /// idempotency key.
     #[serde(default, skip_serializing_if = "is_first")]
     pub generation: u32,
+    /// What was taken back and may be asked for again while the workflow goes on, by its key without
+    /// tries: the generation that it then is. It goes with the outermost block that may be tried again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redone: BTreeMap<Arc<str>, u32>,
+    /// The highest of them, also of those that are gone.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub newest_generation: u32,
     /// Steps of which the program's tasks find out whether they happened.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reconciling: BTreeSet<Key>,
@@ -329,6 +336,8 @@ impl WorkflowState {
             compensations: BTreeMap::new(),
             is_compensated: false,
             generation: 0,
+            redone: BTreeMap::new(),
+            newest_generation: 0,
             reconciling: BTreeSet::new(),
             spent: Spent::default(),
         }
@@ -409,6 +418,8 @@ impl WorkflowState {
             compensations: BTreeMap::new(),
             is_compensated: self.is_compensated,
             generation: self.generation,
+            redone: std::mem::take(&mut self.redone),
+            newest_generation: self.newest_generation,
             spent: std::mem::take(&mut self.spent),
             rewound,
             ..base
