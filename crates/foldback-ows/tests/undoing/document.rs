@@ -183,11 +183,15 @@ impl Making<'_> {
         let mut catch = json!({});
         let fails = self.dice.one_in(3);
         if let (true, Value::Array(list)) = (fails, &mut body) {
-            let error = json!({"type": "runtime", "status": 500});
-            list.push(json!({format!("{name}fail"): {"raise": {"error": error}}}));
+            list.push(json!({format!("{name}fail"): {"raise": {"error": error()}}}));
         }
         if self.dice.one_in(2) {
-            catch["do"] = self.tasks(depth + 2);
+            let mut handler = self.tasks(depth + 2);
+            // What was taken back is then asked for again, where a block around this one is tried again.
+            if let (true, Value::Array(list)) = (self.dice.one_in(3), &mut handler) {
+                list.push(json!({format!("{name}pass"): {"raise": {"error": error()}}}));
+            }
+            catch["do"] = handler;
         }
         if self.dice.one_in(3) {
             catch["retry"] = json!({"limit": {"attempt": {"count": 1 + self.dice.below(2)}}});
@@ -204,4 +208,8 @@ impl Making<'_> {
         }
         block
     }
+}
+
+fn error() -> Value {
+    json!({"type": "runtime", "status": 500})
 }
