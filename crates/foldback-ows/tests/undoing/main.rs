@@ -277,3 +277,33 @@ fn a_death_anywhere_changes_nothing_of_what_is_taken_back() {
     });
     assert!(seeds(40).len() < 40 || *undone.borrow() > 20, "only {} undos", undone.borrow());
 }
+
+/// A write that a block took back is another effect when the block around it is tried again, and so is
+/// what takes it back.
+#[test]
+fn what_was_taken_back_is_done_again_by_the_next_try() {
+    let hotel = json!({"call": "http", "with": {"method": "POST", "endpoint": "http://x.test/do"},
+        "metadata": {"foldback": {"undo": [{"back": {"call": "http",
+            "with": {"method": "POST", "endpoint": "http://x.test/undo"}}}]}}});
+    let fail = json!({"raise": {"error": {"type": "runtime", "status": 500}}});
+    let trip = json!({"try": [{"hotel": hotel}, {"full": fail}], "catch": {"do": [{"pass": fail}]},
+        "metadata": {"foldback": {"compensate": true}}});
+    let document = json!({
+        "document": {"dsl": "1.0.3", "namespace": "test", "name": "t", "version": "1.0.0"},
+        "do": [{"order": {"try": [{"trip": trip}], "catch": {"retry": {"limit": {"attempt": {"count": 1}}}}}}],
+    });
+    let loaded = foldback_ows::load(&document.to_string(), &|_| Err("no files".into())).expect("it loads");
+    let luck = Luck { fails: 0, breaks: 0, undo_fails: 0 };
+    let (mut drive, first) =
+        Drive::new(&*loaded.program, "p", Trouble { crashes: 0, cancels: 0, luck, compensates: false });
+    let mut world = World::default();
+    drive.go_on(first, &mut world, &mut Dice(1));
+    let keys: Vec<String> = world.order.iter().map(|happened| happened.key().to_string()).collect();
+    let wanted = [
+        "order/trip/hotel",
+        "order/trip/hotel!undo/back",
+        "order!2/trip/hotel",
+        "order!2/trip/hotel!undo/back",
+    ];
+    assert_eq!(keys, wanted, "{}", text::render(&drive.events));
+}

@@ -154,3 +154,12 @@ fn failed(status: u16) -> Outcome {
 fn broken() -> Outcome {
     Outcome::Unknown { reason: "the connection broke".into() }
 }
+
+impl Happened {
+    /// What was sent.
+    pub fn key(&self) -> &Key {
+        match self {
+            Happened::Done { key, .. } | Happened::Undone { key, .. } => key,
+        }
+    }
+}
