@@ -146,12 +146,7 @@ impl WorkflowState {
                     self.context = context.clone();
                 }
             }
-            Fact::UndoArmed(_) => {
-                // What was known late is taken back first.
-                self.armed_late(event.version);
-                self.newest_undo = Some(event.version);
-                self.to_arm = None;
-            }
+            Fact::UndoArmed(armed) => self.undo_armed(&armed.key, event.version),
             Fact::UndoStarted(started) => self.undo_started(started),
             Fact::UndoCompleted { key, armed, scope } => {
                 self.undo_completed(scope, *armed);
@@ -240,6 +235,7 @@ impl WorkflowState {
                 self.entries.clear();
                 self.cursors.clear();
                 self.open.clear();
+                self.redone.clear();
                 self.end = Some(End::Completed { output: output.clone() });
             }
             Fact::WorkflowReopened { again, back_to, changes, .. } => {
@@ -250,7 +246,13 @@ impl WorkflowState {
                     }
                     Some(_) => self.renew(again),
                 }
-                self.generation += u32::from(std::mem::take(&mut self.is_compensated));
+                let is_compensated = std::mem::take(&mut self.is_compensated);
+                self.generation += u32::from(is_compensated);
+                // All that was taken back behind the place where it goes on may be asked for again.
+                if is_compensated || back_to.is_some() {
+                    self.generation = self.generation.max(self.newest_generation);
+                    self.redone.clear();
+                }
                 let last = self.rewound.take().map_or(last, |(_, then)| then);
                 self.postpone_limits(event.timestamp - last);
                 changes.iter().for_each(|changes| self.change(changes));
@@ -265,7 +267,8 @@ impl WorkflowState {
                 }
                 (self.newest_undo, self.to_arm) = (None, None);
                 self.undone.clear();
-                self.generation = 0;
+                (self.generation, self.newest_generation) = (0, 0);
+                self.redone.clear();
                 self.renew(&forked.again);
                 self.postpone_limits(event.timestamp - last);
                 self.change(&forked.changes);
@@ -412,7 +415,7 @@ impl WorkflowState {
             finishes: asked.finishes,
             undo: asked.undo.clone(),
             given: asked.given.clone(),
-            generation: self.generation,
+            generation: self.generation_of(&asked.key),
             status: if asked.starts { StepStatus::Running } else { StepStatus::Pending },
             is_given_up: false,
             is_released: false,
@@ -448,12 +451,13 @@ impl WorkflowState {
     fn step_completed(&mut self, key: &Key, output: &Slot) {
         self.spent.steps += 1;
         self.spend_at(key, None, 1);
-        let mut undo = None;
-        self.with_step(key, |step| undo = step.undo.take());
+        let (mut undo, mut generation) = (None, 0);
+        self.with_step(key, |step| (undo, generation) = (step.undo.take(), step.generation));
         self.completed(key, output);
         if let Some(Undo::By { handler, given }) = undo.map(|undo| *undo) {
             let output = Some(output.clone());
-            self.to_arm = Some(Box::new(ToArm { key: key.clone(), handler, undo: given, output }));
+            let (key, generation) = (key.clone(), generation);
+            self.to_arm = Some(Box::new(ToArm { key, handler, undo: given, output, generation }));
         }
     }
 
@@ -483,7 +487,8 @@ impl WorkflowState {
     /// A domain event that its program takes back is armed next.
     fn arm_event_next(&mut self, key: Key, data: &Slot, handler: &Option<Arc<str>>) {
         if let Some(handler) = handler.clone() {
-            self.to_arm = Some(Box::new(ToArm { key, handler, undo: data.clone(), output: None }));
+            let (undo, generation) = (data.clone(), self.generation_of(&key));
+            self.to_arm = Some(Box::new(ToArm { key, handler, undo, output: None, generation }));
         }
     }
 
@@ -528,6 +533,7 @@ impl WorkflowState {
     fn task_finished(&mut self, key: &Key, kind: TaskKind, output: &Slot, version: u64) {
         match kind {
             TaskKind::Iteration => {
+                self.forget_redone(key);
                 self.supersede_inside(key);
                 self.forget(key);
                 if let Some((scope, index)) = key.itemed()
@@ -540,6 +546,7 @@ impl WorkflowState {
                 return;
             }
             TaskKind::Do | TaskKind::For | TaskKind::Fork | TaskKind::Branch | TaskKind::Try => {
+                self.forget_redone(key);
                 self.supersede_inside(key);
             }
             TaskKind::Set | TaskKind::Compute | TaskKind::Record | TaskKind::Shape => {}
@@ -599,12 +606,12 @@ impl WorkflowState {
     /// begins with `#` is another visit, not inside.
     fn supersede_inside(&mut self, scope: &Key) {
         self.cursors.remove(scope);
-        if !self.compensations.is_empty() {
-            self.compensations.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
-        }
-        if !self.budgets.is_empty() {
-            self.budgets.retain(|key, _| key.is_root() || (key != scope && !key.is_inside(scope)));
-        }
+        let is_inside = |key: &Key| {
+            let rest = key.as_str().strip_prefix(scope.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['!', '/', '[']))
+        };
+        self.compensations.retain(|key, _| key.is_root() || !is_inside(key));
+        self.budgets.retain(|key, _| key.is_root() || !is_inside(key));
         for delimiter in ['!', '/', '['] {
             self.remove_below(&format!("{scope}{delimiter}"));
         }

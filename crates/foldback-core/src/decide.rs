@@ -584,9 +584,10 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::Undo { scope, version, armed } => {
             let Armed { undo, is_erased } = *armed;
-            let UndoArmed { key, handler, undo, output, previous } = undo;
+            let UndoArmed { key, handler, undo, output, previous, generation } = undo;
             let (undo, output) = if is_erased { (None, None) } else { (Some(undo), output) };
-            let started = UndoStarted { key, armed: version, scope, handler, undo, output, previous };
+            let armed = version;
+            let started = UndoStarted { key, armed, scope, handler, undo, output, previous, generation };
             Some(Fact::UndoStarted(Box::new(started)))
         }
         Stimulus::EndCompensation { scope } => Some(Fact::CompensationEnded { scope }),

@@ -128,6 +128,10 @@ pub struct Lineage {
     pub cut_hash: Hash,
 }
 
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
+}
+
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -557,6 +561,9 @@ pub struct UndoArmed {
     /// The version of the undo that was armed before and is not taken back; none where this is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Version>,
+    /// How often what stands there was taken back before it was done.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
 }
 
 /// See [`Fact::UndoStarted`].
@@ -580,6 +587,10 @@ pub struct UndoStarted {
     /// The undo that was armed before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Version>,
+    /// How often what stands there was taken back before it was done: what takes it back now does not
+    /// bear the idempotency key of what took it back then.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
 }
 
 /// See [`Fact::DecisionMade`].

@@ -28,7 +28,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 10;
+pub const STATE_SCHEMA: u32 = 11;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +108,13 @@ pub struct WorkflowState {
     /// Signals that nothing has taken yet, by the version at which they came.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<Version, Signal>,
+    /// What was taken back and may be asked for again while the workflow goes on, by its key without
+    /// tries: the generation that it then is. It goes with the outermost block that may be tried again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redone: BTreeMap<Arc<str>, u32>,
+    /// The highest of them, also of those that are gone.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub newest_generation: u32,
     /// Steps of which the program's tasks find out whether they happened.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reconciling: BTreeSet<Key>,
@@ -367,6 +374,8 @@ impl WorkflowState {
             compensations: BTreeMap::new(),
             is_compensated: false,
             generation: 0,
+            redone: BTreeMap::new(),
+            newest_generation: 0,
             reconciling: BTreeSet::new(),
             budgets: BTreeMap::new(),
             pause: None,
@@ -450,6 +459,8 @@ impl WorkflowState {
             compensations: BTreeMap::new(),
             is_compensated: self.is_compensated,
             generation: self.generation,
+            redone: std::mem::take(&mut self.redone),
+            newest_generation: self.newest_generation,
             spent: std::mem::take(&mut self.spent),
             rewound,
             ..base

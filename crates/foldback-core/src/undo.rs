@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Version;
 use crate::decide::Stimulus;
-use crate::event::{Fact, Found, UndoArmed, UndoStarted};
+use crate::event::{Fact, Found, TaskKind, UndoArmed, UndoStarted};
 use crate::key::Key;
-use crate::state::{End, Status, StepStatus, WorkflowState};
+use crate::state::{End, EntryBody, Status, StepStatus, WorkflowState};
 use crate::step::{Failure, error_type};
 use crate::value::Slot;
 
@@ -58,6 +58,13 @@ pub struct ToArm {
     pub undo: Slot,
     /// What the step answered.
     pub output: Option<Slot>,
+    /// How often what stands there was taken back before.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
+}
+
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
 }
 
 /// An undo that was armed, as it was read from the log.
@@ -157,9 +164,10 @@ impl WorkflowState {
 
     /// The fact by which what has just been done arms its undo.
     pub(crate) fn arming(&self) -> Option<Fact> {
-        let ToArm { key, handler, undo, output } = (**self.to_arm.as_ref()?).clone();
+        let ToArm { key, handler, undo, output, generation } = (**self.to_arm.as_ref()?).clone();
         let previous = self.newest_undo;
-        Some(Fact::UndoArmed(Box::new(UndoArmed { key, handler, undo, output, previous })))
+        let armed = UndoArmed { key, handler, undo, output, previous, generation };
+        Some(Fact::UndoArmed(Box::new(armed)))
     }
 
     /// Why the whole of a workflow that has ended is to be taken back now, where its program wants it.
@@ -188,14 +196,6 @@ impl WorkflowState {
         self.compensations.insert(scope.clone(), compensation);
     }
 
-    /// What was armed while something is being taken back is the next to be.
-    pub(crate) fn armed_late(&mut self, version: Version) {
-        let has_ended = self.end.is_some();
-        for (_, goes_on) in self.compensations.iter_mut().filter(|(scope, _)| scope.is_root() || !has_ended) {
-            goes_on.next = Some(version);
-        }
-    }
-
     pub(crate) fn undo_started(&mut self, started: &UndoStarted) {
         if let Some(compensation) = self.compensations.get_mut(&started.scope) {
             compensation.next = started.previous;
@@ -203,18 +203,78 @@ impl WorkflowState {
         }
     }
 
-    /// What was taken back leaves the chain.
+    /// What was armed while something is being taken back is taken back too: it was under way.
+    pub(crate) fn undo_armed(&mut self, key: &Key, version: Version) {
+        self.newest_undo = Some(version);
+        self.to_arm = None;
+        let has_ended = self.end.is_some();
+        for (scope, compensation) in &mut self.compensations {
+            // Behind the end a part only ends what it is in the middle of.
+            if scope.is_root() || (key.is_inside(scope) && !has_ended) {
+                compensation.next = Some(version);
+            }
+        }
+    }
+
+    /// What was taken back leaves the chain, and with it all right behind it that left before.
     pub(crate) fn undo_completed(&mut self, scope: &Key, armed: Version) {
         let current = self.compensations.get_mut(scope).and_then(|c| c.current.take());
-        let previous = current.and_then(|undo| undo.previous);
-        if self.newest_undo != Some(armed) {
-            self.undone.insert(armed, previous);
+        let previous = current.as_ref().and_then(|undo| undo.previous);
+        if let Some(undo) = current {
+            self.may_be_done_again(scope, &undo);
+        }
+        self.undone.insert(armed, previous);
+        while let Some(newest) = self.newest_undo
+            && let Some(before) = self.undone.remove(&newest)
+        {
+            self.newest_undo = before;
+            // Nobody remembers any more that it was taken back: no walk may come by it.
+            for compensation in self.compensations.values_mut().filter(|c| c.next == Some(newest)) {
+                compensation.next = before;
+            }
+        }
+    }
+
+    /// A further try of a block around it may ask for the same again: that is then another effect. Where
+    /// all is taken back, nothing is asked for before the workflow is reopened, as another generation.
+    fn may_be_done_again(&mut self, scope: &Key, undo: &UndoStarted) {
+        let next = self.generation.max(undo.generation) + 1;
+        self.newest_generation = self.newest_generation.max(next);
+        if !scope.is_root() {
+            let known = self.redone.entry(Arc::from(undo.key.without_tries())).or_default();
+            *known = next.max(*known);
+        }
+    }
+
+    /// Which generation a step is that is asked for now: see [`WorkflowState::generation`]. What takes
+    /// something back goes with what it takes back.
+    pub(crate) fn generation_of(&self, key: &Key) -> u32 {
+        let own = match self.undo_around(key) {
+            Some(undo) => undo.generation,
+            None if self.redone.is_empty() => 0,
+            None => self.redone.get(&*key.without_tries()).copied().unwrap_or(0),
+        };
+        own.max(self.generation)
+    }
+
+    /// What stood in a scope that has finished is not asked for again, unless a block around it is tried
+    /// again.
+    pub(crate) fn forget_redone(&mut self, scope: &Key) {
+        if self.redone.is_empty() || self.is_in_open_try(scope) {
             return;
         }
-        self.newest_undo = previous;
-        while let Some(before) = self.newest_undo.and_then(|newest| self.undone.remove(&newest)) {
-            self.newest_undo = before;
-        }
+        let scope = scope.without_tries();
+        let is_inside =
+            |key: &str| key.strip_prefix(&*scope).is_some_and(|rest| rest.starts_with(['/', '!', '[']));
+        self.redone.retain(|key, _| !is_inside(key));
+    }
+
+    fn is_in_open_try(&self, key: &Key) -> bool {
+        let text = key.as_str();
+        text.match_indices('/').any(|(at, _)| {
+            let around = self.entries.get(&Key::new(&text[..at]).unmarked()).map(|entry| &entry.body);
+            matches!(around, Some(EntryBody::Started { kind: TaskKind::Try, .. }))
+        })
     }
 
     pub(crate) fn undo_failed(&mut self, scope: &Key, error: &Failure) {

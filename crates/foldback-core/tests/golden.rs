@@ -141,6 +141,7 @@ fn full() -> Vec<Fact> {
             undo: Slot::of(json!({"delete": 7})),
             output: None,
             previous: Some(3),
+            generation: 0,
         })),
         Fact::UndoStarted(Box::new(UndoStarted {
             key: key.clone(),
@@ -150,6 +151,7 @@ fn full() -> Vec<Fact> {
             undo: Some(Slot::of(json!({"input": 1}))),
             output: Some(Slot::of(json!({"id": 7}))),
             previous: Some(3),
+            generation: 0,
         })),
         Fact::UndoCompleted { key: key.clone(), armed: 7, scope: Key::root() },
         Fact::UndoFailed { key: key.clone(), armed: 7, scope: "refine".into(), error: error.clone() },
@@ -350,6 +352,31 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
                 undo: Slot::of(json!({"input": 1})),
                 output: Some(Slot::of(json!({"id": 7}))),
                 previous: None,
+                generation: 0,
+            })),
+        ),
+        (
+            "armed_again",
+            Fact::UndoArmed(Box::new(UndoArmed {
+                key: "trip!2/charge".into(),
+                handler: "/do/0/charge".into(),
+                undo: Slot::of(json!({"input": 1})),
+                output: Some(Slot::of(json!({"id": 8}))),
+                previous: None,
+                generation: 1,
+            })),
+        ),
+        (
+            "again",
+            Fact::UndoStarted(Box::new(UndoStarted {
+                key: "trip!2/charge".into(),
+                armed: 7,
+                scope: "trip".into(),
+                handler: "/do/0/charge".into(),
+                undo: Some(Slot::of(json!({"input": 1}))),
+                output: Some(Slot::of(json!({"id": 8}))),
+                previous: None,
+                generation: 1,
             })),
         ),
         (

@@ -34,8 +34,10 @@ impl<'a> Walker<'a> {
         {
             return self.fault(task, &key, failure);
         }
+        // A wait that was given up has left nothing but its limit.
+        let has_begun = || self.entry(&key).is_some() || self.entry(&key.mark("timeout")).is_some();
         if let Some(limit_ms) = task.limit_ms
-            && (self.entry(&key).is_some() || self.entry(&key.mark("timeout")).is_some())
+            && has_begun()
             && let Some(walked) = self.limit(Some(task), &key, limit_ms)
         {
             return match (&task.body, walked) {

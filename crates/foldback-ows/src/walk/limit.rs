@@ -54,9 +54,8 @@ impl Walker<'_> {
     /// Gives up what is open at a key and inside it. True when nothing there is open any more.
     pub(super) fn give_up(&mut self, scope: &Key, reason: &str) -> bool {
         let mut is_over = true;
-        // What is being taken back there is taken back to its end.
         let is_inside = |key: &Key| key == scope || key.is_inside(scope);
-        is_over &= !self.state.compensations.keys().any(is_inside);
+        is_over &= !self.is_taken_back_in(scope);
         for key in self.state.open.iter().filter(|key| is_inside(key)) {
             is_over = false;
             if key.is_aside() {
@@ -79,5 +78,11 @@ impl Walker<'_> {
             }
         }
         is_over
+    }
+
+    /// Whether something is being taken back there: it is taken back to its end, or as far as it can be.
+    pub(super) fn is_taken_back_in(&self, scope: &Key) -> bool {
+        let mut compensations = self.state.compensations.iter();
+        compensations.any(|(key, c)| c.failed.is_none() && (key == scope || key.is_inside(scope)))
     }
 }

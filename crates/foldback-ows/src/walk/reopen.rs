@@ -41,11 +41,11 @@ fn ran_out(state: &WorkflowState, timer: &Key) -> Option<Key> {
     state.entries.get(timer).filter(|entry| limits(&entry.body)).map(|_| timer.unmarked())
 }
 
-/// Whether a block around this place has caught what failed in it, or tries again.
+/// Whether a block around this place has caught what failed in it, or tries again. What takes a step
+/// back is in no block of the flow: one around the step answers nothing there.
 fn is_answered(state: &WorkflowState, key: &Key) -> bool {
     let text = key.as_str();
-    // A handler of the flow answers nothing for what takes a step back.
-    let beside = key.undone().map_or(0, |write| write.undo().as_str().len());
+    let beside = key.undone().map_or(0, |step| step.as_str().len());
     text.match_indices('/').filter(|(at, _)| *at >= beside).any(|(at, _)| {
         let catch = Key::new(format!("{}!catch", &text[..at]));
         matches!(state.entries.get(&catch).map(|entry| &entry.body),

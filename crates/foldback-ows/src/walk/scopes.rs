@@ -204,7 +204,8 @@ impl<'a> Walker<'a> {
                 input: failure,
             });
         }
-        if self.state.open.iter().any(|open| open.is_inside(&key) && !self.state.is_limit(open)) {
+        let is_open = |open: &Key| open.is_inside(&key) && !self.state.is_limit(open);
+        if self.state.open.iter().any(is_open) || self.is_taken_back_in(&key) {
             return Walked::Busy;
         }
         match (failed, ended) {
