@@ -273,7 +273,197 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
             "needs `in`",
             "",
         ),
-        (with_head("do:\n  - a: { listen: {} }\n"), (3, 10), "`listen` is not supported", "planned"),
+        (with_head("do:\n  - a: { listen: {} }\n"), (3, 18), "`listen` needs `to`", ""),
+        (
+            with_head("do:\n  - a: { listen: { to: { some: { with: { type: x } } } } }\n"),
+            (3, 24),
+            "says one of `one`, `any` and `all`",
+            "with: { type",
+        ),
+        (
+            with_head("do:\n  - a: { listen: { to: { any: [] } } }\n"),
+            (3, 31),
+            "any signal at all",
+            "name the types",
+        ),
+        (
+            with_head("do:\n  - a: { listen: { to: { one: { with: { type: '${ .x }' } } } } }\n"),
+            (3, 48),
+            "cannot be computed",
+            "foldback signal",
+        ),
+        (
+            with_head("do:\n  - a: { listen: { to: { one: { with: { type: StepAsked } } } } }\n"),
+            (3, 47),
+            "cannot be the type",
+            "foldback signal",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { listen: { to: { one: { with: { type: x }, correlate: { o: { from: '${ 1 }', expect: '7' } } } } } }\n",
+            ),
+            (3, 77),
+            "it can never match",
+            "take it from the event",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { listen: { to: { one: { with: { type: x } } } }, metadata: { foldback: { default: 1 } } }\n",
+            ),
+            (3, 91),
+            "`default` is for a wait whose time runs out",
+            "timeout",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { listen: { to: { one: { with: { type: x } } } }, metadata: { foldback: { schema: { type: 7 } } } }\n",
+            ),
+            (3, 98),
+            "",
+            "",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { listen: { to: { any: [ { with: { type: x } } ], until: '${ true }' } } }\n",
+            ),
+            (3, 58),
+            "`until` is not supported",
+            "leads back",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { set: { x: '${ $context.y }' } } } ]\n",
+            ),
+            (8, 40),
+            "$context",
+            "$write.key",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { set: { x: '${ $steps.a }' } } } ]\n",
+            ),
+            (8, 37),
+            "`$steps.a` is no task",
+            "did you mean",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { set: { x: '${ $write.inputs }' } } } ]\n",
+            ),
+            (8, 37),
+            "`$write.inputs` is not recorded",
+            "did you mean",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { set: { x: '${ $write.with.y }' } } } ]\n",
+            ),
+            (8, 37),
+            "`$write.with` is not recorded",
+            "undo: { with",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { set: { x: 1 }, export: { as: '${ . }' } } } ]\n",
+            ),
+            (8, 41),
+            "`export` beside the flow",
+            "use `output`",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { call: http, with: { method: post, endpoint: 'https://x.test' }, metadata: { foldback: { undo: [ { c: { set: { x: 1 } } } ] } } } } ]\n",
+            ),
+            (8, 120),
+            "is not taken back itself",
+            "leave it out",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: []\n",
+            ),
+            (8, 17),
+            "`undo` has no tasks",
+            "",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: { tasks: [] }\n",
+            ),
+            (8, 17),
+            "`undo` needs `do`",
+            "",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          irreversible: ''\n",
+            ),
+            (8, 26),
+            "`irreversible` says nothing",
+            "say why",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          irreversible: a\n          undo: [ { b: { set: { x: 1 } } } ]\n",
+            ),
+            (8, 25),
+            "one of `undo` and `irreversible`",
+            "keep",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          recovery: { reconcile: [ { b: { call: http, with: { method: post, endpoint: 'https://x.test' } } } ] }\n",
+            ),
+            (8, 41),
+            "`b` may not write",
+            "only looks",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          recovery: { reconcile: [ { b: { set: { x: '${ $write.output }' } } } ] }\n",
+            ),
+            (8, 54),
+            "`$write.output` is not recorded",
+            "did you mean",
+        ),
+        (
+            with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          recovery: { look: [] }\n",
+            ),
+            (8, 21),
+            "`recovery` needs `reconcile`",
+            "",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { call: http, with: { method: get, endpoint: 'https://x.test' }, metadata: { foldback: { undo: [ { b: { set: { x: 1 } } } ] } } }\n",
+            ),
+            (3, 103),
+            "are for steps that write",
+            "needs no undo",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { do: [ { b: { set: { x: 1 } } } ], metadata: { foldback: { budget: { tokens: 0 } } } }\n",
+            ),
+            (3, 86),
+            "lets nothing begin",
+            "raise",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { do: [ { b: { set: { x: 1 } } } ], metadata: { foldback: { budget: { dollars: 1 } } } }\n",
+            ),
+            (3, 78),
+            "`budget` has no member `dollars`",
+            "known here",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: 1 }, metadata: { foldback: { budget: { tokens: 1 } } } }\n"),
+            (3, 37),
+            "stands in `metadata.foldback`",
+            "in a scope also `budget`",
+        ),
         (with_head("do:\n  - a: { emit: {} }\n"), (3, 16), "`emit` needs `event`", ""),
         (
             with_head("do:\n  - a: { emit: { event: { with: { source: x } } } }\n"),
