@@ -146,10 +146,11 @@ impl<'a> Drive<'a> {
 
     /// A person says what becomes of a write that is held, or ends it all, at any moment.
     fn chance(&mut self, dice: &mut Dice) -> Option<(Stimulus, Micros)> {
-        if self.logs.is_some() && dice.one_in(2) {
-            if let Some(settle) = self.settle() {
-                return Some(settle);
-            }
+        if self.logs.is_some()
+            && dice.one_in(2)
+            && let Some(settle) = self.settle()
+        {
+            return Some(settle);
         }
         let may = self.trouble.cancels > 0 && self.state.end.is_none() && dice.one_in(self.trouble.cancels);
         may.then(|| (Stimulus::Cancel { reason: "enough".into() }, self.state.now))
