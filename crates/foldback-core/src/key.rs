@@ -144,9 +144,14 @@ impl Key {
         self.before_mark(UNDO)
     }
 
+    /// What is being looked for where this key stands: `charge` of `charge!reconcile/look`.
+    pub fn reconciled(&self) -> Option<Key> {
+        self.before_mark(RECONCILE)
+    }
+
     /// Whether it stands beside the flow: in what takes a step back, or finds out whether it happened.
     pub fn is_aside(&self) -> bool {
-        self.undone().is_some() || self.before_mark(RECONCILE).is_some()
+        self.undone().is_some() || self.reconciled().is_some()
     }
 
     fn before_mark(&self, mark: &str) -> Option<Key> {

@@ -124,9 +124,12 @@ impl Track {
         if let Some(begin) = self.begin.take() {
             self.future = Some(begin());
         }
-        let mut has_news = is_first || self.shared.borrow_mut().hear_of(state.stirred.as_ref(), state);
+        // What was found out about a step is news of that step.
+        let found = state.stirred.as_ref().filter(|_| self.place.is_none()).and_then(Key::reconciled);
+        let stirred = found.or_else(|| state.stirred.clone());
+        let mut has_news = is_first || self.shared.borrow_mut().hear_of(stirred.as_ref(), state);
         has_news |= self.shared.borrow_mut().hear_answers(state);
-        self.shared.borrow_mut().news = if is_first { None } else { state.stirred.clone() };
+        self.shared.borrow_mut().news = if is_first { None } else { stirred };
         while has_news && let Some(future) = &mut self.future {
             if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 (self.future, self.end) = (None, Some(ended));
