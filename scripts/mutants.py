@@ -63,7 +63,7 @@ def main() -> None:
     words = sys.argv[1:]
     wanted = [word for word in words if not word.startswith("-")]
     patches = sorted((ROOT / "mutants").glob("*.patch"))
-    patches = [patch for patch in patches if not wanted or patch.name[:2] in wanted]
+    patches = [patch for patch in patches if not wanted or patch.name.split("-")[0] in wanted]
     bad = 0
     if "--check" in words:
         for patch in patches:

@@ -42,9 +42,6 @@ pub struct Model<'a> {
     pub standing: BTreeSet<String>,
     /// What was taken back, in order, and by which walk.
     pub undone: Vec<(Key, String)>,
-    /// What a walk was taking back when the end of the workflow broke it off: it may have taken effect
-    /// then, though the walk from the end came to it later.
-    pub broken_off: BTreeSet<String>,
     writes: BTreeSet<Key>,
     /// An outcome whose undo has to be the next event.
     due: Option<Armed>,
@@ -61,7 +58,6 @@ impl<'a> Model<'a> {
             is_compensated: false,
             standing: BTreeSet::new(),
             undone: Vec::new(),
-            broken_off: BTreeSet::new(),
             writes: BTreeSet::new(),
             due: None,
         }
@@ -108,7 +104,12 @@ impl<'a> Model<'a> {
             }
             Fact::UndoStarted(started) => self.undo_started(started)?,
             Fact::UndoCompleted { key, armed, scope } => self.undo_completed(key, *armed, scope)?,
-            Fact::UndoFailed { armed, scope, .. } => self.current(scope, *armed)?.has_failed = true,
+            Fact::UndoFailed { armed, scope, .. } => {
+                self.current(scope, *armed)?.has_failed = true;
+                if self.end.is_some() && !scope.is_root() {
+                    self.walks.remove(scope);
+                }
+            }
             Fact::CompensationEnded { scope } => self.walk_ends(scope)?,
             Fact::WorkflowFailed { .. } => self.ends(Status::Failed),
             Fact::WorkflowCancelled { .. } => self.ends(Status::Cancelled),
@@ -209,6 +210,9 @@ impl<'a> Model<'a> {
         if let Some(key) = self.in_doubt.iter().find(|key| is_done_in(key, scope)) {
             return Err(format!("nobody knows yet whether `{key}` happened"));
         }
+        if scope.is_root() && self.walks.len() > 1 {
+            return Err("a part is still being taken back".into());
+        }
         match self.next(scope) {
             Some(next) if (next.at, &next.key) == (started.armed, &started.key) => {}
             next => return Err(format!("next to be taken back is {next:?}")),
@@ -250,10 +254,9 @@ impl<'a> Model<'a> {
 
     fn ends(&mut self, end: Status) {
         self.end = Some(end);
-        let current: BTreeSet<Version> = self.walks.values().filter_map(|walk| walk.current).collect();
-        let broken_off = self.armed.iter().filter(|armed| current.contains(&armed.at));
-        self.broken_off.extend(broken_off.map(|armed| armed.id.clone()));
-        self.walks.clear();
+        // Behind the end a part takes nothing more, but ends what it is in the middle of.
+        self.walks.retain(|_, walk| walk.current.is_some() && !walk.has_failed);
+        self.walks.values_mut().for_each(|walk| walk.from = 0);
     }
 }
 
