@@ -5,7 +5,6 @@ of the payment provider and of the mail gateway, and by what `foldback --json` s
 usage: triage_test.py [--foldback BINARY] [--model-dir DIR] [--only SCENE] [--forget-keys]
 
 What stands in for what:
-
 * for the large model SmolLM2 with 135 million parameters, on this machine (`local-model.sh` installs it into
   DIR once, target/local-model unless told otherwise). It is asked for real, and is no good judge: both
   letters are a refund to it, with confidence 1. So the gate has something to do.
@@ -33,7 +32,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,23 +46,20 @@ PIPELINE = ROOT / "examples" / "triage.yaml"
 MODEL = "smollm2-135m-instruct"
 PAYMENTS_KEY = "key-of-the-test"
 BROKEN, LATE = "The kettle leaks. Please refund me.", "Where is my order? It has not arrived."
+DONE = {"refund": "armed", "reply": "armed"}
 YES = '{"approved": true, "by": "sam"}'
 # The server of local_model_server.py, told to answer for embeddings as well.
 EMBEDDER = """
 import local_model_server, xllamacpp
-Server = xllamacpp.Server
-def embedding(params):
-    params.embedding = True
-    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    return Server(params)
-xllamacpp.Server = embedding
+params = xllamacpp.CommonParams()
+params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+xllamacpp.CommonParams = lambda: params
 local_model_server.main()
 """
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
 
 
@@ -82,8 +77,8 @@ def models(directory: Path) -> Iterator[tuple[str, str]]:
         ends.callback(embedder.kill)
         deadline, is_ready = time.monotonic() + PATIENCE, False
         while not is_ready:
-            is_alive = embedder.poll() is None and time.monotonic() < deadline
-            insist(is_alive, f"its beginning: the embedder does not start, {log.name} says why")
+            is_hopeful = embedder.poll() is None and time.monotonic() < deadline
+            insist(is_hopeful, f"the embedder does not start, {log.name} says why")
             time.sleep(0.1)
             with contextlib.suppress(OSError):
                 is_ready = urllib.request.urlopen(f"http://127.0.0.1:{embeddings}/health", timeout=2).status == 200
@@ -112,7 +107,6 @@ class Desk:
         return printed[-1]
 
     def refused(self, *words: str, because: str) -> None:
-        """Says it, and insists that it is refused as bad input."""
         code, printed, stderr = self.foldback.ask(*words)
         is_so = code == 2 and not printed and because in stderr
         insist(is_so, f"`foldback {' '.join(words)}` exits {code}, prints {printed}\n{stderr}")
@@ -160,17 +154,15 @@ class Desk:
         """What the world holds, what it was asked for, and what the ledger of `show` says about it."""
         world = self.world
         is_void = [refund["void"] for refund in world.refunds].count(True)
-        asked_void = [asked.endswith("/void") for asked in world.asked].count(True)
         told = f"{len(world.refunds)} refunds, {is_void} void, {len(world.mails)} mails; asked: {world.asked}"
-        counts = (len(world.refunds), is_void, asked_void, len(world.mails))
-        insist(counts == (refunds, void, void, len(mails)), told)
+        insist((len(world.refunds), is_void, len(world.mails)) == (refunds, void, len(mails)), told)
+        insist(sum(asked.endswith("/void") for asked in world.asked) == void, f"asked to void more than once: {told}")
         for mail, part in zip(world.mails, mails, strict=True):
             insist(part in mail["text"] and mail["to"] == "ada@example.com", f"no `{part}` in {mail}")
         _, shown, _ = self.foldback.ask("show", self.id)
         standing = {effect["key"]: effect["standing"] for effect in shown[0]["effects"]}
         insist(standing == ledger, f"the ledger says {standing}")
-        tokens = shown[0]["spent"]["input_tokens"] + shown[0]["spent"]["output_tokens"]
-        insist(0 < tokens < 2000, f"the model spent {tokens} tokens")
+        insist(shown[0]["spent"]["output_tokens"] > 0, "no model was asked")
 
     def found(self) -> list[str]:
         """What was found out about steps that were cut off."""
@@ -178,21 +170,18 @@ class Desk:
         return [event["payload"]["found"] for event in events if event["type"] == "OutcomeReconciled"]
 
 
-DONE = {"refund": "armed", "reply": "armed"}
-
-
 def approved(desk: Desk) -> None:
     desk.say(*desk.begin(amount=9000), status="waiting")
     desk.waits_for("approve", "approval")
     output = desk.say("signal", desk.id, "approval", YES, status="completed")["output"]
-    insist(output == {"refund": "R-1", "text": "We have refunded your order A-7.", "mail": "M-1"}, f"{output}")
+    insist((output["refund"], output["mail"]) == ("R-1", "M-1"), f"the output is {output}")
     desk.chose(gate="sure", sort="large", approved="granted")
     desk.books(1, 0, ["refunded your order A-7"], DONE)
     insist(desk.world.refunds[0]["amount"] == 9000, "another amount was refunded")
 
 
 def silence(desk: Desk) -> None:
-    impatient = desk.changed("after: { hours: 24 }", "after: { seconds: 2 }")
+    impatient = desk.changed("hours: 24", "seconds: 2")
     desk.say(*desk.begin(amount=9000, definition=impatient), status="waiting")
     desk.waits_for("approve", "approval")
     time.sleep(2.1)
@@ -220,7 +209,7 @@ def killed(desk: Desk, moment: str, asked: int, verdict: str) -> None:
 
     setattr(desk.world, moment, cut)
     desk.dies(*desk.begin())
-    insist(len(desk.world.refunds) == 2 - asked, f"at the kill the refunds are {desk.world.refunds}")
+    insist(len(desk.world.refunds) == 2 - asked, f"after the kill there are {desk.world.refunds}")
     desk.say("resume", desk.id, status="completed")
     desk.books(1, 0, ["refunded your order"], DONE)
     insist(desk.world.asked.count("POST /refunds") == asked, f"not asked {asked} times: {desk.world.asked}")
@@ -263,10 +252,9 @@ def unanswerable(desk: Desk) -> None:
 
 def regretted(desk: Desk) -> None:
     desk.say(*desk.begin(), status="completed")
-    desk.books(1, 0, ["refunded your order"], DONE)
     desk.say("compensate", desk.id, "--reason", "it was another kettle", status="compensated")
     desk.books(1, 1, ["refunded your order", "no longer holds"], dict.fromkeys(DONE, "undone"))
-    insist(desk.world.asked[-2:] == ["POST /mails", "POST /refunds/R-1/void"], "taken back newest first")
+    insist(desk.world.asked[2:] == ["POST /mails", "POST /refunds/R-1/void"], "not taken back newest first")
     desk.refused("compensate", desk.id, because="can be taken back")
 
 
@@ -291,8 +279,7 @@ def unsure(desk: Desk) -> None:
 
 
 def costly(desk: Desk) -> None:
-    poor = desk.changed("budget: { tokens: 2000 }", "budget: { tokens: 50 }")
-    desk.say(*desk.begin(definition=poor), status="paused")
+    desk.say(*desk.begin(definition=desk.changed("tokens: 2000", "tokens: 50")), status="paused")
     insist(not desk.world.asked, "past its budget it still did something")
     desk.say("unpause", desk.id, "--budget", "tokens=2000", status="completed")
     desk.books(1, 0, ["refunded your order"], DONE)
@@ -307,8 +294,8 @@ SCENES: dict[str, Callable[[Desk], None]] = {
 }
 
 
-def play(name: str, arguments: argparse.Namespace, directory: Path, chat: str, embeddings: str) -> str:
-    """One scene, in a world and a log of its own. Gives the line to print."""
+def play(name: str, arguments: argparse.Namespace, directory: Path, chat: str, embeddings: str) -> None:
+    """One scene, in a world and a log of its own."""
     began, world = time.monotonic(), World(honours_keys=not arguments.forget_keys)
     foldback = Foldback(arguments.foldback, directory / name)
     (directory / name / "foldback.toml").write_text(f'[providers.local]\nkind = "openai"\nbase_url = "{chat}"\n')
@@ -323,12 +310,10 @@ def play(name: str, arguments: argparse.Namespace, directory: Path, chat: str, e
             insist(code == 0, f"`foldback {command} {name}` exits {code}: {found} {stderr}")
         _, events, _ = foldback.ask("events", name)
         insist(PAYMENTS_KEY not in json.dumps(events), "the payment key stands in the log")
-    except Failed as failure:
-        raise Failed(f"{name}: {failure}") from None
     finally:
         server.shutdown()
         server.server_close()
-    return f"  {name:15}{time.monotonic() - began:5.1f} s"
+    print(f"  {name:15}{time.monotonic() - began:5.1f} s", flush=True)
 
 
 def main() -> None:
@@ -342,18 +327,17 @@ def main() -> None:
     if not arguments.foldback.exists():
         sys.exit(f"triage test: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
     os.environ |= {"FOLDBACK_SECRET_PAYMENTS_KEY": PAYMENTS_KEY, "FOLDBACK_SECRET_OPENAI_API_KEY": "none"}
-    directory = Path(tempfile.mkdtemp(prefix="foldback-triage-"))
+    directory, name = Path(tempfile.mkdtemp(prefix="foldback-triage-")), "the beginning"
+    names = [arguments.only] if arguments.only else list(SCENES)
     try:
         with models(arguments.model_dir) as (chat, embeddings):
-            began, names = time.monotonic(), [arguments.only] if arguments.only else list(SCENES)
+            began = time.monotonic()
             code, _, stderr = Foldback(arguments.foldback, directory).ask("check", "--strict", str(PIPELINE))
-            insist(code == 0, f"check: `foldback check --strict` exits {code}: {stderr}")
-            # Side by side: while one waits for the model, another has its books checked.
-            with ThreadPoolExecutor(3) as pool:
-                for line in pool.map(lambda name: play(name, arguments, directory, chat, embeddings), names):
-                    print(line, flush=True)
+            insist(code == 0, f"`foldback check --strict` exits {code}: {stderr}")
+            for name in names:
+                play(name, arguments, directory, chat, embeddings)
     except (Failed, subprocess.SubprocessError) as failure:
-        print(f"triage test: FAILED in {failure}", file=sys.stderr)
+        print(f"triage test: FAILED in {name}: {failure}", file=sys.stderr)
         if not arguments.forget_keys:
             sys.exit(f"hint: the files are kept in {directory}")
         shutil.rmtree(directory)  # as it should

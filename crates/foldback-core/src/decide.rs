@@ -301,6 +301,10 @@ pub(crate) fn answer(
     if let Some(fact) = state.arming().or_else(|| state.of_budgets(now)) {
         return Some(vec![fact]);
     }
+    // Who is paused hears what the world says, and answers later.
+    if state.pause.is_some() {
+        return None;
+    }
     for undo in state.undos_under_way() {
         if let Some(facts) = answer_of_undo(state, run, undo, now, room) {
             return Some(facts);

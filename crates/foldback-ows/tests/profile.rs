@@ -125,13 +125,28 @@ const ROWS: &[Row] = &[
     ("`wait`", "a durable timer", "do: [a: { wait: { seconds: 1 } }]"),
     (
         "`emit`",
-        "a domain event in this workflow's own log",
+        "a domain event in this workflow's own log; it reaches every workflow that listens for its type",
         "do: [a: { emit: { event: { with: { source: 'https://x', type: a.b } } } }]",
     ),
     (
-        "`listen`, `foreach`",
+        "`listen` to `one`, `any`, `all`; `with`, `correlate`, `read`",
+        "the output is the list of the data (or of the events); types are written out",
+        "do: [a: { listen: { to: { all: [ { with: { type: a, data: '${ .x }' }, correlate: { o: { from: '${ .data.o }' } } } ] }, read: envelope } }]",
+    ),
+    (
+        "`listen` with `foreach`",
         "",
         "do: [a: { listen: { to: { one: { with: { type: a } } } }, foreach: { item: x } }]",
+    ),
+    (
+        "`listen` with `until`",
+        "",
+        "do: [a: { listen: { to: { any: [ { with: { type: a } } ], until: '${ .x }' } } }]",
+    ),
+    (
+        "`listen` to any signal at all",
+        "",
+        "do: [a: { listen: { to: { any: [] } } }]",
     ),
     (
         "`try`, `catch` with `errors.with`, `as`, `when`, `exceptWhen`, `do`, `then`",
