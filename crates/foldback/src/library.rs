@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use foldback_connectors::{Config, registry};
 use foldback_core::cut::Wish;
 use foldback_core::plan::Plan;
-use foldback_core::report::{Comparison, Past, StateView, diff, state_view};
+use foldback_core::event::Raised;
+use foldback_core::report::{Comparison, LedgerEffect, Past, StateView, diff, ledger, state_view};
 use foldback_core::state::End;
 use foldback_core::{Failure, Program, Status, Version, WorkflowState};
 use foldback_engine::{
@@ -246,6 +247,64 @@ impl Engine {
         }
         let branching = branching(id, at, wish, definition);
         self.drive(prepare_retry(&*self.store, &*self.programs, &branching)?.retry(&reason))
+    }
+
+    /// Ends a workflow, and follows what is taken back of it to its rest.
+    ///
+    /// # Errors
+    /// There is none, or it has ended.
+    pub fn cancel(&self, id: &str, reason: &str) -> Result<Outcome, Error> {
+        self.drive(Command::Cancel { workflow_id: Arc::from(id), reason: reason.to_owned() })
+    }
+
+    /// Takes back what a workflow did that has ended: what was armed after the version `range.1`, and not
+    /// after `range.0`.
+    ///
+    /// # Errors
+    /// It has not ended, or nothing that it did can be taken back.
+    pub fn compensate(
+        &self,
+        id: &str,
+        range: (Option<Version>, Option<Version>),
+        reason: &str,
+    ) -> Result<Outcome, Error> {
+        let (workflow_id, reason) = (Arc::from(id), reason.to_owned());
+        self.drive(Command::Compensate { workflow_id, reason, range })
+    }
+
+    /// Says something to a workflow, and follows it to its rest.
+    ///
+    /// # Errors
+    /// There is none, it has ended, or what listens refuses the data: it then still waits.
+    pub fn signal(&self, id: &str, name: &str, data: Value) -> Result<Outcome, Error> {
+        let (workflow_id, name) = (Arc::from(id), Arc::from(name));
+        self.drive(Command::Signal { workflow_id, name, data, source: None })
+    }
+
+    /// Lets nothing more of a workflow begin.
+    ///
+    /// # Errors
+    /// There is none, or it has ended.
+    pub fn pause(&self, id: &str, reason: &str) -> Result<Outcome, Error> {
+        self.drive(Command::Pause { workflow_id: Arc::from(id), reason: reason.to_owned() })
+    }
+
+    /// Lets a paused workflow go on, with budgets that are raised, and follows it to its rest.
+    ///
+    /// # Errors
+    /// It is not paused, or a budget would still be used up.
+    pub fn unpause(&self, id: &str, raised: Vec<Raised>, reason: &str) -> Result<Outcome, Error> {
+        let (workflow_id, reason) = (Arc::from(id), reason.to_owned());
+        self.drive(Command::Unpause { workflow_id, reason, raised })
+    }
+
+    /// What it did in the world, and what became of each.
+    ///
+    /// # Errors
+    /// There is none, or its log cannot be read.
+    pub fn ledger(&self, id: &str) -> Result<Vec<LedgerEffect>, Error> {
+        let events = events_of(&*self.store, id, 0)?;
+        Ok(ledger(id, &events))
     }
 
     /// What a fork would do.

@@ -112,7 +112,7 @@ fn verified(path: &Path) -> Result<f64, Error> {
 
 /// The files of a store that is open: what a SIGKILL would leave of it now, the newest commits not yet in
 /// the file itself.
-fn leave(path: &Path, folder: &Path) -> Result<(), Error> {
+pub fn leave(path: &Path, folder: &Path) -> Result<(), Error> {
     for n in 0..9 {
         for end in ["", "-wal"] {
             let from = std::path::PathBuf::from(format!("{}{end}", path.display()));
@@ -171,6 +171,23 @@ pub struct Running {
 }
 
 pub fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
+    engine_with(store, Definitions::default().with_code("bench", "1", Code::new(sequence)), None)
+}
+
+/// An engine for one program in Rust, and who watches it.
+pub fn engine_of<P: foldback::core::Program + 'static>(
+    store: Arc<dyn Store>,
+    (name, program): (&str, P),
+    observer: Option<Arc<dyn foldback::engine::Observer>>,
+) -> Result<Running, Error> {
+    engine_with(store, Definitions::default().with_code(name, "1", program), observer)
+}
+
+fn engine_with(
+    store: Arc<dyn Store>,
+    programs: Definitions,
+    observer: Option<Arc<dyn foldback::engine::Observer>>,
+) -> Result<Running, Error> {
     let ownership = store.acquire(0, "bench")?.ok_or_else(|| Error::machine("the bench file is taken"))?;
     let epoch = ownership.epoch;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -178,13 +195,9 @@ pub fn engine(store: Arc<dyn Store>) -> Result<Running, Error> {
     let around = Surroundings {
         store,
         kinds: Registry::default().with("noop", Noop(AtomicU64::new(1))),
-        programs: Arc::new(
-            Definitions::default()
-                .with_code("bench", "1", Code::new(sequence))
-                .with_code("rounds", "1", Rounds),
-        ),
+        programs: Arc::new(programs.with_code("rounds", "1", Rounds)),
         machine: Arc::new(ThisMachine::new(runtime.handle().clone())),
-        observer: None,
+        observer,
     };
     let (hand_over, take) = channel();
     let thread = std::thread::spawn(move || {
@@ -205,6 +218,12 @@ impl Running {
             watch: Some(rest.clone()),
         };
         let _gone = self.to_loop.send(command);
+    }
+
+    /// Says a command that nobody waits for.
+    pub fn tell(&self, command: Command) {
+        let (actor, from) = (Arc::from("bench"), ReplyTo::Nobody);
+        let _gone = self.to_loop.send(Message::Command { command, actor, from, watch: None });
     }
 
     fn start(&self, id: &str, steps: u64, rest: &std::sync::mpsc::Sender<foldback::engine::Rest>) {

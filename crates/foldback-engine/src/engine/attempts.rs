@@ -142,6 +142,9 @@ impl Engine {
             let Some(Reverse((due, id, key))) = self.alarms.pop() else {
                 return;
             };
+            if !self.live.contains_key(&id) {
+                self.wake(&id);
+            }
             let Some(live) = self.live.get(&id) else {
                 continue;
             };
@@ -281,6 +284,12 @@ impl Engine {
             Status::Waiting => live.state.moves_by_time(),
             Status::Compensating => true,
             status => status == Status::Running,
+        };
+        if moves && status == Status::Waiting && self.falls_asleep(id, now) {
+            return;
+        }
+        let Some(live) = self.live.get(id) else {
+            return;
         };
         if moves
             || live.state.owes().iter().any(is_owed)

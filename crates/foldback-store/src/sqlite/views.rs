@@ -72,7 +72,7 @@ WITH facts AS (
         ) AS ask
     FROM log JOIN workflows ON workflows.n = log.workflow
     WHERE log.type IN ('StepAsked', 'AttemptStarted', 'AttemptFailed', 'StepCompleted', 'StepFailed',
-        'OutcomeUnknown', 'OutcomeResolved', 'StepCancelled', 'StepReused', 'WriteHeld', 'WriteSettled')
+        'OutcomeUnknown', 'OutcomeResolved', 'OutcomeReconciled', 'StepCancelled', 'StepReused', 'WriteHeld', 'WriteSettled')
 ),
 marked AS (
     SELECT *,
@@ -84,6 +84,8 @@ marked AS (
             WHEN 'StepFailed' THEN 'failed'
             WHEN 'OutcomeUnknown' THEN 'unknown'
             WHEN 'OutcomeResolved' THEN iif(payload -> '$.landed' IS NULL, 'not landed', 'completed')
+            WHEN 'OutcomeReconciled' THEN CASE payload ->> '$.found'
+                WHEN 'landed' THEN 'completed' WHEN 'didnt' THEN 'not landed' ELSE 'unknown' END
             WHEN 'StepReused' THEN 'reused'
             WHEN 'WriteHeld' THEN 'pending'
             WHEN 'WriteSettled' THEN CASE payload ->> '$.verdict'
@@ -119,7 +121,9 @@ judged AS (
     SELECT *,
         cancelled_version IS NOT NULL AND NOT (effect = 'write' AND in_doubt IS NOT NULL) AS is_cancelled,
         -- What has ended starts nothing more; what was under way may still report.
-        workflow_status IN ('completed', 'failed', 'cancelled', 'compensated', 'parked') AS is_over
+        workflow_status IN ('completed', 'failed', 'cancelled', 'compensating', 'compensated', 'stuck', 'parked')
+            -- but for what takes a step back, or looks whether it happened.
+            AND instr(key, '!undo/') = 0 AND instr(key, '!reconcile/') = 0 AS is_over
     FROM grouped
     WHERE type = 'StepAsked'
 ),
@@ -128,6 +132,7 @@ told AS (
         CASE
             WHEN is_cancelled OR (word = 'not landed' AND cancelled_version IS NOT NULL) THEN 'cancelled'
             WHEN word IN ('pending', 'backing off', 'not landed') AND is_over THEN 'cancelled'
+            WHEN word = 'running' AND workflow_status = 'cancelled' AND effect <> 'write' AND is_over THEN 'cancelled'
             WHEN word = 'backing off' THEN 'running'
             WHEN word = 'not landed' THEN 'pending'
             ELSE word
