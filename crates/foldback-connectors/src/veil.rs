@@ -248,6 +248,7 @@ impl Veil {
                 let usage = usage.map(|usage| self.usage(usage));
                 Outcome::Failed { error: self.failure(error), retry_after_ms, usage }
             }
+            Outcome::OutOfBudget { usage } => Outcome::OutOfBudget { usage },
             Outcome::Rejected { output, error, usage } => {
                 let (error, usage) = (self.failure(error), usage.map(|usage| self.usage(usage)));
                 Outcome::Rejected { output: self.value(output), error, usage }

@@ -143,6 +143,7 @@ fn told(outcome: &Outcome) -> Value {
         Outcome::Failed { error: why, retry_after_ms, usage: used } => {
             json!({"failed": error(why), "retry_after_ms": retry_after_ms, "usage": usage(used)})
         }
+        Outcome::OutOfBudget { .. } => panic!("no budget bounds a recorded exchange"),
         Outcome::Rejected { output, error: why, usage: used } => {
             json!({"rejected": output, "why": error(why), "usage": usage(used)})
         }

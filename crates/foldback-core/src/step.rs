@@ -253,6 +253,11 @@ pub enum Outcome {
         /// What the call used.
         usage: Option<Usage>,
     },
+    /// The budgets around it left it too few tokens: what it answered was cut off, and is no answer.
+    OutOfBudget {
+        /// What the call used.
+        usage: Option<Usage>,
+    },
     /// Nobody knows whether it happened: the connection broke, time ran out.
     Unknown {
         /// What is known.

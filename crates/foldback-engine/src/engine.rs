@@ -23,8 +23,8 @@ use crate::session::{Observer, Rest};
 mod attempts;
 mod branches;
 mod endings;
-mod sleep;
 mod orders;
+mod sleep;
 mod stimuli;
 mod streams;
 

@@ -143,11 +143,7 @@ const ROWS: &[Row] = &[
         "",
         "do: [a: { listen: { to: { any: [ { with: { type: a } } ], until: '${ .x }' } } }]",
     ),
-    (
-        "`listen` to any signal at all",
-        "",
-        "do: [a: { listen: { to: { any: [] } } }]",
-    ),
+    ("`listen` to any signal at all", "", "do: [a: { listen: { to: { any: [] } } }]"),
     (
         "`try`, `catch` with `errors.with`, `as`, `when`, `exceptWhen`, `do`, `then`",
         "",

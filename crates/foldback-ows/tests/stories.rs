@@ -11,7 +11,7 @@ use std::path::Path;
 use foldback_core::rehearse::{Rehearsal, crash_anywhere_with_signals, rehearse_with_signals};
 use foldback_core::state::{End, Step};
 use foldback_core::step::error_type;
-use foldback_core::{Failure, Key, Outcome, Status, text};
+use foldback_core::{Failure, Key, Outcome, Status, Usage, text};
 use foldback_ows::{OwsProgram, from_canonical, load};
 use serde_json::{Value, json};
 
@@ -31,7 +31,8 @@ fn sections(story: &str) -> Vec<(String, String)> {
 }
 
 /// How the world answers: by key, the answer to each attempt, the last one for all further ones.
-/// `{"fail": STATUS}` fails, `"lost"` is an unknown outcome.
+/// `{"fail": STATUS}` fails, `"lost"` is an unknown outcome, `{"tokens": N}` uses so many, `{"cut": N}` is
+/// cut off by its budget behind so many.
 fn answer(world: &BTreeMap<String, Value>, key: &Key, step: &Step, attempt: u32) -> Outcome {
     let request = step.request.to_json();
     let scripted = world.get(key.as_str()).cloned().unwrap_or_else(|| match &*step.kind {
@@ -43,6 +44,14 @@ fn answer(world: &BTreeMap<String, Value>, key: &Key, step: &Step, attempt: u32)
     let nth = usize::try_from(attempt).expect("small").saturating_sub(1).min(answers.len() - 1);
     if answers[nth] == json!("lost") {
         return Outcome::Unknown { reason: "the connection broke".into() };
+    }
+    let usage =
+        |tokens: &Value| Some(Usage { output_tokens: tokens.as_u64().unwrap_or(0), ..Usage::default() });
+    if let Some(tokens) = answers[nth].get("cut") {
+        return Outcome::OutOfBudget { usage: usage(tokens) };
+    }
+    if let Some(tokens) = answers[nth].get("tokens") {
+        return Outcome::Completed { output: answers[nth].clone(), usage: usage(tokens) };
     }
     match answers[nth].get("fail").and_then(Value::as_u64) {
         Some(status) => Outcome::Failed {

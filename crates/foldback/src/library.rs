@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 
 use foldback_connectors::{Config, registry};
 use foldback_core::cut::Wish;
-use foldback_core::plan::Plan;
 use foldback_core::event::Raised;
+use foldback_core::plan::Plan;
 use foldback_core::report::{Comparison, LedgerEffect, Past, StateView, diff, ledger, state_view};
 use foldback_core::state::End;
 use foldback_core::{Failure, Program, Status, Version, WorkflowState};

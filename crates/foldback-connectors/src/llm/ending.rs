@@ -14,7 +14,7 @@ use super::model::{Answer, ModelError};
 pub(super) const REFUSED: &str = "https://github.com/foldback/foldback/errors/refused";
 
 /// How a cut answer is marked, whatever its provider calls it.
-const LENGTH: &str = "length";
+pub(super) const LENGTH: &str = "length";
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldback_core::step::LLM_MEMBERS;
-use foldback_core::{Failure, Outcome, limits};
+use foldback_core::{Failure, Outcome, Usage, limits};
 use foldback_engine::kind::Call;
 use serde_json::Value;
 
@@ -64,9 +64,10 @@ impl Work for Llm {
             Err(error) => return failed(error),
         };
         // What the budgets around it leave is all that an answer may take.
-        if let Some(left) = call.tokens_left {
-            let left = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
-            chat.max_tokens = Some(chat.max_tokens.map_or(left, |asked| asked.min(left)));
+        let left = call.tokens_left.map(|left| u32::try_from(left.max(1)).unwrap_or(u32::MAX));
+        let is_bounded = left.is_some_and(|left| chat.max_tokens.is_none_or(|asked| left < asked));
+        if is_bounded {
+            chat.max_tokens = left;
         }
         let Some(model) = self.models.get(&provider) else {
             return failed(wrong("llm", &format!("the provider `{provider}` is not configured")));
@@ -76,13 +77,36 @@ impl Work for Llm {
             chat.messages.push(Message::new(Role::User, judge::repair(why)));
         }
         match model.ask(chat, call.progress.clone()).await {
+            // Cut by the budget, not by its author: that is no answer.
+            Ok(answer) if is_bounded => unless_cut(judge.judge(answer)),
             Ok(answer) => judge.judge(answer),
+            Err(ModelError::Failed { usage: Some(usage), .. }) if is_bounded && is_cut(&usage) => {
+                Outcome::OutOfBudget { usage: Some(*usage) }
+            }
             Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                 Outcome::Failed { error: *error, retry_after_ms, usage: usage.map(|usage| *usage) }
             }
             Err(ModelError::NobodyThere { error }) => failed(nobody_there(*error, call.attempt)),
             Err(ModelError::Unknown { reason }) => Outcome::Unknown { reason },
         }
+    }
+}
+
+fn is_cut(usage: &Usage) -> bool {
+    usage.finish_reason.as_deref() == Some(ending::LENGTH)
+}
+
+/// An outcome, unless what was left of a budget cut it off.
+fn unless_cut(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Completed { usage: Some(usage), .. }
+        | Outcome::Rejected { usage: Some(usage), .. }
+        | Outcome::Failed { usage: Some(usage), .. }
+            if is_cut(&usage) =>
+        {
+            Outcome::OutOfBudget { usage: Some(usage) }
+        }
+        other => other,
     }
 }
 

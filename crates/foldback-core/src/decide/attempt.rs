@@ -44,6 +44,7 @@ impl Attempt<'_> {
             })),
             Outcome::Failed { error, retry_after_ms, usage } => self.failed(error, retry_after_ms, usage),
             Outcome::Rejected { output, error, usage } => self.rejected(output, error, usage),
+            Outcome::OutOfBudget { usage } => self.out_of_budget(usage),
             Outcome::Unknown { reason } if self.step.effect != Effect::Write => {
                 let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
                 self.failed(error, None, None)
@@ -72,6 +73,20 @@ impl Attempt<'_> {
             return self.again(Again { variant, ..Again::after(error, usage) });
         }
         self.step_failed(error, None, usage)
+    }
+
+    /// An answer that a budget cut off is asked for again, once there is more: the budget is used up by
+    /// it, so the next attempt waits until somebody raises it.
+    fn out_of_budget(self, usage: Option<Usage>) -> Fact {
+        let used = usage.as_ref().map_or(0, |u| u.input_tokens.saturating_add(u.output_tokens));
+        let is_used_up = self.state.tokens_left(&self.key).is_some_and(|left| used >= left);
+        let detail =
+            "what was left of the budget cut the answer off; it is asked for again with a larger one";
+        let error = Failure::new(error_type::RUNTIME, 402, "The budget left too few tokens", detail);
+        match is_used_up && self.may_go_on() {
+            true => self.again(Again::after(error, usage)),
+            false => self.step_failed(error, None, usage),
+        }
     }
 
     fn rejected(self, output: Value, error: Failure, usage: Option<Usage>) -> Fact {

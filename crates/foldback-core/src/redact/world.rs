@@ -85,6 +85,7 @@ impl Redaction {
                 error: self.failure(error),
                 usage: self.usage(usage),
             },
+            Outcome::OutOfBudget { usage } => Outcome::OutOfBudget { usage: self.usage(usage) },
             Outcome::Unknown { reason } => Outcome::Unknown { reason: self.quoting(&reason) },
         }
     }
