@@ -14,11 +14,13 @@ demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a smal
 test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 	@scripts/test.sh
 
-torture: ## 100,000 simulated seeds, 20,000 of branching, 10,000 kills, ten minutes of fuzzing for each of five inputs
+torture: ## 100,000 simulated seeds, 20,000 of branching, 10,000 of taking back, 11,000 kills, ten minutes of fuzzing for each of five inputs
 	FOLDBACK_SEEDS=100000 cargo test --locked --release -p foldback --test simulation -- --ignored --nocapture torture
 	FOLDBACK_SEEDS=20000 cargo test --locked --release -p foldback-ows --test branching
+	FOLDBACK_SEEDS=10000 cargo test --locked --release -p foldback-ows --test undoing
 	cargo build --locked --release -p foldback-cli
 	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
+	scripts/kill_undo_test.py --kills 1000 --lanes 2 --most 6 --foldback target/release/foldback
 	for target in definition jq event import config; do scripts/fuzz.sh $$target 600 || exit 1; done
 
 mutants: ## plants every bug of mutants/; the test that each names must fail

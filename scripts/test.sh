@@ -57,8 +57,19 @@ scripts/kill_test.py 25
 { scripts/kill_test.py 20 --forget-keys 2>&1 || true; } | grep 'took effect more than once' ||
   fail "the kill test does not notice writes that took effect twice"
 
+headline "kill test of taking back"
+scripts/kill_undo_test.py 18
+{ scripts/kill_undo_test.py 6 --forget-keys 2>&1 || true; } | grep 'took effect more than once' ||
+  fail "the kill test of taking back does not notice writes that took effect twice"
+
 headline "a real model"
 scripts/real_model_test.sh
+
+headline "two pipelines, killed in the middle"
+scripts/triage_test.py
+{ scripts/triage_test.py --only killed-after --forget-keys 2>&1 || true; } | grep '2 refunds' ||
+  fail "the triage test does not notice a refund that took effect twice"
+scripts/extraction_test.py
 
 headline "doc tests"
 cargo test --locked --workspace --doc --quiet
