@@ -185,6 +185,7 @@ impl Growing {
                     && matches!(self.twigs[at].what, What::Listen { .. })
                 {
                     self.twigs[at].ended.get_or_insert(event.timestamp);
+                    self.twigs[at].is_cancelled = false;
                 }
             }
             Fact::TaskFinished { key, kind, .. } if !key.is_root() && *kind != TaskKind::Shape => {
@@ -226,6 +227,7 @@ impl Growing {
             Fact::TimerCancelled { key, .. } => {
                 if let Some(&at) = self.of_key.get(key) {
                     self.twigs[at].is_cancelled = true;
+                    self.twigs[at].ended.get_or_insert(event.timestamp);
                 }
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
