@@ -298,6 +298,24 @@ impl<'a> Audit<'a> {
             let (row, log) = (said(row.wake_at), said(wake_at));
             self.problem(None, format!("its row says that it wakes {row}, its log says {log}"));
         }
+        self.listens_as(&row)
+    }
+
+    /// Whether the store hands it the events that its log says it listens for.
+    fn listens_as(&mut self, row: &WorkflowRow) -> Result<(), Error> {
+        let (rows, log) = (self.store.listens(&row.workflow_id)?, self.state.listens_for());
+        if rows == log {
+            return Ok(());
+        }
+        // Where another process drives it, it may have gone on between the two looks.
+        if self.store.workflow(&row.workflow_id)?.is_some_and(|now| now.version == row.version) {
+            let said = |names: &[Arc<str>]| match names {
+                [] => "nothing".to_owned(),
+                names => names.join(", "),
+            };
+            let (rows, log) = (said(&rows), said(&log));
+            self.problem(None, format!("by its row it listens for {rows}, by its log for {log}"));
+        }
         Ok(())
     }
 

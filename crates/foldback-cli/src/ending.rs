@@ -96,7 +96,7 @@ pub fn unpause(cli: &Cli, args: &UnpauseArgs) -> Result<Exit, Error> {
 pub fn signal(cli: &Cli, args: &SignalArgs) -> Result<Exit, Error> {
     let data = args.data.as_deref().map(|data| drive::read_json("the data", data)).transpose()?;
     let (workflow_id, name) = (Arc::from(args.id.as_str()), Arc::from(args.name.as_str()));
-    go(cli, Command::Signal { workflow_id, name, data: data.unwrap_or_default(), source: None })
+    go(cli, Command::Signal { workflow_id, name, data: data.unwrap_or_default() })
 }
 
 fn go(cli: &Cli, command: Command) -> Result<Exit, Error> {

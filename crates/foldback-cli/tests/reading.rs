@@ -278,6 +278,10 @@ fn an_audit_finds_a_row_that_says_something_else_than_its_log() {
             "its row says that it wakes 2023-",
         ),
         (
+            "INSERT INTO listeners (name, workflow) VALUES ('word', 1)",
+            "by its row it listens for word, by its log for nothing",
+        ),
+        (
             "UPDATE workflows SET cut_hash = zeroblob(32) WHERE id = 'done~1'",
             "its row says that it left `done` here with another hash",
         ),

@@ -411,7 +411,7 @@ pub(crate) fn lawful(state: &WorkflowState, run: &dyn Run, fact: Fact) -> Fact {
 }
 
 /// A turn is a person's code. Its panic costs its workflow, not the process.
-fn turn_of(state: &WorkflowState, turn: &mut dyn FnMut(&WorkflowState) -> Turn) -> Turn {
+pub(crate) fn turn_of(state: &WorkflowState, turn: &mut dyn FnMut(&WorkflowState) -> Turn) -> Turn {
     catch_unwind(AssertUnwindSafe(|| turn(state))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

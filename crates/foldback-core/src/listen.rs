@@ -4,15 +4,18 @@
 //! the order in which they came. What a listener does not accept is refused by a fact that says why, and
 //! the wait goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Version;
+use crate::decide::{Stimulus, after, turn_of};
 use crate::event::Fact;
 use crate::key::Key;
+use crate::program::{Ask, Run, Turn};
 use crate::state::{Entry, EntryBody, WorkflowState};
 use crate::value::Slot;
+use crate::{Micros, Version};
 
 /// A signal that nothing has taken yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +29,53 @@ pub struct Signal {
     pub source: Option<Arc<str>>,
 }
 
+/// What use a workflow has for an event of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heed {
+    /// None: nothing that listens means it.
+    None,
+    /// It would be taken now, or refused with a reason.
+    Now,
+    /// It is one of several that are waited for, and is kept until the others have come.
+    Later,
+}
+
+/// What use a workflow has for a signal, were it said now. The state is left as it is.
+pub fn heed(state: &WorkflowState, run: &mut dyn Run, signal: Stimulus, now: Micros) -> Heed {
+    let after = after(state, signal, now);
+    let came = after.version;
+    let mut turns = vec![turn_of(&after, &mut |state| run.turn(state))];
+    // What takes something back, or looks for an outcome, may listen too.
+    let undos: Vec<_> = after.undos_under_way().cloned().collect();
+    turns.extend(undos.iter().map(|undo| turn_of(&after, &mut |state| run.undo(state, undo))));
+    let looked_for = after.reconciling.iter();
+    turns.extend(looked_for.map(|key| turn_of(&after, &mut |state| run.reconcile(state, key))));
+    let asks = turns.iter().flat_map(|turn| match turn {
+        Turn::Asks(asks) => asks.as_slice(),
+        Turn::Waits | Turn::Ends(_) | Turn::Diverged(_) => &[],
+    });
+    let mut asks = asks.filter(|ask| match ask {
+        Ask::Take { signals, .. } => signals.contains(&came),
+        Ask::Refuse { signal, .. } => *signal == came,
+        _ => false,
+    });
+    match asks.next() {
+        Some(_) => Heed::Now,
+        None if run.keeps(&after, came) => Heed::Later,
+        None => Heed::None,
+    }
+}
+
 impl WorkflowState {
+    /// The names of what it listens for, in order; none once it has ended.
+    pub fn listens_for(&self) -> Vec<Arc<str>> {
+        if self.end.is_some() {
+            return Vec::new();
+        }
+        let names: BTreeSet<&Arc<str>> = self.listeners().flat_map(|(_, names, _)| names).collect();
+        names.into_iter().cloned().collect()
+    }
+
     /// What listens: the key, the names of the signals that it waits for, and what more is known of it.
     pub fn listeners(&self) -> impl Iterator<Item = (&Key, &[Arc<str>], &Slot)> {
         self.open.iter().filter_map(|key| match self.entries.get(key).map(|entry| &entry.body) {

@@ -57,6 +57,11 @@ pub trait Run {
         })
     }
 
+    /// Whether a signal that nothing takes yet is one of several that something waits for together.
+    fn keeps(&mut self, _state: &WorkflowState, _signal: Version) -> bool {
+        false
+    }
+
     /// Whether what was done is taken back when the workflow fails or is cancelled; else a person says.
     fn compensates(&self) -> bool {
         true

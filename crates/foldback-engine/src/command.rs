@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use foldback_core::event::Raised;
-use foldback_core::{Changes, Hash, Key, Redaction, Status, Verdict, Version, limits};
+use foldback_core::{Changes, Hash, Key, Redaction, Slot, Status, Verdict, Version, limits};
 use foldback_store::Definition;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,9 +76,19 @@ pub enum Command {
         name: Arc<str>,
         /// Its data.
         data: Value,
-        /// The workflow whose event it is, where a person does not send it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        source: Option<Arc<str>>,
+    },
+    /// Hand a workflow an event that another one recorded, and that it listens for. The engine's own
+    /// word: it lies in the inbox from the commit of the event on.
+    Event {
+        /// Who listens.
+        workflow_id: Arc<str>,
+        /// The event's type.
+        name: Arc<str>,
+        /// What was recorded, redacted by the rules of who recorded it. What is long, or may be erased,
+        /// lies beside the log once for all who are handed it.
+        data: Slot,
+        /// Who recorded it.
+        source: Arc<str>,
     },
     /// End a workflow.
     Cancel {
@@ -285,7 +295,8 @@ impl Command {
         let mut command = self.clone();
         match &mut command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
-            Command::Resume { .. } => {}
+            // By the rules of the target when it is said; it is no caller's.
+            Command::Resume { .. } | Command::Event { .. } => {}
             Command::Signal { data, .. } => *data = rules.value(data.take()),
             Command::Cancel { reason, .. }
             | Command::Pause { reason, .. }
@@ -323,6 +334,7 @@ impl Command {
             | Command::Pause { workflow_id, .. }
             | Command::Unpause { workflow_id, .. }
             | Command::Signal { workflow_id, .. }
+            | Command::Event { workflow_id, .. }
             | Command::Compensate { workflow_id, .. }
             | Command::Resolve { workflow_id, .. }
             | Command::Record { workflow_id, .. } => workflow_id,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use foldback_core::{Key, Micros, Outcome, Owed, Stimulus, Version, WorkflowState};
 use foldback_store::{Appended, CommitError, InboxCommand, Ownership, Store, StoreError};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::Programs;
@@ -23,6 +24,7 @@ use crate::session::{Observer, Rest};
 mod attempts;
 mod branches;
 mod endings;
+mod events;
 mod orders;
 mod sleep;
 mod stimuli;
@@ -70,6 +72,10 @@ pub enum Message {
         /// What to tell whom, now that it is durable.
         answer: Option<(ReplyTo, Answer)>,
     },
+    /// Say when all that was said before is taken up.
+    TakenUp(Sender<()>),
+    /// Say when all that was said before is carried out and on disk.
+    Settle(Sender<()>),
     /// Start nothing new; go on taking commands.
     StartNothing,
     /// Start nothing new; end when nothing is in flight.
@@ -136,6 +142,8 @@ pub struct Engine {
     incarnations: u64,
     /// Commits queued and not yet on disk.
     under_way: usize,
+    /// Those who wait until nothing is under way.
+    settling: Vec<Sender<()>>,
     ids: EventIds,
     is_winding_down: bool,
     /// Whether commands are taken and no work is begun.
@@ -168,6 +176,7 @@ impl Engine {
             streams: HashMap::new(),
             incarnations: 0,
             under_way: 0,
+            settling: Vec::new(),
             is_winding_down: false,
             starts_nothing: false,
             failure: None,
@@ -203,6 +212,11 @@ impl Engine {
         self.wake_sleepers();
         self.fire_due();
         self.fill_room();
+        if self.under_way == 0 {
+            for tell in self.settling.drain(..) {
+                let _gone = tell.send(());
+            }
+        }
         self.is_done().then(|| self.failure.take().map_or(Ok(()), Err))
     }
 
@@ -254,10 +268,19 @@ impl Engine {
             Message::Committed { workflow_id, incarnation, result, answer } => {
                 self.committed(&workflow_id, incarnation, result, answer);
             }
+            Message::TakenUp(tell) => {
+                let _gone = tell.send(());
+            }
+            Message::Settle(tell) => self.settling.push(tell),
             Message::StartNothing => self.starts_nothing = true,
             Message::WindDown => self.is_winding_down = true,
         }
     }
+}
+
+/// Whether a row of the inbox hands a workflow another one's event.
+pub fn is_event(body: &Value) -> bool {
+    body["command"] == "event"
 }
 
 /// Turns rows of the inbox into messages. A row that this build cannot read is answered so.

@@ -19,6 +19,7 @@ pub mod projector;
 pub mod session;
 pub mod verify;
 
+mod hearing;
 mod ids;
 mod live;
 mod pasts;

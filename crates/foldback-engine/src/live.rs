@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use foldback_core::decide::{Ids, after};
+use foldback_core::decide::Ids;
+use foldback_core::listen::{Heed, heed};
 use foldback_core::{
-    Ask, Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction, Run,
-    Status, StepStatus, Stimulus, Timing, Turn, Verdict, WorkflowState, advance, limits, reuse, undo,
+    Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction, Run, Status,
+    StepStatus, Stimulus, Timing, Verdict, WorkflowState, advance, limits, reuse, undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
+use crate::hearing::Ears;
 use crate::kind::Registry;
 use crate::load::{LoadError, armed_at};
 use crate::pasts::Pasts;
@@ -48,6 +50,8 @@ pub struct Live {
     told_status: Status,
     /// The wake-up as the store knows it; `None` where that is not known here.
     told_wake_at: Option<Option<Micros>>,
+    /// What it listens for as the store knows it.
+    ears: Ears,
     /// Events of commits under way, for observers, oldest first.
     unseen: VecDeque<Vec<Event>>,
     /// A state that becomes a snapshot when this commit is on disk, and its version.
@@ -102,6 +106,7 @@ impl Live {
             incarnation,
             redaction,
             told_wake_at: (state.version == 0).then_some(None),
+            ears: Ears::of(&state),
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
             state,
             run,
@@ -136,16 +141,9 @@ impl Live {
         reuse::word(&self.state, key, pasts)
     }
 
-    /// Whether the program would take a signal now, or refuse it: it does not keep what it has no use for.
-    pub fn heeds(&mut self, signal: &Stimulus, now: Micros) -> bool {
-        let after = after(&self.state, signal.clone(), now);
-        let came = after.version;
-        let Turn::Asks(asks) = self.run.turn(&after) else { return false };
-        asks.iter().any(|ask| match ask {
-            Ask::Take { signals, .. } => signals.contains(&came),
-            Ask::Refuse { signal, .. } => *signal == came,
-            _ => false,
-        })
+    /// What use the program has for another workflow's event, were it said now.
+    pub fn heed(&mut self, event: Stimulus, now: Micros) -> Heed {
+        heed(&self.state, &mut *self.run, self.redaction.stimulus(event), now)
     }
 
     /// What failed in an undo, and is met anew when it is tried again.
@@ -333,7 +331,9 @@ impl Live {
                 wakeups.push((self.state.workflow_id.clone(), wake_at));
             }
         }
-        Commit { appends: vec![append], payloads, wakeups, ..Commit::default() }
+        let mut commit = Commit { appends: vec![append], payloads, wakeups, ..Commit::default() };
+        self.ears.ride(&self.state, events, &mut commit);
+        commit
     }
 
     /// One more commit is on disk. Returns what may begin now, and the events that may be shown.

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use foldback_core::{Event, Key, Status};
+use foldback_core::{Event, Key, Status, limits};
 use foldback_store::{Commit, InboxCommand, Ownership, Store, StoreError};
 use serde_json::Value;
 
 use crate::Programs;
 use crate::command::{Answer, Command, Refusal};
-use crate::engine::{Engine, Message, ReplyTo, Surroundings, from_inbox};
+use crate::engine::{Engine, Message, ReplyTo, Surroundings, from_inbox, is_event};
 use crate::ids;
 use crate::kind::Registry;
 use crate::load;
@@ -228,13 +228,34 @@ impl Session {
             }
             waits.push(wait);
         }
-        let mut seen_changes = None;
+        let mut looks = Looks::default();
         while !waits.iter().all(|wait| wait.one.is_done()) && !self.is_stopping() {
-            self.pass_on_inbox(to_loop, epoch, &mut seen_changes)?;
+            self.pass_on_inbox(to_loop, epoch, &mut looks)?;
             for wait in &mut waits {
                 self.look_at(wait, to_loop)?;
             }
             std::thread::sleep(Duration::from_millis(2));
+        }
+        self.hand_on(to_loop, epoch)
+    }
+
+    /// What this session's workflows said to others is handed to them before it ends: they take it and
+    /// begin no steps, which whoever resumes them does. What they say in turn is handed on a few times: two
+    /// that answer each other for ever lie in the inbox then, and nothing of it is lost.
+    fn hand_on(&self, to_loop: &Sender<Message>, epoch: u64) -> Result<(), SessionError> {
+        let mut seen = HashSet::new();
+        for _ in 0..limits::HANDED_ON_MAX {
+            let mut rows = self.store.commands(0)?;
+            rows.retain(|row| is_event(&row.body) && seen.insert(row.id.clone()));
+            if rows.is_empty() || self.is_stopping() {
+                break;
+            }
+            let (tell, told) = channel();
+            let _gone = to_loop.send(Message::StartNothing);
+            self.pass_on(rows, to_loop, epoch);
+            let _gone = to_loop.send(Message::Settle(tell));
+            // Where the loop has ended, its own word says why.
+            let _ended = told.recv();
         }
         Ok(())
     }
@@ -278,14 +299,26 @@ impl Session {
         &self,
         to_loop: &Sender<Message>,
         epoch: u64,
-        seen: &mut Option<u64>,
+        looks: &mut Looks,
     ) -> Result<(), SessionError> {
-        let changes = self.store.change_counter()?;
-        if *seen == Some(changes) {
+        // An event may lie there for a hundred thousand workflows: what the loop has not come to yet is
+        // not read to it again and again.
+        if let Some(TryRecvError::Empty) = looks.taken_up.as_ref().and_then(|told| told.try_recv().err()) {
             return Ok(());
         }
-        *seen = Some(changes);
-        from_inbox(self.store.commands(0)?, to_loop, &mut |row: InboxCommand, reason| {
+        let changes = self.store.change_counter()?;
+        if looks.changes == Some(changes) {
+            return Ok(());
+        }
+        self.pass_on(self.store.commands(0)?, to_loop, epoch);
+        let (tell, told) = channel();
+        let _gone = to_loop.send(Message::TakenUp(tell));
+        *looks = Looks { changes: Some(changes), taken_up: Some(told) };
+        Ok(())
+    }
+
+    fn pass_on(&self, rows: Vec<InboxCommand>, to_loop: &Sender<Message>, epoch: u64) {
+        from_inbox(rows, to_loop, &mut |row: InboxCommand, reason| {
             let refusal = Refusal::new(
                 format!("the owner of this store cannot read the command: {reason}"),
                 "are both processes of the same version?",
@@ -294,7 +327,6 @@ impl Session {
             let commit = Commit { shard: 0, epoch, consumed: vec![(row.id, answer)], ..Commit::default() };
             self.store.commit(commit, Box::new(|_| {}));
         });
-        Ok(())
     }
 
     // ---- as a client ----------------------------------------------------------------------
@@ -330,7 +362,7 @@ impl Session {
     fn redacted(&self, command: &Command) -> Result<Command, SessionError> {
         let definition = match command {
             Command::Start(start) => Some(start.stored_definition()),
-            Command::Resume { .. } => return Ok(command.clone()),
+            Command::Resume { .. } | Command::Event { .. } => return Ok(command.clone()),
             Command::Fork(_)
             | Command::Settle { .. }
             | Command::Retry { .. }
@@ -445,6 +477,15 @@ impl Own {
             None => false,
         }
     }
+}
+
+/// What an owner has seen of its inbox.
+#[derive(Default)]
+struct Looks {
+    /// The change counter at the last look.
+    changes: Option<u64>,
+    /// Told when the loop has taken up what was found then.
+    taken_up: Option<Receiver<()>>,
 }
 
 /// One of our commands in the hands of the loop.

@@ -159,6 +159,12 @@ pub struct Commit {
     pub definitions: Vec<Definition>,
     /// When each workflow is to be woken next; `None` takes the wake-up away.
     pub wakeups: Vec<(Arc<str>, Option<Micros>)>,
+    /// What is handed to every workflow that listens, as of before this commit.
+    pub emits: Vec<Emit>,
+    /// Commands that go into the inbox. One whose id is there already is left as it is.
+    pub sends: Vec<InboxCommand>,
+    /// All names that a workflow listens for from here on, where they change.
+    pub listens: Vec<(Arc<str>, Vec<Arc<str>>)>,
     /// Commands from the inbox that this commit answers: id and answer.
     pub consumed: Vec<(String, Value)>,
     /// Compare-and-set checkpoints of projections: name, position before, position after.
@@ -172,6 +178,32 @@ pub struct Commit {
     pub let_go: Vec<(String, usize)>,
     /// Snapshots.
     pub snapshots: Vec<Snapshot>,
+}
+
+/// A command for every workflow that listens for a name. Who that is, is found where the commit is
+/// written, between the commits before it and those behind it: one that begins to listen later is
+/// handed nothing, and none is missed. In the inbox it is one small row for each of them, with the id
+/// `ID:WORKFLOW`, so that nobody is handed it twice; rows of several emits lie in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Emit {
+    /// The name that is listened for.
+    pub name: Arc<str>,
+    /// What the id of each command begins with.
+    pub id: String,
+    /// Who sends it.
+    pub actor: String,
+    /// What it says: a JSON object, to which the store adds the `workflow_id`. It is written once for
+    /// each of them, so what is large lies beside it as a payload.
+    pub body: Value,
+}
+
+impl Emit {
+    /// The command for one of those who listen.
+    pub fn to(&self, workflow_id: &str, shard: u32) -> InboxCommand {
+        let mut body = self.body.clone();
+        body["workflow_id"] = Value::from(workflow_id);
+        InboxCommand { id: format!("{}:{workflow_id}", self.id), shard, actor: self.actor.clone(), body }
+    }
 }
 
 /// What became of one append.
@@ -359,6 +391,12 @@ pub trait Store: Forget + Projected {
 
     /// Commands of a shard that nobody has answered, oldest first.
     fn commands(&self, shard: u32) -> StoreResult<Vec<InboxCommand>>;
+
+    /// The workflows of a shard that listen for a name, in the order in which they began.
+    fn listeners(&self, shard: u32, name: &str) -> StoreResult<Vec<Arc<str>>>;
+
+    /// The names that a workflow listens for, in order, as last written.
+    fn listens(&self, workflow_id: &str) -> StoreResult<Vec<Arc<str>>>;
 
     /// The answer to a command, once there is one.
     fn answer(&self, command_id: &str) -> StoreResult<Option<Value>>;

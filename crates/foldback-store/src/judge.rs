@@ -109,6 +109,8 @@ pub(crate) struct Ruling {
     pub counters: Counters,
     /// The workflow number of each wake-up.
     pub wakeups: Vec<u64>,
+    /// The workflow number of each that says what it listens for.
+    pub listens: Vec<u64>,
 }
 
 /// Judges a commit that stands behind `counters`. The outer error is the store's own failure, the
@@ -123,6 +125,7 @@ pub(crate) fn judge(
     ruling.hashes.clear();
     ruling.heads.clear();
     ruling.wakeups.clear();
+    ruling.listens.clear();
     ruling.appended = Vec::with_capacity(hashed.commit.appends.len());
     ruling.counters = counters;
     match (Bench { past, supplied: HashSet::new(), ruling }).commit(hashed) {
@@ -172,11 +175,12 @@ impl<P: Past> Bench<'_, P> {
             self.append(commit, i, append, own)?;
         }
         for (workflow_id, _) in &commit.wakeups {
-            let head = self.head(commit, workflow_id)?;
-            let Some(head) = head else {
-                return Err(CommitError::Conflict { workflow_id: workflow_id.clone(), actual: 0 }.into());
-            };
-            self.ruling.wakeups.push(head.n);
+            let n = self.number(commit, workflow_id)?;
+            self.ruling.wakeups.push(n);
+        }
+        for (workflow_id, _) in &commit.listens {
+            let n = self.number(commit, workflow_id)?;
+            self.ruling.listens.push(n);
         }
         let mut moved: HashMap<&str, u64> = HashMap::new();
         for (projection, before, after) in &commit.checkpoints {
@@ -206,6 +210,14 @@ impl<P: Past> Bench<'_, P> {
             .into());
         }
         Ok(())
+    }
+
+    /// The number of a workflow that is there, or begins in this commit.
+    fn number(&mut self, commit: &Commit, workflow_id: &Arc<str>) -> Result<u64, Verdict> {
+        match self.head(commit, workflow_id)? {
+            Some(head) => Ok(head.n),
+            None => Err(CommitError::Conflict { workflow_id: workflow_id.clone(), actual: 0 }.into()),
+        }
     }
 
     fn head(&mut self, commit: &Commit, workflow_id: &Arc<str>) -> StoreResult<Option<Head>> {

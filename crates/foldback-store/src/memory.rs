@@ -3,7 +3,7 @@
 //! It keeps every promise of the contract but the one about the disk. What it does is written to
 //! be read, not to be fast.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +54,8 @@ struct Inner {
     projections: BTreeMap<String, Vec<ProjectionRow>>,
     snapshots: BTreeMap<(Arc<str>, Version), Snapshot>,
     inbox: Vec<(InboxCommand, Option<Value>)>,
+    /// Names that are listened for, each with the number of who does.
+    listeners: BTreeSet<(Arc<str>, u64)>,
     changes: u64,
 }
 
@@ -102,6 +104,18 @@ impl Inner {
     fn live<'a>(&'a self, projection: &'a str) -> &'a str {
         let versions = self.projections.get(projection).map_or(&[][..], Vec::as_slice);
         versions.iter().find(|version| version.is_live).map_or(projection, |live| &live.rows)
+    }
+
+    fn listeners(&self, name: &str) -> Vec<Arc<str>> {
+        let of_name = self.listeners.range((Arc::from(name), 0)..).take_while(|(of, _)| **of == *name);
+        of_name.filter_map(|(_, n)| self.workflows.get(n)).map(|s| s.row.workflow_id.clone()).collect()
+    }
+
+    fn send(&mut self, command: InboxCommand) {
+        if !self.inbox.iter().any(|(known, _)| known.id == command.id) {
+            self.inbox.push((command, None));
+            self.changes += 1;
+        }
     }
 
     fn let_go(&mut self, name: String, most: usize) {
@@ -190,6 +204,18 @@ impl Inner {
             if let Some(stream) = self.workflows.get_mut(&n) {
                 stream.row.wake_at = at;
             }
+        }
+        for emit in commit.emits {
+            for workflow_id in self.listeners(&emit.name) {
+                self.send(emit.to(&workflow_id, 0));
+            }
+        }
+        for command in commit.sends {
+            self.send(command);
+        }
+        for ((_, names), n) in commit.listens.into_iter().zip(ruling.listens) {
+            self.listeners.retain(|(_, of)| *of != n);
+            self.listeners.extend(names.into_iter().map(|name| (name, n)));
         }
         for (id, answer) in commit.consumed {
             if let Some(command) = self.inbox.iter_mut().find(|(command, _)| command.id == id) {
@@ -356,11 +382,7 @@ impl Store for Memory {
     }
 
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
-        let mut inner = self.inner();
-        if !inner.inbox.iter().any(|(known, _)| known.id == command.id) {
-            inner.inbox.push((command, None));
-            inner.changes += 1;
-        }
+        self.inner().send(command);
         Ok(())
     }
 
@@ -368,6 +390,17 @@ impl Store for Memory {
         let inner = self.inner();
         let open = inner.inbox.iter().filter(|(c, answer)| c.shard == shard && answer.is_none());
         Ok(open.map(|(command, _)| command.clone()).collect())
+    }
+
+    fn listeners(&self, shard: u32, name: &str) -> StoreResult<Vec<Arc<str>>> {
+        Ok(if shard == 0 { self.inner().listeners(name) } else { Vec::new() })
+    }
+
+    fn listens(&self, workflow_id: &str) -> StoreResult<Vec<Arc<str>>> {
+        let inner = self.inner();
+        let n = inner.numbers.get(workflow_id);
+        let its = inner.listeners.iter().filter(|(_, of)| Some(of) == n);
+        Ok(its.map(|(name, _)| name.clone()).collect())
     }
 
     fn answer(&self, command_id: &str) -> StoreResult<Option<Value>> {

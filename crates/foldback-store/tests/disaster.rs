@@ -10,12 +10,13 @@ mod desk;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use desk::{Desk, event, url};
 use foldback_core::Hash;
 use foldback_core::value::Payload;
 use foldback_store::{
-    Append, Commit, CommitError, Definition, Erasure, Expected, InboxCommand, NewEvent, NotForgotten,
+    Append, Commit, CommitError, Definition, Emit, Erasure, Expected, InboxCommand, NewEvent, NotForgotten,
     Pruning, Snapshot, Store, Tombstone, chain, open,
 };
 use serde_json::json;
@@ -37,6 +38,13 @@ fn rich(k: u64) -> Commit {
         appends: vec![append("a"), append("b")],
         payloads: vec![Payload { hash: Hash::of_bytes(&bytes), media_type: "text/plain".into(), bytes }],
         wakeups: vec![("a".into(), Some(k as i64))],
+        emits: vec![Emit {
+            name: format!("{}", k - 1).into(),
+            id: format!("emit {k}"),
+            actor: "me".into(),
+            body: json!({"k": k}),
+        }],
+        listens: vec![("a".into(), vec![format!("{k}").into()])],
         checkpoints: vec![("p".into(), k - 1, k)],
         projection_rows: vec![("p".into(), "commits".into(), Some(json!(k)))],
         snapshots: vec![Snapshot {
@@ -161,6 +169,11 @@ fn survived(dir: &tempfile::TempDir, out: &str, what: &str) -> u64 {
     let rows = store.projection("p").unwrap();
     assert_eq!(rows.first().map_or(0, |(_, k)| k.as_u64().unwrap()), there, "{what}: the projection");
     assert_eq!(store.snapshot("a", u64::MAX).unwrap().map_or(0, |s| s.version), 2 * there, "{what}");
+    let handed = store.commands(0).unwrap().into_iter().filter(|c| c.id.starts_with("emit"));
+    let handed: Vec<String> = handed.map(|command| command.id).collect();
+    assert_eq!(handed, (2..=there).map(|k| format!("emit {k}:a")).collect::<Vec<_>>(), "{what}: emits");
+    let listens: Vec<Arc<str>> = (there > 0).then(|| there.to_string().into()).into_iter().collect();
+    assert_eq!(store.listens("a").unwrap(), listens, "{what}: what is listened for");
     let wake_at = store.workflow("a").unwrap().and_then(|row| row.wake_at);
     assert_eq!(wake_at.unwrap_or(0) as u64, there, "{what}: the wake-up");
     send_commands(store, there + 1..there + 2);
@@ -232,6 +245,7 @@ fn two_workflows(dir: &tempfile::TempDir) {
         appends: vec![append("gone", &secret(), Some("completed")), append("stays", &kept(), Some("failed"))],
         payloads: vec![secret(), kept()],
         wakeups: vec![("gone".into(), Some(7)), ("stays".into(), Some(8))],
+        listens: vec![("gone".into(), vec!["x".into()]), ("stays".into(), vec!["x".into()])],
         snapshots: vec![
             snapshot("gone", format!("{{\"ref\":\"{}\"}}", secret().hash)),
             snapshot("stays", "{}".into()),
@@ -349,6 +363,7 @@ fn killed_between_any_two_statements_of_a_pruning() {
         assert_eq!(store.workflow("gone").unwrap().is_none(), is_pruned, "{what}: the row");
         assert_eq!(store.read("gone", 0, 9).unwrap().is_empty(), is_pruned, "{what}: the log");
         assert_eq!(store.snapshot("gone", 9).unwrap().is_none(), is_pruned, "{what}: the snapshot");
+        assert_eq!(store.listens("gone").unwrap().is_empty(), is_pruned, "{what}: the listener");
         // The command is given again. One that was pruned is not there, and what it left is swept.
         match prune_and_sweep(&desk) {
             Err(NotForgotten::NotThere) => assert!(is_pruned, "{what}"),
@@ -362,8 +377,8 @@ fn killed_between_any_two_statements_of_a_pruning() {
         }
         stays(&desk, what);
     };
-    /// The beginning, the signed-off row, events, snapshots, wake-up, the row, the shard's counter.
-    const PRUNING: u64 = 7;
+    /// The beginning, the signed-off row, events, snapshots, wake-up, listener, the row, the shard's counter.
+    const PRUNING: u64 = 8;
     // The sweep's: the beginning, a tombstone, the value, the tombstone.
     assert_eq!(killed_at_each("prune", "forgetting", &look), PRUNING + 4);
     assert_eq!(killed_at_each("prune", "forgotten", &look), 2);

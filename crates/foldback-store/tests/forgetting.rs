@@ -221,6 +221,24 @@ fn a_store_of_version_2_keeps_its_projections() {
 }
 
 #[test]
+fn a_store_of_version_3_is_told_who_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::at(&dir);
+    write(&desk, "a", &payload("kept"), None);
+    drop(desk);
+    // All that version 4 has and version 3 had not.
+    raw(&dir).execute_batch("DROP TABLE listeners; PRAGMA user_version = 3;").unwrap();
+    assert_ne!(tables(&dir), tables_of_a_new_store());
+    let desk = Desk::take(open_existing(&url(&dir)).unwrap());
+    assert_eq!(tables(&dir), tables_of_a_new_store());
+    let listens = vec![("a".into(), vec!["x".into()])];
+    desk.commit(Commit { listens, ..Commit::default() }).unwrap();
+    assert_eq!(desk.store.listeners(0, "x").unwrap(), ["a".into()]);
+    assert_eq!(desk.store.read("a", 0, 9).unwrap().len(), 2, "its log is as it was");
+    desk.is_sound();
+}
+
+#[test]
 fn tables_are_not_changed_under_an_older_program() {
     let dir = of_version_2();
     let lock = dir.path().join("foldback.db-lock");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use desk::{Desk, event, url};
 use foldback_core::{EventId, Hash, Micros};
 use foldback_store::{
-    Append, Commit, Expected, Filter, InboxCommand, NewEvent, NewWorkflow, Snapshot, Store, open,
+    Append, Commit, Emit, Expected, Filter, InboxCommand, NewEvent, NewWorkflow, Snapshot, Store, open,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -42,6 +42,14 @@ enum Op {
         workflow: usize,
         at: Option<Micros>,
     },
+    Listen {
+        workflow: usize,
+        names: Vec<u8>,
+    },
+    Emit {
+        id: u8,
+        name: u8,
+    },
     Send {
         id: u8,
     },
@@ -74,6 +82,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0u64..4, 0u64..4).prop_map(|(before, after)| Op::Checkpoint { before, after }),
         1 => (0u8..3, any::<Option<u8>>()).prop_map(|(key, value)| Op::Row { key, value }),
         1 => (0..3usize, any::<Option<Micros>>()).prop_map(|(workflow, at)| Op::Wake { workflow, at }),
+        1 => (0..3usize, proptest::collection::btree_set(0u8..3, 0..3))
+            .prop_map(|(workflow, names)| Op::Listen { workflow, names: names.into_iter().collect() }),
+        1 => (0u8..3, 0u8..3).prop_map(|(id, name)| Op::Emit { id, name }),
         1 => (0u8..3).prop_map(|id| Op::Send { id }),
         1 => (0u8..3, any::<bool>()).prop_map(|(id, events)| Op::Answer { id, events }),
         1 => (0u64..9).prop_map(|version| Op::Snapshot { version }),
@@ -117,6 +128,14 @@ fn commit(op: &Op, memory: &Desk) -> Option<Commit> {
             commit.projection_rows = vec![("p".into(), key.to_string(), value.map(|v| json!(v)))];
         }
         Op::Wake { workflow, at } => commit.wakeups = vec![(IDS[*workflow].into(), *at)],
+        Op::Listen { workflow, names } => {
+            let names = names.iter().map(|name| name.to_string().into()).collect();
+            commit.listens = vec![(IDS[*workflow].into(), names)];
+        }
+        Op::Emit { id, name } => {
+            let (name, actor) = (name.to_string().into(), "test".to_owned());
+            commit.emits = vec![Emit { name, id: format!("e{id}"), actor, body: json!({"id": id}) }];
+        }
         Op::Answer { id, events } => {
             commit.consumed = vec![(id.to_string(), json!({"answer": id}))];
             commit.appends.extend(events.then(|| append(&(0, Expected::Any, vec![None], false))));
@@ -152,7 +171,9 @@ fn seen(store: &dyn Store) -> Vec<String> {
     for id in IDS {
         seen.push(format!("{:?}", store.read(id, 0, usize::MAX)));
         seen.push(format!("{:?}", store.read(id, 1, 2)));
+        seen.push(format!("{:?}", store.listens(id)));
     }
+    seen.extend((0..3).map(|name| format!("{:?}", store.listeners(0, &name.to_string()))));
     seen.extend((0..3).map(|id| format!("{:?}", store.answer(&id.to_string()))));
     seen
 }

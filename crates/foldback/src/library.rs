@@ -278,7 +278,7 @@ impl Engine {
     /// There is none, it has ended, or what listens refuses the data: it then still waits.
     pub fn signal(&self, id: &str, name: &str, data: Value) -> Result<Outcome, Error> {
         let (workflow_id, name) = (Arc::from(id), Arc::from(name));
-        self.drive(Command::Signal { workflow_id, name, data, source: None })
+        self.drive(Command::Signal { workflow_id, name, data })
     }
 
     /// Lets nothing more of a workflow begin.

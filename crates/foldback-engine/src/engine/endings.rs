@@ -82,8 +82,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Says something to a workflow. What another workflow emitted and nothing here has a use for is not
-    /// kept.
+    /// Says something to a workflow. What nothing listens for is kept for whatever may listen one day.
     pub(super) fn signal(
         &mut self,
         id: &Arc<str>,
@@ -91,7 +90,7 @@ impl Engine {
         actor: &str,
         from: &ReplyTo,
     ) -> Result<bool, Refusal> {
-        let Stimulus::Signal { name, data, source } = &signal else { return Ok(false) };
+        let Stimulus::Signal { name, data, .. } = &signal else { return Ok(false) };
         if name.is_empty() || name.len() > limits::SIGNAL_NAME_MAX_BYTES || ENGINE_TYPES.contains(&&**name) {
             let most = limits::SIGNAL_NAME_MAX_BYTES;
             return Err(Refusal::new(
@@ -104,21 +103,14 @@ impl Engine {
             return Err(Refusal::new(format!("the data nests deeper than {most} levels"), "flatten it"));
         }
         self.take_up(id)?;
-        let now = self.around.machine.now();
-        let Some(live) = self.live.get_mut(id) else {
+        let Some(live) = self.live.get(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
         if live.state.end.is_some() {
             return Err(ended(id, live.state.status()));
         }
-        if source.is_some() && !live.heeds(&signal, now) {
-            return Ok(false);
-        }
         if live.state.signals.len() >= limits::SIGNALS_KEPT_MAX {
-            return Err(Refusal::new(
-                format!("`{id}` keeps {} signals that nothing has taken", limits::SIGNALS_KEPT_MAX),
-                format!("`foldback show {id}` says what it listens for"),
-            ));
+            return Err(keeps_too_many(id));
         }
         self.say_or_refuse(id, signal, actor, from)
     }
@@ -158,7 +150,7 @@ impl Engine {
         self.say_or_refuse(id, stimulus, actor, from)
     }
 
-    fn say_or_refuse(
+    pub(super) fn say_or_refuse(
         &mut self,
         id: &Arc<str>,
         stimulus: Stimulus,
@@ -179,6 +171,13 @@ impl Engine {
         let owed = live.state.owes().into_iter().filter(|owed| matches!(owed, Owed::Undo(_)));
         self.pending.extend(owed.map(|owed| (id.clone(), owed)));
     }
+}
+
+pub(super) fn keeps_too_many(id: &str) -> Refusal {
+    Refusal::new(
+        format!("`{id}` keeps {} signals that nothing has taken", limits::SIGNALS_KEPT_MAX),
+        format!("`foldback show {id}` says what it listens for"),
+    )
 }
 
 fn ended(id: &str, status: Status) -> Refusal {

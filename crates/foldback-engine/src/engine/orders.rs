@@ -35,8 +35,14 @@ impl Engine {
             }
             Command::Pause { reason, .. } => self.pause(&id, reason, actor, &from),
             Command::Unpause { reason, raised, .. } => self.unpause(&id, reason, raised, actor, &from),
-            Command::Signal { name, data, source, .. } => {
-                self.signal(&id, Stimulus::Signal { name, data, source }, actor, &from)
+            Command::Signal { name, data, .. } => {
+                self.signal(&id, Stimulus::Signal { name, data, source: None }, actor, &from)
+            }
+            Command::Event { name, data, source, .. } => {
+                match self.hand_event(&id, name, (source, data), actor, &from) {
+                    Some(outcome) => outcome,
+                    None => return self.rest_if_done(&id),
+                }
             }
             Command::Cancel { reason, .. } => self.cancel(&id, reason, actor, &from),
             Command::Compensate { reason, range, .. } => self.compensate(&id, reason, range, actor, &from),

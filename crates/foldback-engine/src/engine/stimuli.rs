@@ -93,6 +93,7 @@ impl Engine {
         answer: Option<(ReplyTo, Answer)>,
     ) {
         commit.shard = self.shard;
+        commit.sends.iter_mut().for_each(|command| command.shard = self.shard);
         commit.epoch = self.ownership.epoch;
         self.under_way += 1;
         let to = self.to_self.clone();

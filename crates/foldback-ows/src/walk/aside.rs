@@ -16,7 +16,7 @@ use crate::read::given;
 impl WalkingRun {
     /// A turn of tasks beside the flow.
     pub(super) fn beside(&self, state: &WorkflowState, walk: impl FnOnce(&mut Walker<'_>) -> Walked) -> Turn {
-        let mut walker = Walker { definition: &self.definition, state, asks: Vec::new(), is_sealed: false };
+        let mut walker = Walker::new(&self.definition, state);
         match walk(&mut walker) {
             Walked::Busy if walker.asks.is_empty() => Turn::Waits,
             Walked::Busy => Turn::Asks(walker.asks),

@@ -109,7 +109,7 @@ impl Walker<'_> {
 
     /// What follows from the signals that are there; `None` where the wait goes on.
     fn heard(
-        &self,
+        &mut self,
         key: &Key,
         listen: &ListenTask,
         input: &Value,
@@ -140,6 +140,9 @@ impl Walker<'_> {
             }
             Join::All => Choice::default().of(&fitting, &Found::new()),
         };
+        if taken.is_none() {
+            self.kept.extend(fitting.iter().flatten().map(|(version, _)| *version));
+        }
         Ok(taken.map(|signals| Ask::Take { key: key.clone(), signals }))
     }
 

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use foldback_core::event::UndoStarted;
 use foldback_core::state::Cursor;
 use foldback_core::{
-    Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, WorkflowState,
+    Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, Version, WorkflowState,
 };
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ impl WalkingRun {
 
 impl Run for WalkingRun {
     fn turn(&mut self, state: &WorkflowState) -> Turn {
-        let mut walker = Walker { definition: &self.definition, state, asks: Vec::new(), is_sealed: false };
+        let mut walker = Walker::new(&self.definition, state);
         let end = match walker.workflow() {
             Walked::Busy if walker.asks.is_empty() => return Turn::Waits,
             Walked::Busy => return Turn::Asks(walker.asks),
@@ -107,6 +107,12 @@ impl Run for WalkingRun {
                 asked: "the definition has no tasks for it".into(),
             }),
         }
+    }
+
+    fn keeps(&mut self, state: &WorkflowState, signal: Version) -> bool {
+        let mut walker = Walker::new(&self.definition, state);
+        walker.workflow();
+        walker.kept.contains(&signal)
     }
 
     fn compensates(&self) -> bool {
@@ -168,9 +174,15 @@ pub(crate) struct Walker<'a> {
     /// Once an ask changes `$context`, no other strand asks in this turn: what it would compute
     /// from the context of before could not be computed again from the log.
     is_sealed: bool,
+    /// Signals that fit a wait for several, of which others have not come.
+    kept: Vec<Version>,
 }
 
 impl<'a> Walker<'a> {
+    fn new(definition: &'a Definition, state: &'a WorkflowState) -> Walker<'a> {
+        Walker { definition, state, asks: Vec::new(), is_sealed: false, kept: Vec::new() }
+    }
+
     fn ask(&mut self, ask: Ask) -> Walked {
         if !self.is_sealed {
             self.is_sealed = matches!(&ask, Ask::Finish { context: Some(_), .. });

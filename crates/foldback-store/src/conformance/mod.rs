@@ -21,6 +21,7 @@ mod crowds;
 mod exchange;
 mod forgetting;
 mod forks;
+mod listening;
 mod reopened;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -41,7 +42,9 @@ type Case = (&'static str, fn(&Desk));
 /// When a case fails.
 pub fn run(make: &dyn Fn() -> Arc<dyn Store>) {
     let cases = appends::CASES.iter().chain(forks::CASES).chain(beside::CASES);
-    for (name, case) in cases.chain(crowds::CASES).chain(forgetting::CASES).chain(exchange::CASES) {
+    for (name, case) in
+        cases.chain(crowds::CASES).chain(forgetting::CASES).chain(exchange::CASES).chain(listening::CASES)
+    {
         named(name, || case(&Desk::at(make())));
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn everything_is_there(open: &dyn Fn() -> Arc<dyn Store>) {
         appends: vec![Append { status: Some("waiting"), ..append("b", Expected::NoStream, events(2)) }],
         payloads: vec![payload.clone()],
         wakeups: vec![("b".into(), Some(99))],
+        listens: vec![("b".into(), vec!["x".into()])],
         consumed: vec![("1".into(), json!("gone"))],
         checkpoints: vec![("p#1".into(), 0, 6)],
         projection_rows: vec![("p#1".into(), "k".into(), Some(json!(1)))],
@@ -49,6 +50,7 @@ pub(super) fn everything_is_there(open: &dyn Fn() -> Arc<dyn Store>) {
     assert_eq!(desk.store.payload(0, &payload.hash).unwrap(), Some(payload));
     assert_eq!(desk.store.answer("1").unwrap(), Some(json!("gone")));
     assert_eq!(desk.store.commands(0).unwrap().len(), 1);
+    assert_eq!(desk.store.listeners(0, "x").unwrap(), ["b".into()]);
     assert_eq!(desk.store.checkpoint(0, "p#1").unwrap(), 6);
     assert_eq!(desk.store.projection("p").unwrap(), [("k".to_owned(), json!(1))]);
     assert_eq!(desk.store.projections().unwrap(), [projection]);

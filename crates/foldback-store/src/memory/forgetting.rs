@@ -44,6 +44,7 @@ impl Forget for Memory {
         inner.log.retain(|_, recorded| recorded.workflow_id != id);
         inner.snapshots.retain(|(of, _), _| *of != id);
         inner.supplied.retain(|_, (of, _)| *of != n);
+        inner.listeners.retain(|(_, of)| *of != n);
         inner.workflows.remove(&n);
         inner.numbers.remove(&id);
         inner.changes += 1;
@@ -59,6 +60,9 @@ impl Forget for Memory {
         inner.is_owners(shard, epoch)?;
         let mut orphans = inner.payloads.keys().chain(inner.tombstones.keys()).copied().collect();
         inner.log.values().for_each(|recorded| strike(&mut orphans, &recorded.event.payload));
+        // What is on its way to a workflow stands in no log yet.
+        let open = inner.inbox.iter().filter(|(_, answer)| answer.is_none());
+        open.for_each(|(command, _)| strike(&mut orphans, &command.body.to_string()));
         let mut swept = Swept::default();
         for hash in orphans {
             inner.tombstones.remove(&hash);

@@ -13,9 +13,10 @@ use super::error::{self, sql};
 use super::fault;
 use super::past::{Heads, Shelf};
 use super::schema::{self, Use};
-use super::{now, rows};
+use super::{now, reader, rows};
 use crate::contract::{
-    Append, Appended, Commit, CommitError, Definition, NewEvent, Snapshot, StoreError, StoreResult,
+    Append, Appended, Commit, CommitError, Definition, InboxCommand, NewEvent, Snapshot, StoreError,
+    StoreResult,
 };
 use crate::forgetting::Tombstone;
 use crate::judge::{self, Counters, Hashed, Placed, Ruling};
@@ -183,6 +184,7 @@ impl Pen<'_> {
                 }
             }
         }
+        self.heard(commit, ruling)?;
         for (id, answer) in &commit.consumed {
             self.one(
                 // What it said is a fact by now, or was refused: its values are kept in one place.
@@ -223,6 +225,43 @@ impl Pen<'_> {
             self.let_go(rows, *most)?;
         }
         commit.snapshots.iter().try_for_each(|snapshot| self.snapshot(snapshot))
+    }
+
+    /// Who is handed what, and who listens for what from here on.
+    fn heard(&self, commit: &Commit, ruling: &Ruling) -> StoreResult<()> {
+        for emit in &commit.emits {
+            for workflow_id in sql(self.path, reader::listeners(self.conn, &emit.name))? {
+                self.send(&emit.to(&workflow_id, commit.shard))?;
+            }
+        }
+        commit.sends.iter().try_for_each(|command| self.send(command))?;
+        for ((_, names), n) in commit.listens.iter().zip(&ruling.listens) {
+            self.execute("DELETE FROM listeners WHERE workflow = ?", params![*n as i64])?;
+            for name in names {
+                self.one(
+                    "INSERT INTO listeners (name, workflow) VALUES (?, ?)",
+                    params![&**name, *n as i64],
+                    "a listener",
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a command into the inbox, unless it is there: its id says which one it is.
+    fn send(&self, command: &InboxCommand) -> StoreResult<()> {
+        let InboxCommand { id, shard, actor, body } = command;
+        let changed = self.execute(
+            "INSERT INTO inbox (id, shard, actor, body, sent_at) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO NOTHING",
+            params![id, shard, actor, body.to_string(), now()],
+        )?;
+        if changed == 1 {
+            return Ok(());
+        }
+        let there =
+            self.conn.prepare_cached("SELECT 1 FROM inbox WHERE id = ?").and_then(|mut s| s.exists([id]));
+        exactly_one(self.path, usize::from(sql(self.path, there)?), "a command")
     }
 
     fn append<'h>(

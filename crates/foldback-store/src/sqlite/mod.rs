@@ -18,7 +18,7 @@ mod views;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::value::Payload;
@@ -193,6 +193,14 @@ impl Store for Sqlite {
 
     fn commands(&self, shard: u32) -> StoreResult<Vec<InboxCommand>> {
         self.reading(|conn| reader::commands(conn, shard))
+    }
+
+    fn listeners(&self, shard: u32, name: &str) -> StoreResult<Vec<Arc<str>>> {
+        if shard == 0 { self.reading(|conn| reader::listeners(conn, name)) } else { Ok(Vec::new()) }
+    }
+
+    fn listens(&self, workflow_id: &str) -> StoreResult<Vec<Arc<str>>> {
+        self.reading(|conn| reader::listens(conn, workflow_id))
     }
 
     fn answer(&self, command_id: &str) -> StoreResult<Option<Value>> {

@@ -316,6 +316,22 @@ pub(crate) fn commands(conn: &Connection, shard: u32) -> rusqlite::Result<Vec<In
     .collect()
 }
 
+/// The workflows that listen for a name, in the order in which they began.
+pub(crate) fn listeners(conn: &Connection, name: &str) -> rusqlite::Result<Vec<Arc<str>>> {
+    let mut find = conn.prepare_cached(
+        "SELECT id FROM listeners JOIN workflows ON n = workflow WHERE listeners.name = ? ORDER BY workflow",
+    )?;
+    find.query_map([name], |row| Ok(row.get_ref(0)?.as_str()?.into()))?.collect()
+}
+
+/// The names that a workflow listens for, in order.
+pub(crate) fn listens(conn: &Connection, workflow_id: &str) -> rusqlite::Result<Vec<Arc<str>>> {
+    let mut find = conn.prepare_cached(
+        "SELECT listeners.name FROM listeners JOIN workflows ON n = workflow WHERE id = ? ORDER BY 1",
+    )?;
+    find.query_map([workflow_id], |row| Ok(row.get_ref(0)?.as_str()?.into()))?.collect()
+}
+
 /// The answer to a command, once there is one.
 pub(crate) fn answer(conn: &Connection, command_id: &str) -> rusqlite::Result<Option<Value>> {
     let mut find = conn.prepare_cached("SELECT answer FROM inbox WHERE id = ? AND answer IS NOT NULL")?;

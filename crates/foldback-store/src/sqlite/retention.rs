@@ -42,6 +42,7 @@ pub(super) fn prune(conn: &Connection, pruning: &Pruning) -> Verdict<Pruned> {
     change(conn, "DELETE FROM log WHERE workflow = ?", [n])?;
     change(conn, "DELETE FROM workflow_snapshots WHERE workflow_id = ?", [id])?;
     change(conn, "DELETE FROM wakeups WHERE workflow = ?", [n])?;
+    change(conn, "DELETE FROM listeners WHERE workflow = ?", [n])?;
     change(conn, "DELETE FROM workflows WHERE n = ?", [n])?;
     // Whoever keeps heads of logs in memory looks anew.
     change(conn, "UPDATE shards SET forgotten = forgotten + 1 WHERE shard = ?", [pruning.shard])?;
@@ -156,6 +157,12 @@ pub(super) fn sweep(conn: &Connection, shard: u32) -> rusqlite::Result<Swept> {
     let mut ask = conn.prepare("SELECT payload FROM log NOT INDEXED")?;
     let mut events = ask.query([])?;
     while let Some(row) = events.next()? {
+        strike(&mut orphans, row.get_ref(0)?.as_str()?);
+    }
+    // What is on its way to a workflow stands in no log yet.
+    let mut ask = conn.prepare("SELECT body FROM inbox WHERE answer IS NULL")?;
+    let mut open = ask.query([])?;
+    while let Some(row) = open.next()? {
         strike(&mut orphans, row.get_ref(0)?.as_str()?);
     }
     let mut swept = Swept::default();

@@ -15,7 +15,7 @@ use super::{lock, views};
 use crate::contract::{StoreError, StoreResult};
 
 /// The shape of the tables below. A store with a higher number was written by a newer program.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 
 /// `Fldb`: says in the file's header whose it is.
 const APPLICATION_ID: i64 = 0x466C_6462;
@@ -207,6 +207,17 @@ CREATE TABLE projections (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Who listens for what, since version 4: an event is handed to these without reading a log. No
+/// program that wrote older tables knew how to listen.
+const LISTENERS: &str = "
+CREATE TABLE listeners (
+    name TEXT NOT NULL,
+    workflow INTEGER NOT NULL,
+    PRIMARY KEY (name, workflow)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX listeners_by_workflow ON listeners (workflow);
+";
+
 /// From version 1 to 2.
 const TO_2: &str = "
 ALTER TABLE shards ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0;
@@ -215,6 +226,10 @@ UPDATE inbox SET body = 'null' WHERE answer IS NOT NULL;
 ";
 
 /// From version 2 to 3, before [`PROJECTIONS`] and the views.
+/// Views that are made anew.
+const REPORTS_BEFORE_4: &str = "DROP VIEW steps; DROP VIEW workflow_summaries; DROP VIEW model_usage; \
+     DROP VIEW decisions; DROP VIEW workflow_projections;";
+
 const TO_3: &str = "ALTER TABLE workflow_projections RENAME TO projection_rows;";
 
 /// From version 2 to 3, behind them: rows that are there are of the first version.
@@ -223,7 +238,7 @@ const KNOWN_IN_3: &str = "INSERT INTO projections (name, is_live, version, sourc
 
 /// Everything that a new file gets.
 pub(crate) fn ddl() -> String {
-    format!("{TABLES}{FORGETTING}{PROJECTIONS}{}{}", views::events(), views::REPORTS)
+    format!("{TABLES}{FORGETTING}{PROJECTIONS}{LISTENERS}{}{}", views::events(), views::REPORTS)
 }
 
 /// What to do where there is no store.
@@ -399,6 +414,13 @@ fn bring_up(conn: &Connection) -> rusqlite::Result<()> {
     }
     if from < 3 {
         conn.execute_batch(&[TO_3, PROJECTIONS, views::REPORTS, KNOWN_IN_3].concat())?;
+    }
+    if from < 4 {
+        conn.execute_batch(LISTENERS)?;
+    }
+    if from == 3 {
+        // Views hold nothing: what they say of newer events comes with them.
+        conn.execute_batch(&[REPORTS_BEFORE_4, views::REPORTS].concat())?;
     }
     conn.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
     conn.execute_batch("COMMIT")

@@ -208,7 +208,11 @@ impl Shared {
     /// The same for signals: what was taken is the program's own word, and stirs nothing.
     fn hear_answers(&mut self, state: &WorkflowState) -> bool {
         let keys: Vec<Key> = self.listening.keys().cloned().collect();
-        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+        let mut has_news = false;
+        for key in keys {
+            has_news |= self.hear_of(Some(&key), state);
+        }
+        has_news
     }
 
     /// The oldest signal that something here waits for is taken.

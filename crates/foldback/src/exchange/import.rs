@@ -164,7 +164,8 @@ fn commit(document: Document, epoch: u64) -> Commit {
         payloads,
         tombstones,
         definitions: document.definitions,
-        wakeups: vec![(workflow_id, document.state.wake_at())],
+        wakeups: vec![(workflow_id.clone(), document.state.wake_at())],
+        listens: vec![(workflow_id, document.state.listens_for())],
         ..Commit::default()
     }
 }

@@ -61,6 +61,7 @@ impl Wish {
             | Command::Pause { .. }
             | Command::Unpause { .. }
             | Command::Signal { .. }
+            | Command::Event { .. }
             | Command::Compensate { .. }
             | Command::Retry { .. } => State::Idle,
         };
@@ -200,6 +201,7 @@ impl Callers {
                 | Command::Pause { .. }
                 | Command::Unpause { .. }
                 | Command::Signal { .. }
+                | Command::Event { .. }
                 | Command::Compensate { .. }
                 | Command::Settle { .. },
             ) => {

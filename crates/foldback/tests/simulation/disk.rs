@@ -315,6 +315,12 @@ impl Store for Shelf {
     fn commands(&self, shard: u32) -> StoreResult<Vec<InboxCommand>> {
         self.disk.store.commands(shard)
     }
+    fn listeners(&self, shard: u32, name: &str) -> StoreResult<Vec<Arc<str>>> {
+        self.reading()?.listeners(shard, name)
+    }
+    fn listens(&self, workflow_id: &str) -> StoreResult<Vec<Arc<str>>> {
+        self.reading()?.listens(workflow_id)
+    }
     fn answer(&self, command_id: &str) -> StoreResult<Option<Value>> {
         self.disk.store.answer(command_id)
     }
