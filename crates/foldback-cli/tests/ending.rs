@@ -1,0 +1,107 @@
+//! `cancel`, `compensate`, `pause`, `unpause`, `signal`: what is asked for wrongly is refused with its reason, by
+//! a definition that runs shell steps in a directory of its own.
+
+mod world;
+
+use serde_json::json;
+use world::World;
+
+const TRIP: &str = "
+document: { dsl: '1.0.3', namespace: t, name: trip, version: '1.0.0', metadata: { foldback: { recovery: retry, budget: { steps: 9 } } } }
+do:
+  - book:
+      run: { shell: { command: 'echo booked >> trip.txt' } }
+      metadata: { foldback: { undo: [ { unbook: { run: { shell: { command: 'echo unbooked >> trip.txt' } } } } ] } }
+  - ask: { listen: { to: { one: { with: { type: go } } } } }
+";
+
+fn trip(world: &World) {
+    std::fs::write(world.dir.path().join("trip.yaml"), TRIP).expect("a definition");
+    assert_eq!(world.run(&["run", "trip.yaml", "--id", "t"]).code, 0);
+}
+
+#[test]
+fn what_cannot_be_ended_answered_or_raised_is_refused_with_a_hint() {
+    let world = World::empty();
+    trip(&world);
+    let rows: [(&[&str], &str); 13] = [
+        (&["cancel", "nobody"], "no workflow \"nobody\""),
+        (&["compensate", "t"], "has not ended"),
+        (&["compensate", "nobody"], "no workflow \"nobody\""),
+        (&["compensate", "t", "--from", "2", "--down-to", "3"], "nothing lies between"),
+        (&["compensate", "t", "--down-to", "99"], "99"),
+        (&["unpause", "t"], "is not paused"),
+        (&["unpause", "t", "--budget", "steps"], "raises no budget"),
+        (&["unpause", "t", "--budget", "dollars=3"], "raises no budget"),
+        (&["unpause", "t", "--budget", "steps=-3"], "raises no budget"),
+        (&["signal", "nobody", "go"], "no workflow \"nobody\""),
+        (&["signal", "t", "StepAsked"], "cannot be the name of a signal"),
+        (&["signal", "t", ""], "cannot be the name of a signal"),
+        (&["signal", "t", "go", "{"], "the data"),
+    ];
+    for (command, message) in rows {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 2, "{command:?}: {}", ran.err);
+        assert!(ran.err.contains(message), "{command:?}: {}", ran.err);
+        assert!(ran.err.contains("hint: "), "{command:?}: {}", ran.err);
+    }
+    assert_eq!(world.run(&["list", "--json"]).document(0)["status"], "waiting");
+}
+
+#[test]
+fn who_is_cancelled_takes_back_and_is_not_cancelled_answered_or_retried_again() {
+    let world = World::empty();
+    trip(&world);
+    let ended = world.run(&["cancel", "t", "--reason", "rain", "--json"]);
+    assert_eq!(ended.document(0)["status"], "compensated");
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
+    assert_eq!(book, "booked\nunbooked\n");
+    for (command, message) in [
+        (&["cancel", "t"][..], "has ended already"),
+        (&["signal", "t", "go"], "has ended already"),
+        (&["pause", "t"], "has ended already"),
+        (&["compensate", "t"], "nothing that `t` did can be taken back"),
+        (&["retry", "t"], "did not fail"),
+    ] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 2, "{command:?}: {}", ran.err);
+        assert!(ran.err.contains(message), "{command:?}: {}", ran.err);
+    }
+    let shown = world.run(&["show", "t", "--json"]).document(0);
+    assert_eq!(shown["effects"][0]["standing"], "undone");
+    // At an earlier version it could still have been taken back.
+    let then = world.run(&["show", "t", "--at", "ask", "--json"]).document(0);
+    assert_eq!(then["effects"][0]["standing"], "armed");
+    let state = world.run(&["state", "t", "--at", "ask", "--json"]).document(0);
+    assert_eq!((state["undos"].as_array().map(Vec::len), &state["undos"][0]["key"]), (Some(1), &json!("book")));
+    assert_eq!(world.run(&["verify", "t"]).code, 0);
+    assert_eq!(world.run(&["audit"]).code, 0);
+}
+
+#[test]
+fn a_fork_takes_back_nothing_of_its_parent() {
+    let world = World::empty();
+    trip(&world);
+    assert_eq!(world.run(&["fork", "t", "--detach"]).code, 0);
+    let ended = world.run(&["cancel", "t~1", "--json"]);
+    assert_eq!(ended.document(0)["status"], "cancelled");
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
+    assert_eq!(book, "booked\n");
+    let shown = world.run(&["show", "t~1", "--json"]).document(0);
+    assert_eq!((&shown["effects"][0]["standing"], &shown["effects"][0]["why"]), (&json!("parents"), &json!("t")));
+}
+
+#[test]
+fn a_paused_workflow_begins_nothing_until_it_is_told() {
+    let world = World::empty();
+    trip(&world);
+    let paused = world.run(&["pause", "t", "--json"]);
+    assert_eq!(paused.document(0)["status"], "paused");
+    // Who pauses again waits for the same.
+    assert_eq!(world.run(&["pause", "t"]).code, 0);
+    assert_eq!(world.run(&["signal", "t", "go", "7"]).code, 0);
+    assert_eq!(world.run(&["resume", "t", "--json"]).document(0)["status"], "paused");
+    let ended = world.run(&["unpause", "t", "--json"]);
+    let ended = ended.document(0);
+    assert_eq!((&ended["status"], &ended["output"]), (&json!("completed"), &json!([7])));
+}
