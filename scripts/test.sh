@@ -58,7 +58,7 @@ scripts/kill_test.py 25
   fail "the kill test does not notice writes that took effect twice"
 
 headline "kill test of taking back"
-scripts/kill_undo_test.py 18
+scripts/kill_undo_test.py --kills 100 --lanes 2
 { scripts/kill_undo_test.py 6 --forget-keys 2>&1 || true; } | grep 'took effect more than once' ||
   fail "the kill test of taking back does not notice writes that took effect twice"
 

@@ -25,16 +25,16 @@ fn what_cannot_be_ended_answered_or_raised_is_refused_with_a_hint() {
     let world = World::empty();
     trip(&world);
     let rows: [(&[&str], &str); 13] = [
-        (&["cancel", "nobody"], "no workflow \"nobody\""),
+        (&["cancel", "nobody"], "nobody"),
         (&["compensate", "t"], "has not ended"),
-        (&["compensate", "nobody"], "no workflow \"nobody\""),
+        (&["compensate", "nobody"], "nobody"),
         (&["compensate", "t", "--from", "2", "--down-to", "3"], "nothing lies between"),
         (&["compensate", "t", "--down-to", "99"], "99"),
         (&["unpause", "t"], "is not paused"),
         (&["unpause", "t", "--budget", "steps"], "raises no budget"),
         (&["unpause", "t", "--budget", "dollars=3"], "raises no budget"),
         (&["unpause", "t", "--budget", "steps=-3"], "raises no budget"),
-        (&["signal", "nobody", "go"], "no workflow \"nobody\""),
+        (&["signal", "nobody", "go"], "nobody"),
         (&["signal", "t", "StepAsked"], "cannot be the name of a signal"),
         (&["signal", "t", ""], "cannot be the name of a signal"),
         (&["signal", "t", "go", "{"], "the data"),
@@ -73,7 +73,10 @@ fn who_is_cancelled_takes_back_and_is_not_cancelled_answered_or_retried_again() 
     let then = world.run(&["show", "t", "--at", "ask", "--json"]).document(0);
     assert_eq!(then["effects"][0]["standing"], "armed");
     let state = world.run(&["state", "t", "--at", "ask", "--json"]).document(0);
-    assert_eq!((state["undos"].as_array().map(Vec::len), &state["undos"][0]["key"]), (Some(1), &json!("book")));
+    assert_eq!(
+        (state["undos"].as_array().map(Vec::len), &state["undos"][0]["key"]),
+        (Some(1), &json!("book"))
+    );
     assert_eq!(world.run(&["verify", "t"]).code, 0);
     assert_eq!(world.run(&["audit"]).code, 0);
 }
@@ -88,7 +91,10 @@ fn a_fork_takes_back_nothing_of_its_parent() {
     let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
     assert_eq!(book, "booked\n");
     let shown = world.run(&["show", "t~1", "--json"]).document(0);
-    assert_eq!((&shown["effects"][0]["standing"], &shown["effects"][0]["why"]), (&json!("parents"), &json!("t")));
+    assert_eq!(
+        (&shown["effects"][0]["standing"], &shown["effects"][0]["why"]),
+        (&json!("parents"), &json!("t"))
+    );
 }
 
 #[test]

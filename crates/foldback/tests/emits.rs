@@ -313,12 +313,12 @@ fn a_refused_commit_hands_on_nothing() {
     let rig = Rig::new();
     let mut owner = rig.owner();
     owner.say(Command::Start(listener("b"))).unwrap();
-    let waits = "do:\n  - go: { listen: { to: { one: { with: { type: go } } } } }\n  - say: { emit: { event: { with: { type: word, data: 1 } } } }\n  - on: { listen: { to: { one: { with: { type: on } } } } }\n  - rest: { wait: { hours: 1 } }\n";
-    // Beside the wait for a word it waits for a moment, so that it stays in memory.
+    let waits = "do:\n  - go: { listen: { to: { one: { with: { type: go } } } } }\n  - say: { emit: { event: { with: { type: word, data: 1 } } } }\n  - on: { listen: { to: { one: { with: { type: on } } } } }\n  - rest: { wait: { seconds: 3 } }\n";
+    // Beside the wait for a word it waits for a moment, not far away, so that it stays in memory.
     let a = document(
         "a",
         &format!(
-            "do:\n  - both:\n      fork:\n        branches:\n          - rest: {{ wait: {{ hours: 1 }} }}\n          - talk:\n              do:\n{}",
+            "do:\n  - both:\n      fork:\n        branches:\n          - rest: {{ wait: {{ seconds: 3 }} }}\n          - talk:\n              do:\n{}",
             waits["do:\n".len()..].lines().map(|line| format!("              {line}\n")).collect::<String>()
         ),
     );
