@@ -62,6 +62,11 @@ scripts/kill_undo_test.py --kills 100 --lanes 2
 { scripts/kill_undo_test.py 6 --forget-keys 2>&1 || true; } | grep 'took effect more than once' ||
   fail "the kill test of taking back does not notice writes that took effect twice"
 
+headline "every way to be left in doubt"
+scripts/doubt_test.py
+{ scripts/doubt_test.py --only timeout --forget-keys 2>&1 || true; } | grep 'booked 2' ||
+  fail "the doubt test does not notice a write that took effect twice"
+
 headline "a real model"
 scripts/real_model_test.sh
 
