@@ -172,12 +172,12 @@ fn print_block(out: &mut Out, block: &[Difference], figures: Option<&StepFigures
 
 /// What a step took in both: `1.2 s → 1.4 s, 120+30 → 120+34 tokens, $0.0042 → $0.0044`.
 fn figures_text(a: &Figures, b: &Figures) -> String {
-    let mut parts = Vec::new();
+    let time = |figures: &Figures| figures.duration_ms.map_or("?".to_owned(), span);
+    // Both, also where they are the same: two measurements, not one thing.
+    let mut parts = vec![format!("{} → {}", time(a), time(b))];
     let mut part = |one: String, other: String, unit: &str| {
         parts.push(if one == other { format!("{one}{unit}") } else { format!("{one} → {other}{unit}") });
     };
-    let time = |figures: &Figures| figures.duration_ms.map_or("?".to_owned(), span);
-    part(time(a), time(b), "");
     if (a.tokens, b.tokens) != (Tokens::default(), Tokens::default()) {
         let tokens = |figures: &Figures| format!("{}+{}", figures.tokens.input, figures.tokens.output);
         part(tokens(a), tokens(b), " tokens");
