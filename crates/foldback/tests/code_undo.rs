@@ -145,3 +145,39 @@ fn a_function_finds_out_whether_a_write_happened() {
         assert_eq!(begun.count(), attempts, "{answer}");
     }
 }
+
+#[test]
+fn a_long_loop_of_writes_keeps_a_small_state_and_takes_every_one_back() {
+    async fn many(mut ctx: Ctx, n: Value) -> Ended {
+        let all = (0..n.as_u64().unwrap_or_default()).collect();
+        ctx.each("each", all, async |mut ctx, n| {
+            ctx.step("charge", post(&format!("charge {n}")).undo("refund", json!(n))).await
+        })
+        .await?;
+        ctx.step("broken", Work::new("http", Effect::Read, json!({}))).await
+    }
+    // What is armed is a chain through the log, so a held failure with all of it armed is the largest state.
+    let held = |n: u64| {
+        let program = Code::new(many).undo("refund", refund).hold();
+        let story = rehearse(&program, "w", json!(n), &world);
+        assert_eq!(story.state.status(), Status::Failed);
+        serde_json::to_vec(&story.state).expect("JSON").len()
+    };
+    let (few, lots) = (held(10), held(1_000));
+    assert!(lots < few + 64, "{few} bytes with 10 writes, {lots} with 1,000");
+    let story = rehearse(&Code::new(many).undo("refund", refund), "w", json!(1_000), &world);
+    assert_eq!(story.state.status(), Status::Compensated);
+    let of = |what: &dyn Fn(&Fact) -> Option<Key>| -> Vec<Key> {
+        story.events.iter().filter_map(|event| what(&event.fact)).collect()
+    };
+    let mut armed = of(&|fact| match fact {
+        Fact::UndoArmed(undo) => Some(undo.key.clone()),
+        _ => None,
+    });
+    let undone = of(&|fact| match fact {
+        Fact::UndoCompleted { key, .. } => Some(key.clone()),
+        _ => None,
+    });
+    armed.reverse();
+    assert!(armed.len() == 1_000 && armed == undone, "{} armed, {} undone", armed.len(), undone.len());
+}
