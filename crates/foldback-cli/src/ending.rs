@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldback::core::budget::Budget;
 use foldback::core::event::Raised;
 use foldback::core::report::{LedgerEffect, Standing, effective, example, ledger};
-use foldback::core::{Key, Measure, Micros, Version};
+use foldback::core::{Fact, Key, Measure, Micros, Version};
 use foldback::engine::Command;
 use serde_json::{Value, json};
 
@@ -29,7 +29,9 @@ pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
     let store = foldback::store::open_existing(&cli.store_url())?;
     let log = reading::read(cli, &*store, &args.id)?;
     let version = |text: &Option<String>| text.as_deref().map(|text| version(&log, text)).transpose();
-    let (from, down_to) = (version(&args.from)?, version(&args.down_to)?);
+    // What is done at a version is armed by the next: both ends of the walk mean what was done.
+    let done = |at: Version| at + u64::from(is_arming(&log, at + 1));
+    let (from, down_to) = (version(&args.from)?.map(done), version(&args.down_to)?.map(done));
     if let (Some(from), Some(down_to)) = (from, down_to)
         && from <= down_to
     {
@@ -45,6 +47,10 @@ pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
     let command = Command::Compensate { workflow_id, reason: args.reason.clone(), range: (from, down_to) };
     let ends = drive::drive(cli, &config, &store, vec![command])?;
     drive::finish_ended(cli, &*store, ends)
+}
+
+fn is_arming(log: &Log, version: Version) -> bool {
+    log.events.iter().any(|event| event.version == version && matches!(event.fact, Fact::UndoArmed(_)))
 }
 
 /// `cancel ID`: ends a workflow.

@@ -111,3 +111,68 @@ fn a_paused_workflow_begins_nothing_until_it_is_told() {
     let ended = ended.document(0);
     assert_eq!((&ended["status"], &ended["output"]), (&json!("completed"), &json!([7])));
 }
+
+const HELD: &str = "
+document: { dsl: '1.0.3', namespace: t, name: held, version: '1.0.0', metadata: { foldback: { on_failure: hold } } }
+do:
+  - block:
+      try:
+        - book:
+            run: { shell: { command: 'echo booked >> trip.txt' } }
+            metadata: { foldback: { undo: [ { unbook: { run: { shell: { command: 'test -e ok && echo unbooked >> trip.txt' } } } } ] } }
+        - boom: { run: { shell: { command: 'exit 1' } } }
+      catch: { do: [ { sorry: { run: { shell: { command: 'echo sorry >> trip.txt' } } } } ] }
+      metadata: { foldback: { compensate: true } }
+";
+
+#[test]
+fn a_block_that_could_not_be_taken_back_is_so_by_a_retry() {
+    let world = World::empty();
+    std::fs::write(world.dir.path().join("held.yaml"), HELD).expect("a definition");
+    assert_eq!(world.run(&["run", "held.yaml", "--id", "h"]).code, 1);
+    assert_eq!(world.run(&["retry", "h"]).code, 1);
+    std::fs::write(world.dir.path().join("ok"), "").expect("a mended world");
+    let ended = world.run(&["retry", "h", "--json"]);
+    assert_eq!(ended.document(0)["status"], "completed", "{}", ended.err);
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
+    assert_eq!(book, "booked\nunbooked\nsorry\n");
+    assert_eq!(world.run(&["verify", "h"]).code, 0);
+}
+
+#[test]
+fn what_an_unpause_asks_for_is_begun_once_and_not_taken_for_lost() {
+    let world = World::empty();
+    let flow = "
+document: { dsl: '1.0.3', namespace: t, name: p, version: '1.0.0' }
+do:
+  - ask: { listen: { to: { one: { with: { type: go } } } } }
+  - next: { run: { shell: { command: 'echo next >> trip.txt' } } }
+";
+    std::fs::write(world.dir.path().join("p.yaml"), flow).expect("a definition");
+    for command in [&["run", "p.yaml", "--id", "p"][..], &["pause", "p"], &["signal", "p", "go", "1"]] {
+        assert_eq!(world.run(command).code, 0, "{command:?}");
+    }
+    let ended = world.run(&["unpause", "p", "--json"]);
+    assert_eq!(ended.document(0)["status"], "completed", "{}", ended.err);
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
+    assert_eq!(book, "next\n");
+}
+
+#[test]
+fn what_is_named_by_its_end_stays_or_is_the_first_to_be_taken_back() {
+    let world = World::empty();
+    let step = |name: &str| {
+        format!(
+            "  - {name}: {{ run: {{ shell: {{ command: 'true' }} }}, metadata: {{ foldback: {{ undo: \
+             [ {{ back: {{ run: {{ shell: {{ command: 'echo {name} >> trip.txt' }} }} }} }} ] }} }} }}\n"
+        )
+    };
+    let head = "document: { dsl: '1.0.3', namespace: t, name: e, version: '1.0.0' }\ndo:\n";
+    let flow = format!("{head}{}{}{}", step("a"), step("b"), step("c"));
+    std::fs::write(world.dir.path().join("e.yaml"), flow).expect("a definition");
+    assert_eq!(world.run(&["run", "e.yaml", "--id", "e"]).code, 0);
+    let walk = ["compensate", "e", "--from", "b:end", "--down-to", "a:end"];
+    assert_eq!(world.run(&walk).code, 0);
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was undone");
+    assert_eq!(book, "b\n");
+}

@@ -302,6 +302,15 @@ impl WorkflowState {
     pub fn reopen(&mut self, again: &[Key]) {
         self.end = None;
         self.retrying(again);
+        // A block that could not be taken back is so again, as what failed elsewhere is done again.
+        let is_unfinished = |key: &Key| {
+            let body = self.entries.get(key).map(|entry| &entry.body);
+            key.as_str().ends_with("!compensation")
+                && !self.compensations.contains_key(&key.unmarked())
+                && matches!(body, Some(EntryBody::Started { .. }))
+        };
+        let unfinished: Vec<Key> = self.entries.keys().filter(|key| is_unfinished(key)).cloned().collect();
+        unfinished.iter().for_each(|key| self.forget(key));
     }
 
     /// Forgets the facts of these keys. Attempts of a step are counted on.

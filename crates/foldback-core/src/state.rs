@@ -573,6 +573,12 @@ impl WorkflowState {
         owed
     }
 
+    /// What a pause holds back.
+    pub fn owes_once_unpaused(&self) -> Vec<Owed> {
+        let (owed, unpaused) = (self.owes(), WorkflowState { pause: None, ..self.clone() });
+        unpaused.owes().into_iter().filter(|later| !owed.contains(later)).collect()
+    }
+
     /// When it has to be woken next, where a moment is what it waits for.
     pub fn wake_at(&self) -> Option<Micros> {
         let due = |owed: Owed| match owed {

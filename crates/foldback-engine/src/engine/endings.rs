@@ -76,9 +76,10 @@ impl Engine {
         live.state.may_raise(&raised).map_err(|why| {
             Refusal::new(why, format!("`foldback show {id}` says what is used of each budget"))
         })?;
+        // What the pause held back, and not what the turn after it asks for: that is on its way.
+        let held_back = live.state.owes_once_unpaused();
         self.say_or_refuse(id, Stimulus::Unpause { reason, raised }, actor, from)?;
-        let owed = self.live.get(id).map(|live| live.state.owes()).unwrap_or_default();
-        self.owe(id, owed);
+        self.owe(id, held_back);
         Ok(true)
     }
 
