@@ -372,6 +372,14 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         ),
         (
             with_head(
+                "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { listen: { to: { one: { with: { type: go } } } } } } ]\n",
+            ),
+            (8, 24),
+            "`b` may not listen",
+            "`compensate` goes on",
+        ),
+        (
+            with_head(
                 "do:\n  - a:\n      call: http\n      with: { method: post, endpoint: 'https://x.test' }\n      metadata:\n        foldback:\n          undo: [ { b: { call: http, with: { method: post, endpoint: 'https://x.test' }, metadata: { foldback: { undo: [ { c: { set: { x: 1 } } } ] } } } } ]\n",
             ),
             (8, 120),

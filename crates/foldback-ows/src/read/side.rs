@@ -144,6 +144,10 @@ impl Reader<'_> {
     pub(super) fn check_side_task(&mut self, name: &str, node: &Node, body: &Body) {
         let Some(side) = self.side else { return };
         self.refuse(node, "export", "`export` beside the flow", "`$context` is the workflow's; use `output`");
+        if let Body::Listen(_) = body {
+            let hint = "what cannot be taken back without somebody fails here: it is `stuck`, and `compensate` goes on";
+            self.report.hinted(node, format!("`{name}` may not listen: who has ended hears nobody"), hint);
+        }
         if let Body::Step(step) = body
             && step.effect == Effect::Write
             && !side.may_write

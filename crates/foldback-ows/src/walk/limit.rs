@@ -58,7 +58,8 @@ impl Walker<'_> {
         is_over &= !self.is_taken_back_in(scope);
         for key in self.state.open.iter().filter(|key| is_inside(key)) {
             is_over = false;
-            if key.is_aside() {
+            // What takes something back in the flow is not the flow's to give up.
+            if key.is_aside() && !scope.is_aside() {
                 continue;
             }
             let may_ask = match self.body(key) {
