@@ -176,3 +176,27 @@ fn what_is_named_by_its_end_stays_or_is_the_first_to_be_taken_back() {
     let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was undone");
     assert_eq!(book, "b\n");
 }
+
+#[test]
+fn an_answer_that_comes_late_finds_that_the_time_has_run_out() {
+    let world = World::empty();
+    let flow = "
+document: { dsl: '1.0.3', namespace: t, name: l, version: '1.0.0' }
+do:
+  - ask:
+      listen: { to: { one: { with: { type: go } } } }
+      timeout: { after: { milliseconds: 100 } }
+      metadata: { foldback: { default: 'nobody' } }
+  - rest: { listen: { to: { one: { with: { type: end } } } }, output: { as: '${ $steps.ask }' } }
+";
+    std::fs::write(world.dir.path().join("l.yaml"), flow).expect("a definition");
+    let flow = flow.replace("milliseconds: 100", "hours: 1");
+    std::fs::write(world.dir.path().join("early.yaml"), flow).expect("a definition");
+    for (file, id, answer) in [("l.yaml", "late", json!(["nobody"])), ("early.yaml", "early", json!([1]))] {
+        assert_eq!(world.run(&["run", file, "--id", id]).code, 0);
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        assert_eq!(world.run(&["signal", id, "go", "1"]).code, 0);
+        let ended = world.run(&["signal", id, "end", "1", "--json"]);
+        assert_eq!(ended.document(0)["output"], answer, "{}", ended.err);
+    }
+}

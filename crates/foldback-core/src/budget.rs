@@ -145,6 +145,8 @@ impl WorkflowState {
         if self.budgets.is_empty() || self.end.is_some() {
             return None;
         }
+        // The time of a pause is nobody's.
+        let now = self.pause.as_ref().map_or(now, |pause| now.min(pause.since));
         let warning = self.budgets.iter().find_map(|(scope, budget)| {
             let is_near = |(measure, limit): &(&Measure, &u64)| {
                 let used = u128::from(budget.used(**measure, now));

@@ -80,6 +80,7 @@ impl Engine {
         let held_back = live.state.owes_once_unpaused();
         self.say_or_refuse(id, Stimulus::Unpause { reason, raised }, actor, from)?;
         self.owe(id, held_back);
+        self.fire_due();
         Ok(true)
     }
 
@@ -104,6 +105,8 @@ impl Engine {
             return Err(Refusal::new(format!("the data nests deeper than {most} levels"), "flatten it"));
         }
         self.take_up(id)?;
+        // An answer that comes late finds that the time has run out.
+        self.fire_due();
         let Some(live) = self.live.get(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
