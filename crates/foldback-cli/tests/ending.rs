@@ -200,3 +200,31 @@ do:
         assert_eq!(ended.document(0)["output"], answer, "{}", ended.err);
     }
 }
+
+#[test]
+fn a_retry_does_again_what_an_event_stood_for() {
+    let world = World::empty();
+    let flow = "
+document:
+  dsl: '1.0.3'
+  namespace: t
+  name: e
+  version: '1.0.0'
+  metadata: { foldback: { recovery: retry, on_compensate: { MADE: [ { unmake: { run: { shell: { command: 'echo unmade >> trip.txt' } } } } ] } } }
+do:
+  - made: { emit: { event: { with: { type: MADE, source: 'https://x.test', data: { n: 1 } } } } }
+  - check: { run: { shell: { command: 'test -e ok' } } }
+";
+    std::fs::write(world.dir.path().join("e.yaml"), flow).expect("a definition");
+    assert_eq!(world.run(&["run", "e.yaml", "--id", "e"]).code, 1);
+    std::fs::write(world.dir.path().join("ok"), "").expect("a mended world");
+    assert_eq!(world.run(&["retry", "e"]).code, 0);
+    let shown = world.run(&["show", "e", "--json"]).document(0);
+    let standings: Vec<_> = shown["effects"].as_array().expect("effects").iter().collect();
+    let of_event = standings.iter().filter(|effect| effect["key"] == "made!event");
+    let of_event: Vec<_> = of_event.map(|effect| effect["standing"].clone()).collect();
+    assert_eq!(of_event, [json!("undone"), json!("armed")]);
+    assert_eq!(world.run(&["compensate", "e"]).code, 0);
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was undone");
+    assert_eq!(book, "unmade\nunmade\n");
+}

@@ -191,6 +191,9 @@ fn failure(store: &dyn Store, state: &WorkflowState) -> Result<Version, LoadErro
             Fact::StepAsked(step) if step.undo.is_some() => {
                 asks.insert(step.key.clone(), event.version);
             }
+            Fact::Recorded { key: Some(key), handler: Some(_), .. } => {
+                asks.insert(key.clone(), event.version);
+            }
             _ => {}
         }
         Ok(true)

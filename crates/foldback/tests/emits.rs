@@ -382,6 +382,24 @@ fn what_is_long_lies_beside_the_log_once() {
 }
 
 #[test]
+fn a_thousand_words_that_nothing_takes_do_not_lock_out_the_one_that_is_waited_for() {
+    let rig = Rig::new();
+    let mut owner = rig.owner();
+    owner.say(Command::Start(listener("b"))).unwrap();
+    let mut say = |name: &str| {
+        let (workflow_id, name, data) = ("b".into(), name.into(), json!(7));
+        owner.say(Command::Signal { workflow_id, name, data })
+    };
+    for _ in 0..1_000 {
+        say("other").unwrap();
+    }
+    assert!(say("other").unwrap_err().message.contains("keeps 1000 signals"));
+    say("word").unwrap();
+    drop(owner);
+    assert_eq!(rig.output("b"), json!([7]));
+}
+
+#[test]
 fn by_the_rules_of_who_hears_it() {
     let rig = Rig::new();
     let head = "document: { dsl: '1.0.3', namespace: test, name: shy, version: '0.1.0', metadata: { foldback: { redact: [{ pattern: 'word-[0-9]+' }] } } }\n";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use foldback_core::event::{ENGINE_TYPES, Raised};
+use foldback_core::listen::Heed;
 use foldback_core::value::is_too_deep;
 use foldback_core::{Owed, Status, Stimulus, Version, limits};
 
@@ -107,13 +108,16 @@ impl Engine {
         self.take_up(id)?;
         // An answer that comes late finds that the time has run out.
         self.fire_due();
-        let Some(live) = self.live.get(id) else {
+        let now = self.around.machine.now();
+        let Some(live) = self.live.get_mut(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
         if live.state.end.is_some() {
             return Err(ended(id, live.state.status()));
         }
-        if live.state.signals.len() >= limits::SIGNALS_KEPT_MAX {
+        // What is taken at once takes no room.
+        let is_full = live.state.signals.len() >= limits::SIGNALS_KEPT_MAX;
+        if is_full && live.heed(signal.clone(), now) != Heed::Now {
             return Err(keeps_too_many(id));
         }
         self.say_or_refuse(id, signal, actor, from)
