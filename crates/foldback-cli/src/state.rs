@@ -125,6 +125,7 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
             None if wait.wants == "decision" => {
                 "  for somebody who says what becomes of it: live, stub or deny".to_owned()
             }
+            None if wait.wants == "signal" => format!("  for a signal: {}", wait.signals.join(", ")),
             None => "  for somebody who knows whether it happened".to_owned(),
         };
         out.line(Line::new().dim("waits    ").plain(wait.key.as_str()).ink(Ink::Yellow, what))?;

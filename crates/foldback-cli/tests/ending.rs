@@ -103,6 +103,7 @@ fn a_paused_workflow_begins_nothing_until_it_is_told() {
     trip(&world);
     let paused = world.run(&["pause", "t", "--json"]);
     assert_eq!(paused.document(0)["status"], "paused");
+    assert!(world.run(&["state", "t"]).out.contains("for a signal: go"));
     // Who pauses again waits for the same.
     assert_eq!(world.run(&["pause", "t"]).code, 0);
     assert_eq!(world.run(&["signal", "t", "go", "7"]).code, 0);
