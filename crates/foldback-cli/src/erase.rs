@@ -1,6 +1,7 @@
 //! `erase`: a value of a workflow goes, and a tombstone says who took it, when and why. The log stays as
 //! it is and its chain holds. It says what still holds the value; it never rewrites an event.
 
+use foldback::core::Status;
 use foldback::erasure::{EraseError, Plan, Target, erase as carry_out, plan};
 use foldback::store::Store;
 use serde_json::json;
@@ -29,6 +30,12 @@ pub fn erase(cli: &Cli, args: &EraseArgs) -> Result<Exit, Error> {
         carry_out(&*store, &plan, owned, prune::now(), &actor(), &args.reason).map_err(refused)?;
     }
     print(cli, args, &*store, &plan)?;
+    let status = serde_json::from_value::<Status>(json!(row.status));
+    if !cli.json && status.is_ok_and(|status| !status.is_ended()) {
+        let (id, status) = (&args.id, &row.status);
+        say(format!("`{id}` is {status}: where it needs the value it neither goes on nor is taken back"));
+        say(format!("hint: `foldback cancel {id}` before, if what it did is to be taken back"));
+    }
     Ok(Exit::Done)
 }
 

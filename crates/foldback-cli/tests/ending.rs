@@ -229,3 +229,19 @@ do:
     let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was undone");
     assert_eq!(book, "unmade\nunmade\n");
 }
+
+#[test]
+fn who_erases_from_what_goes_on_is_told_what_that_costs() {
+    let world = World::empty();
+    let flow = TRIP.replace("recovery: retry,", "recovery: retry, erasable: true,");
+    let flow = flow.replace("echo booked >> trip.txt", "echo booked | tee -a trip.txt");
+    std::fs::write(world.dir.path().join("trip.yaml"), flow).expect("a definition");
+    assert_eq!(world.run(&["run", "trip.yaml", "--id", "t"]).code, 0);
+    let erased = world.run(&["erase", "t", "book:output", "--dry-run"]);
+    assert_eq!(erased.code, 0, "{}", erased.err);
+    assert!(erased.err.contains("`t` is waiting: where it needs"), "{}", erased.err);
+    assert!(erased.err.contains("hint: `foldback cancel t` before"), "{}", erased.err);
+    assert_eq!(world.run(&["cancel", "t"]).code, 0);
+    let erased = world.run(&["erase", "t", "book:output", "--reason", "asked for"]);
+    assert!(erased.code == 0 && !erased.err.contains("hint"), "{}", erased.err);
+}
