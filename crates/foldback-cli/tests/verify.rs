@@ -167,3 +167,26 @@ fn what_cannot_be_verified_says_why() {
     let told = broken.run(&["verify", "t"]);
     assert!(told.code == 1 && told.out.contains("its log is broken: version 4"), "{told:?}");
 }
+
+/// What happened before the cut happened to the parent: it is walked under the parent's name, whatever
+/// a program makes of it.
+#[test]
+fn a_fork_is_verified_where_its_past_says_whose_it_is() {
+    let source = "
+document: { dsl: '1.0.3', namespace: test, name: triage, version: '1.0.0' }
+do:
+- mine: { set: { me: '${ $workflow.id }' } }
+- told: { emit: { event: { with: { type: TOLD, source: 'https://x.test', data: '${ . }' } } } }
+- first: { run: { shell: { command: 'echo 1' } }, metadata: { foldback: { effect: read } } }
+- again: { set: { me: '${ $workflow.id }' } }
+- second: { run: { shell: { command: 'echo 2' } }, metadata: { foldback: { effect: read } } }
+";
+    let world = ran(source, "");
+    for (fork, cut) in [("t", "first"), ("t~1", "second")] {
+        assert_eq!(world.run(&["fork", fork, "--at", cut]).code, 0);
+    }
+    for id in ["t", "t~1", "t~1~1"] {
+        let verified = world.run(&["verify", id]);
+        assert_eq!(verified.code, 0, "{id}: {}{}", verified.out, verified.err);
+    }
+}

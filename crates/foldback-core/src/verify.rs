@@ -73,6 +73,8 @@ pub struct Verification<'a> {
     follows: Option<Arc<dyn Program>>,
     run: Box<dyn Run>,
     state: WorkflowState,
+    /// Whose the parts of the log are that are still to come, each from where it was forked.
+    whose: VecDeque<Arc<str>>,
     /// Derived, and not yet met in the log.
     due: VecDeque<Fact>,
     /// Facts since the last place where a batch may have been cut.
@@ -81,11 +83,15 @@ pub struct Verification<'a> {
 }
 
 impl<'a> Verification<'a> {
-    /// A walk from version 1.
-    pub fn of(program: &'a dyn Program, workflow_id: &str) -> Verification<'a> {
-        let state = WorkflowState::empty(workflow_id);
+    /// A walk from version 1. A fork says whose past it shares, the eldest first: what happened there
+    /// happened to them, and a program may have said by which id.
+    pub fn of(program: &'a dyn Program, ancestors: Vec<Arc<str>>, workflow_id: &str) -> Verification<'a> {
+        let mut whose = VecDeque::from(ancestors);
+        whose.push_back(Arc::from(workflow_id));
+        let state = WorkflowState::empty(&whose.pop_front().unwrap_or_default());
         let run = program.start(&state);
-        Verification { program, follows: None, run, state, due: VecDeque::new(), batch: 0, compared: 0 }
+        let due = VecDeque::new();
+        Verification { program, follows: None, run, state, whose, due, batch: 0, compared: 0 }
     }
 
     /// The next event. Values of stimuli, and of consequences that read otherwise than what was
@@ -108,7 +114,11 @@ impl<'a> Verification<'a> {
             event.fact = self.compared(&event, derived, library)?;
         }
         let had_ended = self.state.end.is_some();
+        let is_fork = matches!(event.fact, Fact::WorkflowForked(_));
         self.state.take(&event, &mut |version| Ok(library.base(version))).map_err(Stopped::Illegal)?;
+        if let Some(id) = is_fork.then(|| self.whose.pop_front()).flatten() {
+            self.state.workflow_id = id;
+        }
         if self.state.end.is_some() != had_ended {
             // What a turn asks for behind its end is not written.
             self.due.clear();
@@ -338,7 +348,11 @@ fn without_same(a: &mut Map<String, Value>, b: &mut Map<String, Value>, kept: &[
 /// # Errors
 /// Where the program and the log part, or the log breaks the law.
 pub fn verify(program: &dyn Program, workflow_id: &str, events: &[Event]) -> Result<u64, Stopped> {
-    let mut walk = Verification::of(program, workflow_id);
+    let parents = events.iter().filter_map(|event| match &event.fact {
+        Fact::WorkflowForked(forked) => Some(Arc::from(forked.lineage.parent.as_str())),
+        _ => None,
+    });
+    let mut walk = Verification::of(program, parents.collect(), workflow_id);
     for event in events {
         walk.take(event.clone(), &mut { events })?;
     }

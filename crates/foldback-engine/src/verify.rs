@@ -70,7 +70,7 @@ fn walk(
     own: Option<&dyn Programs>,
     up_to: Version,
 ) -> Result<Verified, LoadError> {
-    let mut walk = Verification::of(program, workflow_id);
+    let mut walk = Verification::of(program, ancestors(store, workflow_id)?, workflow_id);
     let mut shelf = Shelf { store, workflow_id, own, version: 0, trouble: None };
     let mut parting = None;
     each(store, workflow_id, 0, Hash::ZERO, &mut |event| {
@@ -90,6 +90,17 @@ fn walk(
         walk.end().map(drop).or_else(|stopped| parted(stopped, &mut parting))?;
     }
     Ok(Verified { recorded, parting })
+}
+
+/// Whose past a fork shares, the eldest first.
+fn ancestors(store: &dyn Store, workflow_id: &str) -> Result<Vec<Arc<str>>, LoadError> {
+    let (mut found, mut whose) = (Vec::new(), workflow_id.to_owned());
+    while let Some((parent, ..)) = store.workflow(&whose)?.and_then(|row| row.parent) {
+        found.push(Arc::from(parent.as_str()));
+        whose = parent;
+    }
+    found.reverse();
+    Ok(found)
 }
 
 /// Where a walk finds what it needs beside the events. The first thing that it does not find stops it.
