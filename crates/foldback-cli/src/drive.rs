@@ -404,6 +404,10 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
         Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.is_compensated => {
             say(format!("{id} was taken back; `{again} show {id}` says what became of each thing it did"));
         }
+        Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.stuck().is_some() => {}
+        Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.is_compensating() => {
+            say(format!("{id} is not taken back yet; `{again} show {id}` says what it waits for"));
+        }
         Some(Ended::Completed { output }) => {
             let text = serde_json::to_string_pretty(&*output.get()).unwrap_or_default();
             for line in text.lines() {
@@ -467,6 +471,13 @@ fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) ->
                 }
             }
         },
+    }
+    if let Some((undo, failure)) = state.stuck() {
+        say(format!("error: {} could not be taken back: {} {}", undo.key, failure.status, failure.title));
+        say(format!(
+            "hint: mend what stands in its way, then `{again} compensate {id}` goes on there; `{again} show {id}` lists what \
+             is left"
+        ));
     }
     Ok(())
 }

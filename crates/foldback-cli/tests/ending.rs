@@ -245,3 +245,22 @@ fn who_erases_from_what_goes_on_is_told_what_that_costs() {
     let erased = world.run(&["erase", "t", "book:output", "--reason", "asked for"]);
     assert!(erased.code == 0 && !erased.err.contains("hint"), "{}", erased.err);
 }
+
+#[test]
+fn who_is_stuck_is_told_why_and_what_goes_on_not_what_it_gave() {
+    let world = World::empty();
+    let flow = TRIP.replace("echo unbooked", "test -e ok && echo unbooked");
+    std::fs::write(world.dir.path().join("trip.yaml"), flow).expect("a definition");
+    assert_eq!(world.run(&["run", "trip.yaml", "--id", "t"]).code, 0);
+    assert_eq!(world.run(&["signal", "t", "go", "7"]).code, 0);
+    for command in [&["compensate", "t"][..], &["resume", "t"]] {
+        let stuck = world.run(command);
+        assert_eq!((stuck.code, &*stuck.out), (1, ""), "{command:?}: {}", stuck.err);
+        assert!(stuck.err.contains("error: book could not be taken back: 500"), "{}", stuck.err);
+        assert!(stuck.err.contains("compensate t` goes on there"), "{}", stuck.err);
+    }
+    std::fs::write(world.dir.path().join("ok"), "").expect("a mended world");
+    let ended = world.run(&["compensate", "t"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(!ended.err.contains("error:"), "{}", ended.err);
+}
