@@ -284,23 +284,24 @@ class KillTest:
         insist(code == 0 and found[0]["problems"] == [], f"`foldback audit` exits {code}: {found} {stderr}")
 
 
-def in_lanes(arguments: argparse.Namespace) -> None:
-    """The kills divided among processes of this script. Exits 1 if one of them fails."""
+def in_lanes(arguments: argparse.Namespace, script: str, name: str, more: list[str]) -> None:
+    """The kills divided among processes of a script. Exits 1 if one of them fails."""
     began = time.monotonic()
     running = []
     for lane in range(arguments.lanes):
         share = (arguments.kills + lane) // arguments.lanes
-        command = [sys.executable, __file__, "--kills", str(share), "--most", str(arguments.most),
-                   "--seed", str(arguments.seed + lane), "--foldback", str(arguments.foldback)]
+        command = [sys.executable, script, "--kills", str(share), "--most", str(arguments.most),
+                   "--seed", str(arguments.seed + lane), "--foldback", str(arguments.foldback), *more]
         running.append(subprocess.Popen(command + ["--forget-keys"] * arguments.forget_keys))
-    failed = [process.wait() for process in running].count(0) != len(running)
+    failed = any([process.wait() != 0 for process in running])
     outcome = "FAILED in a lane" if failed else f"ok in all {arguments.lanes} lanes"
-    print(f"kill test: {outcome}; {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{name}: {outcome}; {time.monotonic() - began:.0f} s", flush=True)
     sys.exit(1 if failed else 0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Kills the binary at random moments and resumes it.")
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """What every test that kills is told."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rounds", type=int, nargs="?", help="this many rounds")
     parser.add_argument("--kills", type=int, help="as many rounds as it takes for so many kills")
     parser.add_argument("--lanes", type=int, default=1, help="divide the kills among so many processes")
@@ -308,6 +309,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="repeats the choices of an earlier run")
     parser.add_argument("--foldback", type=Path, default=os.environ.get("FOLDBACK_BIN", ROOT / "target/debug/foldback"))
     parser.add_argument("--forget-keys", action="store_true", help="the server ignores idempotency keys: must fail")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, name: str) -> argparse.Namespace:
+    """Judges what it was told."""
     arguments = parser.parse_args()
     if (arguments.rounds is None) == (arguments.kills is None):
         parser.error("give ROUNDS or --kills")
@@ -320,10 +326,14 @@ def main() -> None:
     if arguments.seed is None:
         arguments.seed = int.from_bytes(os.urandom(4), "big")
     if not arguments.foldback.exists():
-        sys.exit(f"kill test: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
+        sys.exit(f"{name}: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
+    return arguments
 
+
+def main() -> None:
+    arguments = parsed(parser_of("Kills the binary at random moments and resumes it."), "kill test")
     if arguments.lanes > 1:
-        in_lanes(arguments)
+        in_lanes(arguments, __file__, "kill test", [])
     directory = Path(tempfile.mkdtemp(prefix="foldback-kill-"))
     bound = f"{arguments.rounds} rounds" if arguments.kills is None else f"{arguments.kills} kills"
     print(f"kill test: {bound}, seed {arguments.seed}", flush=True)

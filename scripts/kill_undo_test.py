@@ -33,7 +33,6 @@ server does not honour idempotency keys: then the test must fail, which shows th
 import argparse
 import contextlib
 import json
-import os
 import random
 import re
 import shutil
@@ -52,7 +51,7 @@ from pathlib import Path
 from typing import Any
 
 sys.dont_write_bytecode = True
-from kill_test import PATIENCE, ROOT, Failed, Foldback, insist  # noqa: E402
+from kill_test import PATIENCE, Failed, Foldback, in_lanes, insist, parsed, parser_of  # noqa: E402
 
 KINDS = ["fails", "cancel", "hold", "stuck", "doubt", "torn"]
 TORN = "DELETE /car undoing trip/car"
@@ -528,48 +527,13 @@ class UndoKillTest:
         self.figures.clear()
 
 
-def in_lanes(arguments: argparse.Namespace) -> None:
-    """The kills divided among processes of this script. Exits 1 if one of them fails."""
-    began = time.monotonic()
-    running = []
-    for lane in range(arguments.lanes):
-        share = (arguments.kills + lane) // arguments.lanes
-        command = [sys.executable, __file__, "--kills", str(share), "--most", str(arguments.most),
-                   "--seed", str(arguments.seed + lane), "--foldback", str(arguments.foldback)]
-        command += [word for kind in arguments.only or [] for word in ("--only", kind)]
-        running.append(subprocess.Popen(command + ["--forget-keys"] * arguments.forget_keys))
-    failed = any([process.wait() != 0 for process in running])
-    outcome = "FAILED in a lane" if failed else f"ok in all {arguments.lanes} lanes"
-    print(f"kill undo test: {outcome}; {time.monotonic() - began:.0f} s", flush=True)
-    sys.exit(1 if failed else 0)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Kills the binary while it takes back, and resumes it.")
-    parser.add_argument("rounds", type=int, nargs="?", help="this many rounds")
-    parser.add_argument("--kills", type=int, help="as many rounds as it takes for so many kills")
-    parser.add_argument("--lanes", type=int, default=1, help="divide the kills among so many processes")
-    parser.add_argument("--most", type=int, default=4, help="kills in a round at most")
-    parser.add_argument("--seed", type=int, default=None, help="repeats the choices of an earlier run")
+    parser = parser_of("Kills the binary while it takes back, and resumes it.")
     parser.add_argument("--only", action="append", choices=KINDS, help="only rounds of this kind")
-    parser.add_argument("--foldback", type=Path, default=os.environ.get("FOLDBACK_BIN", ROOT / "target/debug/foldback"))
-    parser.add_argument("--forget-keys", action="store_true", help="the server ignores idempotency keys: must fail")
-    arguments = parser.parse_args()
-    if (arguments.rounds is None) == (arguments.kills is None):
-        parser.error("give ROUNDS or --kills")
-    least = min(arguments.most, arguments.lanes, arguments.rounds or 1)
-    if least < 1 or (arguments.kills is not None and arguments.kills < arguments.lanes):
-        parser.error("ROUNDS, --lanes and --most are 1 or more, and --kills is at least --lanes")
-    if arguments.lanes > 1 and arguments.kills is None:
-        parser.error("--lanes divides --kills")
-    arguments.foldback = Path(arguments.foldback).resolve()
-    if arguments.seed is None:
-        arguments.seed = int.from_bytes(os.urandom(4), "big")
-    if not arguments.foldback.exists():
-        sys.exit(f"kill undo test: {arguments.foldback} is missing; `cargo build -p foldback-cli` makes it")
-
+    arguments = parsed(parser, "kill undo test")
     if arguments.lanes > 1:
-        in_lanes(arguments)
+        only = [word for kind in arguments.only or [] for word in ("--only", kind)]
+        in_lanes(arguments, __file__, "kill undo test", only)
     directory = Path(tempfile.mkdtemp(prefix="foldback-kill-undo-"))
     bound = f"{arguments.rounds} rounds" if arguments.kills is None else f"{arguments.kills} kills"
     print(f"kill undo test: {bound}, seed {arguments.seed}", flush=True)
