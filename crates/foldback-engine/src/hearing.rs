@@ -36,18 +36,16 @@ impl Ears {
             own.extend(self.names.iter().cloned());
         }
         for event in events {
-            match &event.fact {
-                Fact::ListenStarted { names, .. } => own.extend(names.iter().cloned()),
-                Fact::Recorded { event_type, key: Some(_), data, .. } => {
-                    let emit = emit(state, event, event_type, data);
-                    if own.contains(event_type) {
-                        commit.sends.push(emit.to(&state.workflow_id, commit.shard));
-                    }
-                    if !is_fork {
-                        commit.emits.push(emit);
-                    }
-                }
-                _ => {}
+            if let Fact::ListenStarted { names, .. } = &event.fact {
+                own.extend(names.iter().cloned());
+            }
+            let Fact::Recorded { event_type, key: Some(_), data, .. } = &event.fact else { continue };
+            let emit = emit(state, event, event_type, data);
+            if own.contains(event_type) {
+                commit.sends.push(emit.to(&state.workflow_id, commit.shard));
+            }
+            if !is_fork {
+                commit.emits.push(emit);
             }
         }
         let names = state.listens_for();
@@ -71,6 +69,6 @@ fn emit(state: &WorkflowState, event: &Event, name: &Arc<str>, data: &Slot) -> E
         name: name.clone(),
         id: event.id.to_string(),
         actor: format!("workflow:{id}"),
-        body: serde_json::to_value(command).unwrap_or_default(),
+        body: serde_json::to_value(command).expect("a command has a JSON text"),
     }
 }
