@@ -352,7 +352,7 @@ fn finish_each(
             }
             out.json(&document)?;
         } else {
-            print_result(&mut out, cli, &state, &rest)?;
+            print_result(&mut out, cli, &state, &rest, is_done(status))?;
         }
     }
     out.flush()?;
@@ -396,12 +396,18 @@ fn held(state: &WorkflowState) -> impl Iterator<Item = &Key> {
     state.open.iter().filter(is_held)
 }
 
-fn print_result(out: &mut Out, cli: &Cli, state: &WorkflowState, rest: &Rest) -> Result<(), Error> {
+fn print_result(
+    out: &mut Out,
+    cli: &Cli,
+    state: &WorkflowState,
+    rest: &Rest,
+    is_as_asked: bool,
+) -> Result<(), Error> {
     let id = &state.workflow_id;
     let again = cli.again();
     match &state.end {
-        // What it gave is no result any more.
-        Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.is_compensated => {
+        // What it gave, or failed of before, is no result any more where taking it back was asked for.
+        Some(end) if state.is_compensated && (is_as_asked || !matches!(end, Ended::Failed { .. })) => {
             say(format!("{id} was taken back; `{again} show {id}` says what became of each thing it did"));
         }
         Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.stuck().is_some() => {}

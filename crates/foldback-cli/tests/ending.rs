@@ -264,3 +264,17 @@ fn who_is_stuck_is_told_why_and_what_goes_on_not_what_it_gave() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(!ended.err.contains("error:"), "{}", ended.err);
 }
+
+#[test]
+fn who_takes_a_failed_run_back_is_told_that_it_was_and_not_of_its_failure_again() {
+    let world = World::empty();
+    let flow = TRIP.replace("recovery: retry,", "recovery: retry, on_failure: hold,");
+    let flow = flow
+        .replace("listen: { to: { one: { with: { type: go } } } }", "run: { shell: { command: 'exit 1' } }");
+    std::fs::write(world.dir.path().join("trip.yaml"), flow).expect("a definition");
+    let failed = world.run(&["run", "trip.yaml", "--id", "t"]);
+    assert!(failed.code == 1 && failed.err.contains("error: 500"), "{}", failed.err);
+    let ended = world.run(&["compensate", "t"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("t was taken back") && !ended.err.contains("error:"), "{}", ended.err);
+}
