@@ -92,12 +92,17 @@ fn walk(
     Ok(Verified { recorded, parting })
 }
 
-/// Whose past a fork shares, the eldest first.
+/// Whose events a fork's past is made of, the eldest first. One who was cut off before his own began
+/// left none.
 fn ancestors(store: &dyn Store, workflow_id: &str) -> Result<Vec<Arc<str>>, LoadError> {
-    let (mut found, mut whose) = (Vec::new(), workflow_id.to_owned());
-    while let Some((parent, ..)) = store.workflow(&whose)?.and_then(|row| row.parent) {
-        found.push(Arc::from(parent.as_str()));
-        whose = parent;
+    let (mut found, mut shared) = (Vec::new(), Version::MAX);
+    let mut next = store.workflow(workflow_id)?.and_then(|row| row.parent);
+    while let Some((parent, cut, _)) = next {
+        next = store.workflow(&parent)?.and_then(|row| row.parent);
+        shared = shared.min(cut);
+        if next.as_ref().is_none_or(|(_, before, _)| *before < shared) {
+            found.push(Arc::from(parent));
+        }
     }
     found.reverse();
     Ok(found)
