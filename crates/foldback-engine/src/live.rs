@@ -393,6 +393,11 @@ impl Live {
         self.waiting.len()
     }
 
+    /// Whether this attempt is one of them.
+    pub fn is_waiting(&self, key: &Key, attempt: u32) -> bool {
+        self.waiting.iter().any(|(_, dispatch)| dispatch.key == *key && dispatch.attempt == attempt)
+    }
+
     /// Whether all commits are on disk.
     pub fn is_settled(&self) -> bool {
         self.queued == self.durable

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, EntryBody, StepStatus, WorkflowState};
+use super::{End, EntryBody, Step, StepStatus, WorkflowState};
 use crate::Micros;
 use crate::key::Key;
-use crate::step::Effect;
+use crate::step::{Effect, Recovery};
 
 /// Where a workflow stands, as people and scripts read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,8 +144,13 @@ impl WorkflowState {
     /// derived from here; there is no second list of work.
     pub fn owes(&self) -> Vec<Owed> {
         let mut owed = Vec::new();
-        // Whoever is paused begins nothing; that the outcome of a write is not known is told all the same.
+        // Whoever is paused begins nothing, and sends nothing again; that the outcome of a write is not
+        // known is told all the same.
         let is_paused = self.pause.is_some();
+        let is_told = |step: &Step| {
+            let is_sent_again = step.recovery == Some(Recovery::Retry);
+            step.effect == Effect::Write && step.status == StepStatus::Running && !is_sent_again
+        };
         for key in &self.open {
             let Some(entry) = self.entries.get(key) else {
                 continue;
@@ -155,8 +160,7 @@ impl WorkflowState {
                     // An ended workflow starts nothing; that a write of it has no known outcome must
                     // not be lost.
                     StepStatus::Running | StepStatus::Pending | StepStatus::Backoff
-                        if is_paused
-                            && !(step.effect == Effect::Write && step.status == StepStatus::Running) => {}
+                        if is_paused && !is_told(step) => {}
                     StepStatus::Running if self.may_move(key) || step.effect == Effect::Write => {
                         owed.push(Owed::Attempt(key.clone(), step.attempts))
                     }

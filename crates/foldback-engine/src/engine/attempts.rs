@@ -199,12 +199,7 @@ impl Engine {
                     None => continue,
                 },
                 Owed::Retry(key, _) => Stimulus::Begin { key },
-                // Still performed here when only the memory was dropped.
-                Owed::Attempt(key, attempt)
-                    if self.in_flight.contains_key(&(id.clone(), key.clone(), attempt)) =>
-                {
-                    continue;
-                }
+                Owed::Attempt(key, attempt) if self.is_here(&id, &key, attempt) => continue,
                 Owed::Attempt(key, attempt) => Stimulus::Lost { key, attempt },
                 Owed::Timer(key, _) => Stimulus::TimerDue { key },
                 Owed::Undo(scope) => match self.next_undo(&id, &scope) {
@@ -215,6 +210,13 @@ impl Engine {
             self.say(&id, stimulus, "engine");
             self.rest_if_done(&id);
         }
+    }
+
+    /// Whether an attempt is performed here, or is going to be once its commit is on disk: also where the
+    /// memory of its workflow was dropped, or it was paused meanwhile.
+    fn is_here(&self, id: &Arc<str>, key: &Key, attempt: u32) -> bool {
+        self.in_flight.contains_key(&(id.clone(), key.clone(), attempt))
+            || self.live.get(id).is_some_and(|live| live.is_waiting(key, attempt))
     }
 
     /// The word to a step that is asked for. Where what was recorded for it cannot be read, its

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldback_core::event::{ENGINE_TYPES, Raised};
 use foldback_core::listen::Heed;
 use foldback_core::value::is_too_deep;
-use foldback_core::{Owed, Status, Stimulus, Version, limits};
+use foldback_core::{Owed, Status, Stimulus, Version, WorkflowState, limits};
 
 use super::stimuli::With;
 use super::{Engine, ReplyTo};
@@ -21,10 +21,16 @@ impl Engine {
         from: &ReplyTo,
     ) -> Result<bool, Refusal> {
         self.take_up(id)?;
-        if let Some(live) = self.live.get(id).filter(|live| live.state.end.is_some()) {
-            return Err(ended(id, live.state.status()));
+        let state = self.live.get(id).map(|live| &live.state);
+        if let Some(state) = state.filter(|state| state.end.is_some()) {
+            return Err(ended(id, state.status()));
         }
-        self.say_or_refuse(id, Stimulus::Cancel { reason }, actor, from)
+        let held_back = state.map(WorkflowState::owes_once_unpaused).unwrap_or_default();
+        self.say_or_refuse(id, Stimulus::Cancel { reason }, actor, from)?;
+        // With the pause ends what it held back: of a write that was lost in it is found out.
+        let owed = self.live.get(id).map(|live| live.state.owes()).unwrap_or_default();
+        self.owe(id, held_back.into_iter().filter(|held| owed.contains(held)).collect());
+        Ok(true)
     }
 
     /// Lets nothing more begin.

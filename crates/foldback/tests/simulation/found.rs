@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::channel;
 
 use foldback::code::{Code, Ctx, Ended, Work};
-use foldback::core::{Effect, Fact, Failure, Outcome, Recovery};
+use foldback::core::{Effect, Fact, Failure, Outcome, Recovery, Status};
 use foldback::engine::engine::{Message, ReplyTo};
 use foldback::engine::{Attempt, Branching, Command, events_of, prepare_retry, state_at};
 use foldback::programs::{Definitions, start_code, start_document};
@@ -159,6 +159,54 @@ fn who_could_not_go_back_is_as_he_was() {
         }
     }
     assert!(refused > 3, "{refused} reads failed under the command");
+}
+
+async fn one_write(mut ctx: Ctx, _input: Value) -> Ended {
+    ctx.step("w", Work::new(KIND, Effect::Write, json!({})).recovery(Recovery::Retry)).await
+}
+
+/// A process dies over a write of a workflow that is paused. Whoever lets it go on has it sent again, once;
+/// whoever ends it is told that nobody knows whether it happened.
+#[test]
+fn what_was_lost_in_a_pause_is_not_forgotten_behind_it() {
+    let (workflow_id, reason) = (Arc::<str>::from("w"), String::new());
+    let unpause =
+        Command::Unpause { workflow_id: workflow_id.clone(), reason: reason.clone(), raised: Vec::new() };
+    let cancel = Command::Cancel { workflow_id: workflow_id.clone(), reason: reason.clone() };
+    for (word, again, becomes) in [(unpause, &[2][..], Status::Completed), (cancel, &[], Status::Unknown)] {
+        let programs = Arc::new(Definitions::default().with_code("one", "1", Code::new(one_write)));
+        let disk = Disk::new(foldback::store::open("memory:").unwrap());
+        let birth = |serial| Birth {
+            serial,
+            clock: Arc::new(AtomicI64::new(1_000_000)),
+            offset: 0,
+            seed: serial,
+            is_observed: false,
+            programs: programs.clone(),
+        };
+        let say = |process: &mut Process, command| {
+            let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+            process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+            round(process);
+            go_on(process)
+        };
+        let mut first = Process::start(&disk, birth(1)).unwrap().expect("free");
+        let sent = say(&mut first, Command::Start(start_code("one", "1", "w", json!(0))));
+        assert_eq!(sent.len(), 1);
+        say(&mut first, Command::Pause { workflow_id: workflow_id.clone(), reason: reason.clone() });
+        drop(first);
+
+        let mut second = Process::start(&disk, birth(2)).unwrap().expect("free");
+        let sent = say(&mut second, Command::Resume { workflow_id: workflow_id.clone() });
+        assert!(sent.is_empty(), "it is paused");
+        let sent = say(&mut second, word);
+        assert_eq!(sent.iter().map(|sent| sent.call.attempt).collect::<Vec<_>>(), again, "{becomes:?}");
+        sent.iter().for_each(|sent| answer(&second, sent, json!("done")));
+        round(&mut second);
+        go_on(&mut second);
+        let state = state_at(&*disk.store, "w", None).unwrap().unwrap();
+        assert_eq!(state.status(), becomes);
+    }
 }
 
 /// A process dies over a write. Before the next one sends it again, it loses its race: what was sent
