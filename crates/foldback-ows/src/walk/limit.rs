@@ -81,6 +81,28 @@ impl Walker<'_> {
         is_over
     }
 
+    /// Gives up what only waits inside a scope, for a moment or for somebody. Steps under way go on.
+    pub(super) fn wait_no_more(&mut self, scope: &Key, reason: &str) {
+        for key in self.state.open.iter().filter(|key| key.is_inside(scope)) {
+            let waits = match self.body(key) {
+                Some(EntryBody::Timer { fired, limits, .. }) => !fired && !limits,
+                Some(EntryBody::Listening { heard, .. }) => heard.is_none(),
+                Some(
+                    EntryBody::Step(_)
+                    | EntryBody::Started { .. }
+                    | EntryBody::Decided { .. }
+                    | EntryBody::Finished { .. },
+                )
+                | None => false,
+            };
+            let is_given_up =
+                self.asks.iter().any(|ask| matches!(ask, Ask::Cancel { key: other, .. } if other == key));
+            if waits && !is_given_up && (scope.is_aside() || !key.is_aside()) {
+                self.ask(Ask::Cancel { key: key.clone(), reason: reason.to_owned() });
+            }
+        }
+    }
+
     /// Whether something is being taken back there: it is taken back to its end, or as far as it can be.
     pub(super) fn is_taken_back_in(&self, scope: &Key) -> bool {
         let mut compensations = self.state.compensations.iter();

@@ -154,8 +154,8 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// All branches, each on its own strand. When one fails, the others begin nothing more; the
-    /// failure goes outward when what they began has come out.
+    /// All branches, each on its own strand. When one fails, the others begin nothing more, and no longer
+    /// wait for a moment or for anybody; the failure goes outward when the steps they began have come out.
     fn fork(
         &mut self,
         task: &Task,
@@ -204,6 +204,11 @@ impl<'a> Walker<'a> {
                 input: failure,
             });
         }
+        let reason = match &failed {
+            Some((branch_key, _)) => format!("`{branch_key}` failed"),
+            None => "another branch led to the end".to_owned(),
+        };
+        self.wait_no_more(&key, &reason);
         let is_open = |open: &Key| open.is_inside(&key) && !self.state.is_limit(open);
         if self.state.open.iter().any(is_open) || self.is_taken_back_in(&key) {
             return Walked::Busy;
