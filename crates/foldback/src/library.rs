@@ -234,14 +234,18 @@ impl Engine {
     }
 
     /// Reopens a workflow that failed or was parked, and follows it to its rest: from the step that
-    /// failed, or, where something is changed, from before what that touches.
+    /// failed; where something is changed, from before what that touches; where it was taken back, from
+    /// before what was taken back.
     ///
     /// # Errors
     /// It has not failed, or the change has no place in it.
     pub fn retry(&self, id: &str, change: Change) -> Result<Outcome, Error> {
         let Change { at, wish, definition, reason } = change;
-        let goes_back =
-            at.is_some() || definition.is_some() || !wish.edits.is_empty() || !wish.rerun.is_empty();
+        let goes_back = at.is_some()
+            || definition.is_some()
+            || !wish.edits.is_empty()
+            || !wish.rerun.is_empty()
+            || self.store.workflow(id)?.is_some_and(|row| row.status == Status::Compensated.as_str());
         if !goes_back {
             return self.drive(Command::Retry { workflow_id: Arc::from(id), reason, back: None });
         }

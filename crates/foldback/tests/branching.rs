@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldback::Engine;
-use foldback::code::{Code, Ctx, Ended, Work};
+use foldback::code::{Code, Ctx, Done, Ended, Work};
 use foldback::core::change::{Policy, Said, Writes};
 use foldback::core::cut::Wish;
-use foldback::core::{Effect, Fact, Outcome, Status};
+use foldback::core::{Effect, Fact, Failure, Outcome, Status};
 use foldback::engine::{Call, Command, Performing, Registry, Session, StepKind, events_of};
 use foldback::library::{Change, Error};
 use foldback::programs::{Definitions, start_code};
@@ -46,8 +46,23 @@ async fn three(mut ctx: Ctx, input: Value) -> Ended {
     ctx.step("tell", Work::new("world", Effect::Read, json!({"of": wrote}))).await
 }
 
+/// Books, and then fails as long as the input says so.
+async fn books(mut ctx: Ctx, input: Value) -> Ended {
+    let booked = Work::new("world", Effect::Write, json!({"book": 1})).undo("cancel", json!({}));
+    ctx.step("book", booked).await?;
+    match input["fails"].as_bool() {
+        Some(true) => Err(Failure::new("full", 500, "no room", "none is left")),
+        _ => Ok(json!("booked")),
+    }
+}
+
+async fn cancels(mut ctx: Ctx, _done: Done) -> Ended {
+    ctx.step("cancel", Work::new("world", Effect::Write, json!({"cancel": 1}))).await
+}
+
 fn programs() -> Definitions {
-    Definitions::default().with_code("three", "1", Code::new(three))
+    let books = Code::new(books).undo("cancel", cancels);
+    Definitions::default().with_code("three", "1", Code::new(three)).with_code("books", "1", books)
 }
 
 struct Rig {
@@ -133,6 +148,27 @@ fn what_has_no_place_is_a_refusal_with_a_hint() {
 }
 
 /// A parent whose write is under way in another session: its fork neither waits for it nor does it.
+/// What was taken back is done again by a retry, and then taken back again; nobody goes on as if it stood.
+#[test]
+fn a_retry_behind_a_compensation_does_again_what_was_taken_back() {
+    let rig = rig(true);
+    let first = rig.engine.run(start_code("books", "1", "a", json!({"fails": true}))).unwrap();
+    assert_eq!((first.status, rig.done.load(Ordering::Relaxed)), (Status::Compensated, 2));
+    let again = rig.engine.retry("a", Change::default()).unwrap();
+    assert_eq!((again.status, rig.done.load(Ordering::Relaxed)), (Status::Compensated, 4));
+
+    // Whoever gives the command himself has to say where it goes on; what did not fail is not retried.
+    let retry = |id: &str| Command::Retry { workflow_id: id.into(), reason: String::new(), back: None };
+    let refused = |command| match rig.engine.drive(command) {
+        Err(Error::Refused(refusal)) => refusal.message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(retry("a")), "`a` was taken back: what goes on from its end would build on nothing");
+    rig.engine.run(start_code("books", "1", "b", json!({"fails": false}))).unwrap();
+    rig.engine.compensate("b", (None, None), "regret").unwrap();
+    assert_eq!(refused(retry("b")), "`b` did not fail: it was ended, and taken back");
+}
+
 #[test]
 fn a_running_workflow_is_forked_by_another_process_up_to_what_is_on_disk() {
     let Rig { engine, done, let_go, url, folder: _folder, .. } = rig(false);

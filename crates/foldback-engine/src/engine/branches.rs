@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldback_core::change::Past;
 use foldback_core::decide::after;
+use foldback_core::state::End;
 use foldback_core::{
     Changes, Hash, Key, Lineage, Owed, Status, StepStatus, Stimulus, Verdict, WorkflowState,
 };
@@ -79,7 +80,7 @@ impl Engine {
         let Some(live) = self.live.get(id) else {
             return Err(Refusal::unknown_workflow(id));
         };
-        may_reopen(id, live.state.status())?;
+        may_reopen(id, &live.state, back.is_some())?;
         let (again, mut definition) = (live.failures(), live.state.definition);
         let mut base = None;
         let (stimulus, followed) = match back {
@@ -219,9 +220,19 @@ impl Engine {
     }
 }
 
-fn may_reopen(id: &str, status: Status) -> Result<(), Refusal> {
-    match status {
-        Status::Failed | Status::Parked | Status::Compensated => Ok(()),
+fn may_reopen(id: &str, state: &WorkflowState, goes_back: bool) -> Result<(), Refusal> {
+    let has_failed = matches!(state.end, Some(End::Failed { .. } | End::Parked { .. }));
+    match state.status() {
+        Status::Failed | Status::Parked => Ok(()),
+        Status::Compensated if has_failed && goes_back => Ok(()),
+        Status::Compensated if has_failed => Err(Refusal::new(
+            format!("`{id}` was taken back: what goes on from its end would build on nothing"),
+            format!("`foldback retry {id}` goes back to before what was taken back"),
+        )),
+        Status::Compensated => Err(Refusal::new(
+            format!("`{id}` did not fail: it was ended, and taken back"),
+            format!("`foldback show {id}` shows where it stands; `foldback fork {id}` branches from it"),
+        )),
         Status::Completed => Err(Refusal::new(
             format!("`{id}` has completed: there is nothing to go on with"),
             format!("`foldback show {id}` shows what it did; start anew with another --id"),
