@@ -182,10 +182,11 @@ do:
 - second: { run: { shell: { command: 'echo 2' } }, metadata: { foldback: { effect: read } } }
 ";
     let world = ran(source, "");
-    for (fork, cut) in [("t", "first"), ("t~1", "second")] {
+    // The last is cut off before what its own parent did began.
+    for (fork, cut) in [("t", "first"), ("t~1", "second"), ("t~1", "2")] {
         assert_eq!(world.run(&["fork", fork, "--at", cut]).code, 0);
     }
-    for id in ["t", "t~1", "t~1~1"] {
+    for id in ["t", "t~1", "t~1~1", "t~1~2"] {
         let verified = world.run(&["verify", id]);
         assert_eq!(verified.code, 0, "{id}: {}{}", verified.out, verified.err);
     }

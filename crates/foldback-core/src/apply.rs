@@ -239,19 +239,19 @@ impl WorkflowState {
                 self.end = Some(End::Completed { output: output.clone() });
             }
             Fact::WorkflowReopened { again, back_to, changes, .. } => {
-                match back_to {
-                    None => {
-                        self.meet_anew(again);
-                        self.reopen(again);
-                    }
-                    Some(_) => self.renew(again),
-                }
                 let is_compensated = std::mem::take(&mut self.is_compensated);
                 self.generation += u32::from(is_compensated);
                 // All that was taken back behind the place where it goes on may be asked for again.
                 if is_compensated || back_to.is_some() {
                     self.generation = self.generation.max(self.newest_generation);
                     self.redone.clear();
+                }
+                match back_to {
+                    None => {
+                        self.meet_anew(again);
+                        self.reopen(again);
+                    }
+                    Some(_) => self.renew(again),
                 }
                 let last = self.rewound.take().map_or(last, |(_, then)| then);
                 self.postpone_limits(event.timestamp - last);
@@ -353,8 +353,10 @@ impl WorkflowState {
         (self.end, self.pause) = (None, None);
         self.tried.clear();
         self.leave_what_stands_beside();
+        let generation = self.generation;
         for key in open {
             self.with_step(key, |step| {
+                step.generation = generation;
                 step.status = if step.is_given_up { StepStatus::Cancelled } else { StepStatus::Pending };
                 (step.attempts, step.interruptions, step.repairs) = (0, 0, 0);
                 (step.unknowns, step.variant, step.attempts_before) = (0, 0, 0);
@@ -370,13 +372,26 @@ impl WorkflowState {
             self.supersede_inside(&key.reconcile());
             self.forget(&key.reconcile());
         }
-        for (scope, compensation) in std::mem::take(&mut self.compensations) {
-            if let Some(undo) = compensation.current {
-                self.supersede_inside(&undo.key.undo());
-                self.forget(&undo.key.undo());
-            }
+        for scope in self.leave_compensations() {
             self.compensation_over(&scope);
         }
+    }
+
+    /// Blocks that were being taken back are so from the beginning: what they did is still to be taken back.
+    pub(crate) fn take_back_anew(&mut self) {
+        for scope in self.leave_compensations() {
+            self.forget(&scope.mark("compensation"));
+        }
+    }
+
+    /// Forgets what was being taken back. Says of which blocks.
+    fn leave_compensations(&mut self) -> Vec<Key> {
+        let compensations = std::mem::take(&mut self.compensations);
+        for undo in compensations.values().filter_map(|compensation| compensation.current.as_ref()) {
+            self.supersede_inside(&undo.key.undo());
+            self.forget(&undo.key.undo());
+        }
+        compensations.into_keys().collect()
     }
 
     /// The program goes on behind what was taken back.

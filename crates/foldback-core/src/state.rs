@@ -30,7 +30,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 12;
+pub const STATE_SCHEMA: u32 = 13;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -361,9 +361,11 @@ impl WorkflowState {
 
     /// Makes this the state of an earlier version, but for what is not taken back: the version, the
     /// time, the end that is to be reopened, what was spent, which undos are armed and which were taken
-    /// back. Only for a
-    /// [`crate::Fact::WorkflowReopened`] that goes back there, and right before it.
-    pub fn rewind(&mut self, base: WorkflowState) {
+    /// back, and the signals that nothing has taken. Only for a [`crate::Fact::WorkflowReopened`] that goes
+    /// back there, and right before it.
+    pub fn rewind(&mut self, mut base: WorkflowState) {
+        base.take_back_anew();
+        base.signals.append(&mut self.signals);
         // What was forked stays a fork: behind its cut lies another's past.
         let rewound = Some((base.version, base.now)).filter(|_| base.lineage == self.lineage);
         *self = WorkflowState {
@@ -375,7 +377,6 @@ impl WorkflowState {
             undone: std::mem::take(&mut self.undone),
             // It was armed since, in the log that is gone back over.
             to_arm: None,
-            compensations: BTreeMap::new(),
             is_compensated: self.is_compensated,
             generation: self.generation,
             redone: std::mem::take(&mut self.redone),

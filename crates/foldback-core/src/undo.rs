@@ -248,7 +248,7 @@ impl WorkflowState {
 
     /// Which generation a step is that is asked for now: see [`WorkflowState::generation`]. What takes
     /// something back goes with what it takes back.
-    pub(crate) fn generation_of(&self, key: &Key) -> u32 {
+    pub fn generation_of(&self, key: &Key) -> u32 {
         let own = match self.undo_around(key) {
             Some(undo) => undo.generation,
             None if self.redone.is_empty() => 0,

@@ -185,11 +185,13 @@ fn failure(store: &dyn Store, state: &WorkflowState) -> Result<Version, LoadErro
                 first_undone = first_undone.into_iter().chain(first.copied()).min();
             }
             Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => ended = event.version,
-            Fact::StepAsked(step) if failed.as_ref() == Some(&step.key) => {
-                asked.get_or_insert(event.version);
-            }
-            Fact::StepAsked(step) if step.undo.is_some() => {
-                asks.insert(step.key.clone(), event.version);
+            Fact::StepAsked(step) => {
+                if failed.as_ref() == Some(&step.key) {
+                    asked.get_or_insert(event.version);
+                }
+                if step.undo.is_some() {
+                    asks.insert(step.key.clone(), event.version);
+                }
             }
             Fact::Recorded { key: Some(key), handler: Some(_), .. } => {
                 asks.insert(key.clone(), event.version);

@@ -1,0 +1,164 @@
+//! Going back to before what was taken back, on the real engine: what was done once and undone is another
+//! effect the next time, what was being taken back is so anew, and no word of a person is lost.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use foldback::Engine;
+use foldback::core::step::error_type;
+use foldback::core::{Event, Fact, Failure, Outcome, Status};
+use foldback::engine::{Call, Performing, Registry, StepKind, events_of};
+use foldback::library::{Change, Outcome as Rest};
+use foldback::programs::{Definitions, start_document};
+use serde_json::{Value, json};
+
+/// Answers all but the steps of these names, which fail; keeps each idempotency key.
+#[derive(Clone)]
+struct Server {
+    keys: Arc<Mutex<Vec<String>>>,
+    fails: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl StepKind for Server {
+    fn perform(&self, call: Call) -> Performing {
+        self.keys.lock().unwrap().extend(call.idempotency_key.clone());
+        let fails = self.fails.lock().unwrap().contains(&call.key.name());
+        Box::pin(async move {
+            if fails {
+                let error = Failure::new(error_type::COMMUNICATION, 500, "It failed", "as told");
+                return Outcome::Failed { error, retry_after_ms: None, usage: None };
+            }
+            Outcome::Completed { output: json!({"id": call.idempotency_key}), usage: None }
+        })
+    }
+}
+
+struct Rig {
+    engine: Arc<Engine>,
+    server: Server,
+}
+
+/// Runs a document's tasks, beside what its `metadata.foldback` says, as the workflow `w`.
+fn ran(tasks: Value, ours: Value) -> (Rig, Rest) {
+    let document = json!({
+        "document": {"dsl": "1.0.3", "namespace": "test", "name": "t", "version": "1.0.0", "metadata": {"foldback": ours}},
+        "do": tasks,
+    });
+    let loaded = foldback::ows::load(&document.to_string(), &|_| Err("no files".into())).expect("it loads");
+    let server = Server { keys: Arc::default(), fails: Arc::new(Mutex::new(vec!["bad"])) };
+    let store = foldback::store::open("memory:").unwrap();
+    let kinds = Registry::default().with("http", server.clone());
+    let engine = Arc::new(Engine::with(store, kinds, Definitions::default()).unwrap());
+    let rest = engine.run(start_document(&loaded, "w", json!({}))).unwrap();
+    (Rig { engine, server }, rest)
+}
+
+impl Rig {
+    fn events(&self) -> Vec<Event> {
+        events_of(&**self.engine.store(), "w", 0).unwrap()
+    }
+
+    /// The newest event that is so.
+    fn last(&self, is: impl Fn(&Fact) -> bool) -> u64 {
+        self.events().iter().rev().find(|event| is(&event.fact)).expect("there is one").version
+    }
+
+    fn fail(&self, names: &[&'static str]) {
+        *self.server.fails.lock().unwrap() = names.to_vec();
+    }
+
+    /// The keys under which it wrote since somebody asked.
+    fn sent(&self) -> BTreeSet<String> {
+        self.server.keys.lock().unwrap().drain(..).collect()
+    }
+
+    /// Lets it go back. One that comes to no rest fails the test, and does not hold it up.
+    fn goes_back(&self, change: Change) -> Rest {
+        let (engine, (rested, rest)) = (self.engine.clone(), channel());
+        std::thread::spawn(move || rested.send(engine.retry("w", change)));
+        rest.recv_timeout(Duration::from_secs(30)).expect("it comes to rest").unwrap()
+    }
+}
+
+fn to(version: u64) -> Change {
+    Change { at: Some(version), ..Change::default() }
+}
+
+fn write() -> Value {
+    let undo = json!([{"back": {"call": "http", "with": {"method": "POST", "endpoint": "http://x.test/undo",
+        "body": {"id": "${ $write.output.id }"}}}}]);
+    json!({"call": "http", "with": {"method": "POST", "endpoint": "http://x.test/do"},
+        "metadata": {"foldback": {"undo": undo}}})
+}
+
+fn bad() -> Value {
+    json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/bad"}})
+}
+
+/// Also where it goes back to where that was under way the first time, and is not asked for anew.
+#[test]
+fn what_was_taken_back_is_done_under_another_key() {
+    let both = json!({"fork": {"branches": [{"a": write()}, {"b": write()}]}});
+    let (rig, rest) = ran(json!([{"both": both}, {"bad": bad()}]), json!({}));
+    assert_eq!(rest.status, Status::Compensated);
+    let first = rig.sent();
+    rig.fail(&["a", "b"]);
+    assert_eq!(rig.goes_back(Change::default()).status, Status::Failed);
+    let second = rig.sent();
+    rig.fail(&[]);
+    let under_way = rig.events().iter().take_while(|e| !matches!(e.fact, Fact::StepCompleted(_))).count();
+    assert_eq!(rig.goes_back(to(under_way as u64)).status, Status::Completed);
+    assert_eq!((first.len(), second.len()), (4, 2), "two writes and two undos, and the writes again");
+    assert!(second.is_disjoint(&first), "{first:?} {second:?}");
+    assert_eq!(rig.sent(), second, "what failed is sent again");
+}
+
+/// Whoever hears events drops what has come already, by its id.
+#[test]
+fn an_event_that_was_taken_back_is_told_as_another() {
+    let told = json!({"emit": {"event": {"with": {"type": "TOLD"}}}});
+    let look = json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/look"}});
+    let ours = json!({"on_compensate": {"TOLD": [{"look": look}]}});
+    let (rig, rest) = ran(json!([{"told": told}, {"bad": bad()}]), ours);
+    assert_eq!(rest.status, Status::Compensated);
+    rig.goes_back(Change::default());
+    let ids: BTreeSet<String> = rig
+        .events()
+        .iter()
+        .filter_map(|event| match &event.fact {
+            Fact::Recorded { data, .. } => Some(data.get()["id"].to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+}
+
+#[test]
+fn a_block_that_was_being_taken_back_is_so_anew() {
+    let full = json!({"raise": {"error": {"type": "runtime", "status": 500}}});
+    let look = json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/look"}});
+    let trip = json!({"try": [{"look": look}, {"full": full}], "catch": {"do": [{"bad": bad()}]},
+        "metadata": {"foldback": {"compensate": true}}});
+    let (rig, rest) = ran(json!([{"trip": trip}]), json!({}));
+    assert_eq!(rest.status, Status::Failed);
+    let begins = rig.last(|fact| matches!(fact, Fact::CompensationStarted { .. }));
+    assert_eq!(rig.goes_back(to(begins)).status, Status::Failed);
+    rig.fail(&[]);
+    assert_eq!(rig.goes_back(to(begins)).status, Status::Completed);
+}
+
+#[test]
+fn what_was_said_and_not_taken_is_heard_behind_it() {
+    let listen = |name: &str| json!({"listen": {"to": {"one": {"with": {"type": name}}}}});
+    let (rig, rest) =
+        ran(json!([{"ask": listen("begin")}, {"bad": bad()}, {"hear": listen("go")}]), json!({}));
+    assert_eq!(rest.status, Status::Waiting);
+    rig.engine.signal("w", "go", json!("early")).unwrap();
+    assert_eq!(rig.engine.signal("w", "begin", json!(1)).unwrap().status, Status::Failed);
+    rig.fail(&[]);
+    assert_eq!(rig.goes_back(to(1)).status, Status::Waiting, "what was taken there is asked for anew");
+    let rest = rig.engine.signal("w", "begin", json!(2)).unwrap();
+    assert_eq!((rest.status, rest.output.as_deref()), (Status::Completed, Some(&json!(["early"]))));
+}
