@@ -77,7 +77,7 @@ impl Rig {
     /// Lets it go back. One that comes to no rest fails the test, and does not hold it up.
     fn goes_back(&self, change: Change) -> Rest {
         let (engine, (rested, rest)) = (self.engine.clone(), channel());
-        std::thread::spawn(move || rested.send(engine.retry("w", change)));
+        std::thread::spawn(move || drop(rested.send(engine.retry("w", change))));
         rest.recv_timeout(Duration::from_secs(30)).expect("it comes to rest").unwrap()
     }
 }

@@ -2,17 +2,15 @@
 //! blocks take back what they did. It runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use foldback_core::Program;
+use foldback_ows::Loaded;
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
 
 /// A document, as it was made.
 pub struct Document {
-    pub program: Arc<dyn Program>,
-    pub source: String,
+    pub loaded: Loaded,
     pub facts: Facts,
 }
 
@@ -38,6 +36,8 @@ pub struct Shape {
     pub recoveries: bool,
     /// Limits of time.
     pub limits: bool,
+    /// Tasks that wait until somebody says something.
+    pub listens: bool,
 }
 
 pub fn document(dice: &mut Dice, shape: Shape) -> Document {
@@ -63,7 +63,7 @@ pub fn document(dice: &mut Dice, shape: Shape) -> Document {
     let source = document.to_string();
     let loaded = foldback_ows::load(&source, &|_| Err("no files".into()));
     let loaded = loaded.unwrap_or_else(|problems| panic!("{problems:?}\n{source}"));
-    Document { program: loaded.program, source, facts }
+    Document { loaded, facts }
 }
 
 struct Making<'a> {
@@ -87,7 +87,9 @@ impl Making<'_> {
 
     fn task(&mut self, name: &str, depth: u32) -> Value {
         let kinds = if depth >= 3 { 8 } else { 15 };
+        let listens = self.shape.listens && self.dice.one_in(10);
         let mut task = match self.dice.below(kinds) {
+            _ if listens => self.listen(),
             0..=3 => self.undoable(name),
             4 => self.other_write(),
             5 => json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/look"}}),
@@ -165,6 +167,18 @@ impl Making<'_> {
         }
         let event_type = if is_undone { "TOLD" } else { "OTHER" };
         json!({"emit": {"event": {"with": {"type": event_type}}}})
+    }
+
+    /// One of two names, both, or either.
+    fn listen(&mut self) -> Value {
+        let of = |name: &str| json!({"with": {"type": name}});
+        let to = match self.dice.below(4) {
+            0 => json!({"all": [of("go"), of("ok")]}),
+            1 => json!({"any": [of("go"), of("ok")]}),
+            2 => json!({"one": of("go")}),
+            _ => json!({"one": of("ok")}),
+        };
+        json!({"listen": {"to": to}})
     }
 
     fn fork(&mut self, depth: u32) -> Value {

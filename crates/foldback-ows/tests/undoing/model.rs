@@ -12,7 +12,7 @@ use crate::document::Facts;
 
 /// What is done and can be taken back.
 #[derive(Clone, Debug, PartialEq)]
-struct Armed {
+pub struct Armed {
     /// Where its undo is armed: right behind its outcome.
     at: Version,
     key: Key,
@@ -32,7 +32,7 @@ struct Walk {
 pub struct Model<'a> {
     facts: &'a Facts,
     /// Oldest first.
-    armed: Vec<Armed>,
+    pub armed: Vec<Armed>,
     walks: BTreeMap<Key, Walk>,
     /// Writes that were sent and of which nobody knows.
     in_doubt: BTreeSet<Key>,
@@ -114,12 +114,22 @@ impl<'a> Model<'a> {
             Fact::WorkflowFailed { .. } => self.ends(Status::Failed),
             Fact::WorkflowCancelled { .. } => self.ends(Status::Cancelled),
             Fact::WorkflowCompleted { .. } => self.ends(Status::Completed),
+            Fact::WorkflowReopened { back_to, .. } => self.reopened(back_to.is_some()),
             Fact::WorkflowParked { recorded, asked, .. } => {
                 return Err(format!("it was parked: recorded {recorded}, asked {asked}"));
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// What was done and not taken back can be, also where it went back to before that.
+    fn reopened(&mut self, goes_back: bool) {
+        (self.end, self.is_compensated) = (None, false);
+        if goes_back {
+            self.walks.clear();
+            self.in_doubt.clear();
+        }
     }
 
     /// Where it stands when nothing moves any more.
@@ -137,11 +147,6 @@ impl<'a> Model<'a> {
             }
             (Some(end), None) => Ok(*end),
         }
-    }
-
-    /// Whether a person still has to say that what stands is taken back.
-    pub fn is_left_standing(&self) -> bool {
-        !self.armed.is_empty()
     }
 
     fn may_have_begun(&mut self, key: &Key, begins: bool) {

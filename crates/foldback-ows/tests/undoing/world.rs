@@ -1,13 +1,14 @@
 //! The world: it does each write once by its idempotency key, and remembers what was done and taken
 //! back in which order. It knows nothing of workflows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use foldback_core::step::{error_type, idempotency_key};
 use foldback_core::{Effect, Failure, Key, Outcome, Step};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
+use crate::ledger::Happened;
 
 /// How likely it is that something goes wrong, one in so many; 0 for never.
 #[derive(Clone, Copy)]
@@ -15,15 +16,6 @@ pub struct Luck {
     pub fails: u64,
     pub breaks: u64,
     pub undo_fails: u64,
-}
-
-/// What took effect.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Happened {
-    /// A write of the flow, by what identifies its effect.
-    Done { key: Key, id: String },
-    /// A write that takes an effect back.
-    Undone { key: Key, id: String },
 }
 
 /// What an attempt comes to.
@@ -90,19 +82,6 @@ impl World {
         self.applied.get(&idempotency_key(workflow, key, &step.request_hash, step.generation)).cloned()
     }
 
-    /// Effects of the flow that stand, by what identifies them.
-    pub fn left(&self) -> BTreeSet<String> {
-        let mut left = BTreeSet::new();
-        for happened in &self.order {
-            match happened {
-                Happened::Done { id, .. } => left.insert(id.clone()),
-                Happened::Undone { key, id } if key.name() == "back" => left.remove(id),
-                Happened::Undone { .. } => false,
-            };
-        }
-        left
-    }
-
     fn land(&mut self, workflow: &str, key: &Key, step: &Step) -> Value {
         let idem = idempotency_key(workflow, key, &step.request_hash, step.generation);
         if let Some(output) = self.applied.get(&idem) {
@@ -153,13 +132,4 @@ fn failed(status: u16) -> Outcome {
 
 fn broken() -> Outcome {
     Outcome::Unknown { reason: "the connection broke".into() }
-}
-
-impl Happened {
-    /// What was sent.
-    pub fn key(&self) -> &Key {
-        match self {
-            Happened::Done { key, .. } | Happened::Undone { key, .. } => key,
-        }
-    }
 }

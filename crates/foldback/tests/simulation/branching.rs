@@ -24,12 +24,15 @@ use crate::story::Story;
 use crate::world::World;
 
 /// Why a person is told that something cannot be forked or go back so: it is his to know.
-const REASONS: [&str; 3] = ["lies behind the failure", "is the past of its parent", "has not failed"];
+const REASONS: [&str; 4] =
+    ["lies behind the failure", "is the past of its parent", "has not failed", "did not fail"];
 
 pub struct Branches {
     dice: Dice,
     forks: u64,
     backs: u64,
+    /// Whether a write may be denied. A document of `document` may lead back to one until it succeeds.
+    denies: bool,
     /// Of workflows that hold a write, whether nobody ever comes for it.
     neglected: BTreeMap<Arc<str>, bool>,
     /// Logs as they were when they were forked: the workflow, and the hash of each event.
@@ -39,11 +42,15 @@ pub struct Branches {
 impl Branches {
     pub fn new(story: &Story, dice: Dice) -> Branches {
         let (forks, backs) = (story.forks, story.backs);
-        Branches { dice, forks, backs, neglected: BTreeMap::new(), parents: Vec::new() }
+        let denies = story.undoing.is_empty();
+        Branches { dice, forks, backs, denies, neglected: BTreeMap::new(), parents: Vec::new() }
     }
 
     fn policy(&mut self) -> Policy {
-        [Policy::Reuse, Policy::Ask, Policy::Stub, Policy::Deny, Policy::Live][self.dice.below(5)]
+        match [Policy::Reuse, Policy::Ask, Policy::Stub, Policy::Deny, Policy::Live][self.dice.below(5)] {
+            Policy::Deny if !self.denies => Policy::Ask,
+            policy => policy,
+        }
     }
 
     /// What is to be changed, of steps that were asked for.
@@ -63,8 +70,10 @@ impl Branches {
             let key = asked[self.dice.below(asked.len())].0.to_string();
             wanted.rerun.push(if self.dice.one_in(3) { "*".to_owned() } else { key });
         }
-        if self.dice.one_in(2) {
-            let (key, request) = &asked[self.dice.below(asked.len())];
+        // Two tries of one write are one effect, and so are their undos: neither is edited alone.
+        let asked: Vec<_> = asked.iter().filter(|(key, _)| !key.is_aside()).collect();
+        if self.dice.one_in(2) && !asked.is_empty() {
+            let (key, request) = asked[self.dice.below(asked.len())];
             wanted.edits.push(self.edit(key, request));
         }
         wanted
@@ -118,21 +127,19 @@ impl Callers {
 
     /// Somebody wants a fork, or that a workflow goes back. Says what, if anything.
     pub fn branch(&mut self, disk: &Disk, programs: &Definitions) -> Result<Option<String>, String> {
-        let filter = Filter { status: Some("failed".into()), ..Filter::default() };
-        let failed = disk.store.workflows(&filter).map_err(|e| e.to_string())?;
+        let rows = disk.store.workflows(&Filter::default()).map_err(|e| e.to_string())?;
+        let may_go_back = |row: &&WorkflowRow| ["failed", "compensated"].contains(&&*row.status);
+        let failed: Vec<&WorkflowRow> = rows.iter().filter(may_go_back).collect();
         let branches = &mut self.branches;
         if branches.backs > 0 && !failed.is_empty() && (branches.forks == 0 || branches.dice.one_in(2)) {
             branches.backs -= 1;
-            let row = &failed[branches.dice.below(failed.len())];
+            let row = failed[branches.dice.below(failed.len())];
             return self.go_back(row, disk, programs).map(Some);
         }
-        if branches.forks > 0 {
-            let rows = disk.store.workflows(&Filter::default()).map_err(|e| e.to_string())?;
-            if !rows.is_empty() {
-                branches.forks -= 1;
-                let row = &rows[branches.dice.below(rows.len())];
-                return self.fork(row, disk, programs).map(Some);
-            }
+        if branches.forks > 0 && !rows.is_empty() {
+            branches.forks -= 1;
+            let row = &rows[branches.dice.below(rows.len())];
+            return self.fork(row, disk, programs).map(Some);
         }
         Ok(None)
     }
@@ -195,13 +202,13 @@ impl Callers {
                 if !is_held || self.is_settling(&id, key) || self.neglects(&id) {
                     continue;
                 }
-                let dice = &mut self.branches.dice;
+                let Branches { dice, denies, .. } = &mut self.branches;
                 if dice.one_in(2) {
                     // He makes sure first that nothing of it is on its way.
                     world.settle(&(id.clone(), key.to_string()));
                 }
                 let (verdict, output) = match dice.below(4) {
-                    0 => (Verdict::Deny, None),
+                    0 if *denies => (Verdict::Deny, None),
                     1 => (Verdict::Stub, dice.one_in(2).then(|| json!({ "value": 7 }))),
                     _ => (Verdict::Live, None),
                 };

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::branching::Branches;
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::endings::{Endings, is_news};
 use crate::process::Process;
 use crate::story::Story;
 use crate::world::World;
@@ -22,10 +23,22 @@ use crate::world::World;
 /// The type of the domain events that callers record.
 pub const NOTED: &str = "NOTED";
 
+/// Why a person is told that something cannot be retried any more.
+const REOPENED: [&str; 7] = [
+    "has completed",
+    "has not failed",
+    "has moved",
+    "was cancelled",
+    "not taken back whole",
+    "did not fail",
+    "was taken back",
+];
+
 pub struct Callers {
     dice: Dice,
     pub(crate) wishes: Vec<Wish>,
     pub(crate) branches: Branches,
+    pub(crate) endings: Endings,
     serial: u64,
     /// Workflows that were reopened: each is once.
     reopened: BTreeSet<Arc<str>>,
@@ -69,7 +82,7 @@ impl Wish {
 }
 
 impl Callers {
-    pub fn new(story: &Story, dice: Dice, branching: Dice) -> Callers {
+    pub fn new(story: &Story, dice: Dice, branching: Dice, ending: Dice) -> Callers {
         let mut wishes = Vec::new();
         for (start, notes) in story.starts.iter().zip(&story.notes) {
             wishes.push(Wish { command: Command::Start(start.clone()), state: State::Idle });
@@ -80,7 +93,8 @@ impl Callers {
             }
         }
         let branches = Branches::new(story, branching);
-        Callers { dice, wishes, branches, serial: 0, reopened: BTreeSet::new() }
+        let endings = Endings::new(story, ending);
+        Callers { dice, wishes, branches, endings, serial: 0, reopened: BTreeSet::new() }
     }
 
     pub fn are_quiet(&self) -> bool {
@@ -133,7 +147,8 @@ impl Callers {
     fn say(&mut self, i: usize, to: &mut Process, disk: &Disk) -> Result<(), String> {
         let command = self.wishes[i].command.clone();
         // To record twice is to record two facts: only the inbox knows a command by its id.
-        let is_posted = matches!(command, Command::Record { .. }) || self.dice.one_in(2);
+        let is_fact = matches!(command, Command::Record { .. } | Command::Signal { .. });
+        let is_posted = is_fact || self.dice.one_in(2);
         if is_posted {
             self.serial += 1;
             let id = format!("command-{}", self.serial);
@@ -191,6 +206,10 @@ impl Callers {
                 }
                 wish.state = State::Done;
             }
+            (Ok(_), Command::Signal { workflow_id, data, .. }) => {
+                self.endings.taken.push((workflow_id.clone(), data.as_u64().unwrap_or(0)));
+                wish.state = State::Done;
+            }
             (
                 Ok(_),
                 Command::Record { .. }
@@ -200,7 +219,6 @@ impl Callers {
                 | Command::Cancel { .. }
                 | Command::Pause { .. }
                 | Command::Unpause { .. }
-                | Command::Signal { .. }
                 | Command::Event { .. }
                 | Command::Compensate { .. }
                 | Command::Settle { .. },
@@ -216,12 +234,19 @@ impl Callers {
             }
             // It was reopened already, by a word that got no answer.
             (Err(refusal), Command::Retry { .. })
-                if ["has completed", "has not failed", "has moved"]
-                    .iter()
-                    .any(|said| refusal.message.contains(said)) =>
+                if REOPENED.iter().any(|said| refusal.message.contains(said)) =>
             {
                 wish.state = State::Done;
             }
+            // It has become something else meanwhile, perhaps by a word that got no answer.
+            (
+                Err(refusal),
+                Command::Cancel { .. }
+                | Command::Pause { .. }
+                | Command::Unpause { .. }
+                | Command::Signal { .. }
+                | Command::Compensate { .. },
+            ) if is_news(&refusal.message) => wish.state = State::Done,
             // What was asked is no longer the question.
             (Err(refusal), Command::Settle { .. })
                 if ["holds no write", "was sent"].iter().any(|said| refusal.message.contains(said)) =>

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use foldback::core::{Fact, Verdict, Version};
+use foldback::core::{Fact, Key, Verdict, Version};
 
 /// What an event says of the steps.
 #[derive(Clone, Debug)]
@@ -21,11 +21,17 @@ pub enum Mark {
     /// Reopened where it stood, or at an earlier version.
     Reopened(Option<Version>),
     Forked(Arc<str>, Version),
+    Failed,
+    /// A step may be done again, as it was taken back, and so may all that stands beside the flow there.
+    Over {
+        again: Option<String>,
+        beside: Key,
+    },
 }
 
 impl Mark {
     /// The types that say something of the steps.
-    pub const TYPES: [&str; 8] = [
+    pub const TYPES: [&str; 12] = [
         "StepAsked",
         "AttemptStarted",
         "StepCompleted",
@@ -34,6 +40,10 @@ impl Mark {
         "WriteSettled",
         "WorkflowReopened",
         "WorkflowForked",
+        "WorkflowFailed",
+        "UndoFailed",
+        "UndoCompleted",
+        "OutcomeReconciled",
     ];
 
     pub fn of(fact: &Fact) -> Option<Mark> {
@@ -45,9 +55,18 @@ impl Mark {
             Fact::StepCancelled { key, .. } => Mark::GivenUp(key.to_string()),
             Fact::WriteSettled { key, verdict: Verdict::Live, .. } => Mark::Released(key.to_string()),
             Fact::WorkflowReopened { back_to, .. } => Mark::Reopened(*back_to),
+            Fact::WorkflowFailed { .. } => Mark::Failed,
             Fact::WorkflowForked(forked) => {
                 Mark::Forked(Arc::from(&*forked.lineage.parent), forked.lineage.cut)
             }
+            // A part that could not be taken back may be so once more, with the whole.
+            Fact::UndoFailed { key, scope, .. } if !scope.is_root() => {
+                Mark::Over { again: None, beside: key.undo() }
+            }
+            Fact::UndoCompleted { key, .. } => {
+                Mark::Over { again: Some(key.to_string()), beside: key.undo() }
+            }
+            Fact::OutcomeReconciled { key, .. } => Mark::Over { again: None, beside: key.reconcile() },
             _ => return None,
         })
     }
@@ -70,6 +89,8 @@ pub struct Standing {
     pub is_ruled: bool,
     /// Writes that have it.
     pub released: BTreeSet<String>,
+    /// Whether it has failed: what only looks may begin ahead of the commit that reopens it.
+    pub has_failed: bool,
 }
 
 /// The marks of all workflows, in the order of their logs.
@@ -149,14 +170,26 @@ impl Journal {
                 standing.released.insert(key.clone());
                 None
             }
+            Mark::Failed => {
+                standing.has_failed = true;
+                None
+            }
             // What was given up may be asked for anew.
             Mark::Reopened(None) => {
+                standing.has_failed = false;
                 standing.given_up.clear();
                 standing.begun.clear();
                 None
             }
             Mark::Reopened(Some(version)) => {
                 *standing = self.at(id, *version).anew();
+                None
+            }
+            Mark::Over { again, beside } => {
+                let is_over =
+                    |key: &String| Some(key) == again.as_ref() || Key::new(&**key).is_inside(beside);
+                standing.completed.retain(|key| !is_over(key));
+                standing.taken.retain(|key| !is_over(key));
                 None
             }
             Mark::Forked(parent, cut) => {

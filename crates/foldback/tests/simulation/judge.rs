@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::lives::{Archive, Ask, View};
 use crate::sim::waits_for_a_person;
 use crate::story::Story;
+use crate::taken;
 use crate::world::World;
 
 /// What a seed came to.
@@ -57,6 +58,16 @@ pub struct Counts {
     pub released: u64,
     /// Forks that wait for somebody who never comes.
     pub waiting: u64,
+    /// What was taken back, and how often that failed for good.
+    pub undone: u64,
+    pub stuck: u64,
+    /// Words of people who ended, paused or took back a workflow.
+    pub cancelled: u64,
+    pub paused: u64,
+    pub said: u64,
+    pub regretted: u64,
+    /// How often one was retried behind having been taken back.
+    pub redone: u64,
 }
 
 impl Counts {
@@ -71,6 +82,13 @@ impl Counts {
         self.held += other.held;
         self.released += other.released;
         self.waiting += other.waiting;
+        self.undone += other.undone;
+        self.stuck += other.stuck;
+        self.cancelled += other.cancelled;
+        self.paused += other.paused;
+        self.said += other.said;
+        self.regretted += other.regretted;
+        self.redone += other.redone;
     }
 
     fn see(&mut self, id: &Arc<str>, fact: &Fact) {
@@ -79,7 +97,16 @@ impl Counts {
                 self.forks += 1;
                 self.grandchildren += u64::from(id.matches('~').count() > 1);
             }
-            Fact::WorkflowReopened { back_to: Some(_), .. } => self.backs += 1,
+            Fact::WorkflowReopened { back_to: Some(_), .. } => {
+                self.backs += 1;
+                self.redone += u64::from(self.undone > 0);
+            }
+            Fact::UndoCompleted { .. } => self.undone += 1,
+            Fact::UndoFailed { .. } => self.stuck += 1,
+            Fact::WorkflowCancelled { .. } => self.cancelled += 1,
+            Fact::WorkflowPaused { .. } => self.paused += 1,
+            Fact::SignalTaken { signals, .. } => self.said += signals.len() as u64,
+            Fact::CompensationRequested { .. } => self.regretted += 1,
             Fact::StepReused(_) => self.taken += 1,
             Fact::WriteHeld { .. } => self.held += 1,
             Fact::WriteSettled { verdict: Verdict::Live, .. } => self.released += 1,
@@ -107,7 +134,11 @@ pub fn judge(story: &Story, disk: &Disk, world: &World, callers: &Callers) -> Re
     counts.branched = u64::from(counts.forks + counts.backs > 0);
     let doubled = world.doubled(&went_back);
     insist(doubled.is_empty(), || doubled.join("\n"))?;
-    let with_many_keys = world.with_many_keys(&went_back);
+    // What was taken back is done again under another.
+    let mut may_have_many = went_back.clone();
+    may_have_many
+        .extend(rows.iter().map(|row| row.workflow_id.clone()).filter(|id| story.facts(id).is_some()));
+    let with_many_keys = world.with_many_keys(&may_have_many);
     insist(with_many_keys.is_empty(), || with_many_keys.join("\n"))?;
 
     let feed = store.feed(0, 0, usize::MAX).map_err(|e| e.to_string())?;
@@ -144,12 +175,16 @@ pub fn judge(story: &Story, disk: &Disk, world: &World, callers: &Callers) -> Re
         shares_its_past(store, row)?;
         let notes = started.map(|(_, notes)| *notes);
         insist(started.is_some() != row.parent.is_some(), || format!("nobody began {id}"))?;
-        let state = workflow(disk, world, row, notes, &mut asked, &mut archive)?;
+        let state = match story.facts(id) {
+            Some(facts) => taken::workflow(disk, world, callers, id, facts, &mut asked)?,
+            None => workflow(disk, world, row, notes, &mut asked, &mut archive)?,
+        };
         agrees(story, disk, &state)?;
         insist(row.status == state.status().as_str(), || format!("{id}: the row says {}", row.status))?;
         let end = match &state.end {
             Some(End::Completed { output }) => format!("completed {}", output.get()),
             Some(End::Failed { error }) => format!("failed {}", error.status),
+            Some(End::Cancelled { .. }) if story.facts(id).is_some() => "cancelled".to_owned(),
             None if callers.is_neglected(id) && waits_for_a_person(&state) => {
                 counts.waiting += 1;
                 "waiting".to_owned()

@@ -5,22 +5,35 @@
 //! in it; `FOLDBACK_SEEDS=100000 … --release … -- --ignored torture` runs many (`make torture`).
 //!
 //! The rooms: `recipe` and `fronts` (what workflows do), `story` (what a seed stands for), `sim` (what
-//! happens next), `process`, `disk`, `world`, `callers` and `branching` (what is around the engine),
-//! `journal`, `lives` and `judge` (what must hold), `found` (what seeds found).
+//! happens next), `process`, `disk`, `world`, `callers`, `branching` and `endings` (what is around the
+//! engine), `journal`, `lives` and `judge` (what must hold), `found` (what seeds found).
+//!
+//! In a third of the seeds workflows take back what they did: they follow the documents, and are judged by
+//! the `model` and the `ledger`, of the tests of `foldback-ows` that hold it against the core alone;
+//! `errands` is what they ask of the world, and `taken` asks the model.
 
 mod branching;
 mod callers;
 mod dice;
 mod disk;
+#[path = "../../../foldback-ows/tests/undoing/document.rs"]
+mod document;
+mod endings;
+mod errands;
 mod found;
 mod fronts;
 mod journal;
 mod judge;
+#[path = "../../../foldback-ows/tests/undoing/ledger.rs"]
+mod ledger;
 mod lives;
+#[path = "../../../foldback-ows/tests/undoing/model.rs"]
+mod model;
 mod process;
 mod recipe;
 mod sim;
 mod story;
+mod taken;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,7 +100,19 @@ fn played(
         sim.heal()?;
         judge(story, &disk, &sim.world, &sim.callers)
     }));
-    played.unwrap_or_else(|_| Err("something panicked".into()))
+    let came = played.unwrap_or_else(|_| Err("something panicked".into()));
+    if trace && came.is_err() {
+        tell_logs(&*disk.store);
+    }
+    came
+}
+
+/// Every log, for people who look.
+fn tell_logs(store: &dyn Store) {
+    for row in store.workflows(&foldback::store::Filter::default()).unwrap_or_default() {
+        let events = foldback::engine::events_of(store, &row.workflow_id, 0).unwrap_or_default();
+        eprintln!("{} is {}\n{}", row.workflow_id, row.status, foldback::core::text::render(&events));
+    }
 }
 
 /// Runs a seed; a failure names it, and how to run it again.
@@ -144,6 +169,7 @@ fn seeds_on_memory() {
     let (_, counts) = hold_all(1, 200, |_| On::Memory);
     // A simulation in which nobody forks, or goes back, would hold whatever forks do.
     let Counts { seeds, branched, forks, grandchildren, backs, taken, held, released, waiting, .. } = counts;
+    let Counts { undone, stuck, cancelled, paused, said, regretted, redone, .. } = counts;
     assert!((seeds / 5..=seeds / 2).contains(&branched), "{branched} of {seeds} seeds branch");
     for (what, count) in [
         ("forks", forks),
@@ -153,6 +179,13 @@ fn seeds_on_memory() {
         ("writes held", held),
         ("writes allowed", released),
         ("forks that wait", waiting),
+        ("undos", undone),
+        ("undos that failed", stuck),
+        ("workflows cancelled", cancelled),
+        ("workflows paused", paused),
+        ("signals taken", said),
+        ("compensations asked for", regretted),
+        ("retries behind a compensation", redone),
     ] {
         assert!(count > 0, "no {what} in {seeds} seeds");
     }

@@ -43,11 +43,19 @@ type Checked = Result<(), String>;
 impl<'a> Sim<'a> {
     pub fn new(story: &'a Story, seed: u64, disk: Arc<Disk>, trace: bool) -> Sim<'a> {
         let mut dice = Dice::new(seed ^ 0x0005_EED0_F570_A170);
+        for (id, document) in story.undoing.iter().filter(|_| trace) {
+            eprintln!("{id} follows {}", document.loaded.source);
+        }
         Sim {
             story,
             disk,
             world: World::new(dice.fork(), story.is_volatile),
-            callers: Callers::new(story, dice.fork(), Dice::new(seed ^ 0x00F0_4CED)),
+            callers: Callers::new(
+                story,
+                dice.fork(),
+                Dice::new(seed ^ 0x00F0_4CED),
+                Dice::new(seed ^ 0xE0D1),
+            ),
             dice,
             clock: Arc::new(AtomicI64::new(BEGINNING)),
             processes: Vec::new(),
@@ -101,6 +109,10 @@ impl<'a> Sim<'a> {
                 self.say(|| "a person resolves".into());
             } else if self.callers.settle(&self.disk, &mut self.world)? {
                 self.say(|| "a person says what becomes of a write".into());
+            } else if self.callers.put_right(&self.disk)? {
+                self.say(|| "a person puts right".into());
+            } else if self.callers.speak_up(&self.disk)? {
+                self.say(|| "somebody answers".into());
             } else if self.branch()? {
                 // What is wanted is said in the next round.
             } else if self.callers.reopen(&self.disk)? {
@@ -153,6 +165,12 @@ impl<'a> Sim<'a> {
     }
 
     fn make_sure_of_an_owner(&mut self) -> Checked {
+        self.find_owner()?;
+        self.world.is_one_alive = self.processes.len() == 1;
+        Ok(())
+    }
+
+    fn find_owner(&mut self) -> Checked {
         if self.processes.last().is_some_and(Process::is_owner) {
             return Ok(());
         }
@@ -230,6 +248,9 @@ impl<'a> Sim<'a> {
             17 | 18 if process.is_owner() => {
                 self.callers.speak(&mut self.processes[at], &self.disk, false)?;
                 self.callers.may_branch().then(|| self.branch()).transpose()?;
+                if let Some(said) = self.callers.meddle(&self.disk)? {
+                    self.say(|| said);
+                }
                 if self.dice.one_in(6) && self.processes.len() == 1 {
                     self.callers.settle(&self.disk, &mut self.world)?;
                     self.callers.resolve(&self.disk, &mut self.world)?;
@@ -314,8 +335,11 @@ impl<'a> Sim<'a> {
             None => {}
             Some(Ok(())) if process.is_winding_down => self.die(at, "wound down"),
             Some(Err(_)) if process.is_doomed || !is_owner => self.die(at, "as it should"),
-            // A past that cannot be read ends it, as a commit that fails does.
-            Some(Err(error)) if error.message == BAD_READ && self.callers.are_branching() => {
+            // A past that cannot be read ends it, as a commit that fails does: of a fork, or to be taken back.
+            Some(Err(error))
+                if error.message == BAD_READ
+                    && (self.callers.are_branching() || !self.story.undoing.is_empty()) =>
+            {
                 self.die(at, "over a past that it could not read");
             }
             Some(other) => return Err(format!("process {serial} ended without a cause: {other:?}")),

@@ -1,5 +1,6 @@
 //! What a seed stands for: workflows, the programs they follow, and how rough the world is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldback::core::Program;
@@ -8,6 +9,7 @@ use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::json;
 
 use crate::dice::Dice;
+use crate::document::{Document, Facts, Shape, document};
 use crate::fronts;
 use crate::recipe::Author;
 
@@ -27,10 +29,56 @@ pub struct Story {
     /// How many forks are made at most, and how often a workflow that failed goes back.
     pub forks: u64,
     pub backs: u64,
+    /// What is known of the workflows that take back what they did: they follow documents, and `model`
+    /// judges them.
+    pub undoing: BTreeMap<Arc<str>, Arc<Document>>,
+    /// How often somebody ends one of those, pauses it, says something to it, or takes it back.
+    pub words: u64,
 }
+
+/// What the documents of those that take back may hold.
+const WHOLE: Shape = Shape { branches: true, recoveries: true, limits: true, listens: true };
 
 impl Story {
     pub fn of(seed: u64) -> Story {
+        let mut own = Dice::new(seed ^ 0xBAC6_7AC0);
+        match own.one_in(3) {
+            true => Story::of_taking_back(own),
+            false => Story::of_recipes(seed),
+        }
+    }
+
+    /// What is known of a workflow that takes back; a fork is as the one it was forked from.
+    pub fn facts(&self, id: &str) -> Option<&Facts> {
+        self.undoing.get(id.split('~').next().unwrap_or(id)).map(|document| &document.facts)
+    }
+
+    fn of_taking_back(mut dice: Dice) -> Story {
+        let (mut starts, mut undoing) = (Vec::new(), BTreeMap::new());
+        for n in 0..dice.within(1, 2) {
+            let document = Arc::new(document(&mut dice, WHOLE));
+            for i in 0..dice.within(1, 2) {
+                let start = start_document(&document.loaded, &format!("u{n}{i}"), json!({}));
+                undoing.insert(start.workflow_id.clone(), document.clone());
+                starts.push(start);
+            }
+        }
+        Story {
+            notes: starts.iter().map(|_| 0).collect(),
+            starts,
+            programs: Arc::default(),
+            is_volatile: true,
+            fault_every: [0, 60, 25, 12][dice.below(4)],
+            moves: dice.within(40, 500),
+            is_observed: dice.one_in(2),
+            forks: if dice.one_in(3) { dice.within(1, 2) } else { 0 },
+            backs: if dice.one_in(3) { dice.within(1, 2) } else { 0 },
+            undoing,
+            words: dice.within(0, 6),
+        }
+    }
+
+    fn of_recipes(seed: u64) -> Story {
         let mut dice = Dice::new(seed);
         let mut programs = Definitions::default();
         let (mut starts, mut notes) = (Vec::new(), Vec::new());
@@ -64,6 +112,8 @@ impl Story {
             is_observed: dice.one_in(2),
             forks: 0,
             backs: 0,
+            undoing: BTreeMap::new(),
+            words: 0,
         };
         if dice.one_in(3) {
             (story.forks, story.backs) = (dice.within(1, 4), dice.within(1, 3));

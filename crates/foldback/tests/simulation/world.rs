@@ -8,12 +8,14 @@ use std::sync::mpsc::Sender;
 
 use foldback::core::step::error_type;
 use foldback::core::{Effect, Failure, Hash, Outcome};
-use foldback::engine::Attempt;
 use foldback::engine::engine::Message;
+use foldback::engine::{Attempt, Call};
 use serde_json::{Value, json};
 
 use crate::dice::Dice;
 use crate::disk::Durable;
+use crate::errands::errand_of;
+use crate::ledger::Happened;
 
 /// A step of a workflow.
 pub type Place = (Arc<str>, String);
@@ -45,18 +47,22 @@ impl Flight {
 }
 
 pub struct World {
-    dice: Dice,
+    pub(crate) dice: Dice,
     /// Whether reads answer otherwise each time.
     is_volatile: bool,
     /// By idempotency key.
     pub applied: BTreeMap<String, Applied>,
+    /// What documents that take back had done and taken back, by workflow, in its order.
+    pub order: BTreeMap<Arc<str>, Vec<Happened>>,
     /// Known failures given to a step as planned, and ones that were added.
-    failed: BTreeMap<Place, (u64, u64)>,
+    pub(crate) failed: BTreeMap<Place, (u64, u64)>,
     /// Which workflow sent under each idempotency key.
     keys: BTreeMap<String, Arc<str>>,
     /// Attempts begun.
     pub begun: BTreeMap<Place, u64>,
     pub flights: Vec<Flight>,
+    /// Whether there is but one process.
+    pub is_one_alive: bool,
     /// What should not have been.
     pub wrong: Vec<String>,
 }
@@ -67,10 +73,12 @@ impl World {
             dice,
             is_volatile,
             applied: BTreeMap::new(),
+            order: BTreeMap::new(),
             failed: BTreeMap::new(),
             keys: BTreeMap::new(),
             begun: BTreeMap::new(),
             flights: Vec::new(),
+            is_one_alive: true,
             wrong: Vec::new(),
         }
     }
@@ -95,7 +103,8 @@ impl World {
             true => steps.started.contains(&(place.1.clone(), call.attempt)),
             false => durable.started.contains(&start),
         };
-        if (call.effect == Effect::Write || call.attempt > 1) && !is_started {
+        let is_ahead = is_owner && steps.has_failed && call.effect != Effect::Write;
+        if (call.effect == Effect::Write || call.attempt > 1) && !is_started && !is_ahead {
             self.wrong.push(format!("{what} began before its start was durable"));
         }
         let is_free = match is_owner {
@@ -115,7 +124,7 @@ impl World {
         if is_owner && steps.taken.contains(&place.1) {
             self.wrong.push(format!("{what} began though its outcome had been taken from a past"));
         }
-        if is_owner && steps.given_up.contains(&place.1) {
+        if is_owner && steps.given_up.contains(&place.1) && !is_ahead {
             self.wrong.push(format!("{what} began though the step had been given up"));
         }
         if (call.effect == Effect::Write) != call.idempotency_key.is_some() {
@@ -151,8 +160,8 @@ impl World {
         if self.flights[i].process.is_none() {
             // Nobody waits for it. It lands late, or never.
             let flight = self.flights.swap_remove(i);
-            if self.dice.one_in(2) {
-                self.reach(&flight);
+            if flight.outcome.is_none() && self.dice.one_in(2) {
+                self.reach(&flight.attempt.call);
             }
             return;
         }
@@ -220,21 +229,20 @@ impl World {
     }
 
     fn reach_at(&mut self, i: usize) -> Outcome {
-        let flight = self.flights.swap_remove(i);
-        let outcome = self.reach(&flight);
-        self.flights.push(flight);
-        let last = self.flights.len() - 1;
-        self.flights.swap(i, last);
-        outcome
+        let call = self.flights[i].attempt.call.clone();
+        self.reach(&call)
     }
 
     /// A request reaches the world: it takes effect, and gets its answer.
-    fn reach(&mut self, flight: &Flight) -> Outcome {
-        let (call, place) = (&flight.attempt.call, flight.place());
+    fn reach(&mut self, call: &Call) -> Outcome {
+        let place = (call.workflow_id.clone(), call.key.to_string());
+        let mut answer = json!({ "attempt": call.attempt, "of": Hash::of_json(&call.request).to_hex() });
+        if let Some(errand) = errand_of(&call.request) {
+            return self.run_errand(errand, call, answer);
+        }
         let body = body_of(&call.request);
         let number = |name: &str| body[name].as_u64().unwrap_or(0);
         let is_keyed = body["keyed"] == json!(true);
-        let mut answer = json!({ "attempt": call.attempt, "of": Hash::of_json(&call.request).to_hex() });
         if let Some(first) = call.idempotency_key.as_ref().and_then(|key| self.applied.get(key))
             && is_keyed
         {
@@ -281,8 +289,21 @@ impl World {
         while let Some(i) = self.flights.iter().position(|flight| flight.place() == *place) {
             let flight = self.flights.swap_remove(i);
             if flight.outcome.is_none() && self.dice.one_in(2) {
-                self.reach(&flight);
+                self.reach(&flight.attempt.call);
             }
+        }
+    }
+
+    /// Somebody asks whether a write happened: what is on its way under its key lands now or never.
+    pub(crate) fn settle_key(&mut self, idempotency_key: &str) {
+        for i in 0..self.flights.len() {
+            let Flight { attempt, outcome, .. } = &self.flights[i];
+            if outcome.is_some() || attempt.call.idempotency_key.as_deref() != Some(idempotency_key) {
+                continue;
+            }
+            let lost = Outcome::Unknown { reason: "simulated: lost on the way".into() };
+            let outcome = if self.dice.one_in(2) { self.reach_at(i) } else { lost };
+            self.flights[i].outcome = Some(outcome);
         }
     }
 
@@ -322,7 +343,7 @@ fn try_of(key: &str) -> u64 {
     marks.last().unwrap_or(1)
 }
 
-fn failure(error_type: &str, status: u16, title: &str) -> Outcome {
+pub(crate) fn failure(error_type: &str, status: u16, title: &str) -> Outcome {
     let error = Failure::new(error_type, status, title, "simulated");
     Outcome::Failed { error, retry_after_ms: None, usage: None }
 }
