@@ -11,7 +11,7 @@ use crate::budget::Measure;
 use crate::event::{TaskKind, Undo, UndoStarted};
 use crate::key::Key;
 use crate::redact::Redaction;
-use crate::state::{End, Step, StepStatus, WorkflowState};
+use crate::state::{End, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure, Recovery, RetryPolicy};
 
 /// A recipe that a workflow follows. Two exist: the OWS interpreter and Rust code.
@@ -78,14 +78,22 @@ pub trait Run {
         false
     }
 
-    /// The keys whose facts made the workflow fail: forgotten when a person reopens it, so that the
-    /// program meets these places anew. The step that the failure names, unless a program knows more.
+    /// The keys whose facts made the workflow fail, or an undo: forgotten when a person reopens it, or wants
+    /// it taken back again, so that the program meets these places anew. The step that the failure names, and
+    /// what failed in the undo that is stuck, unless a program knows more.
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
-        let Some(End::Failed { error: Failure { key: Some(key), .. } }) = &state.end else {
-            return Vec::new();
+        let has_failed = |key: &&Key| {
+            let step = state.step(key);
+            step.is_some_and(|step| matches!(step.status, StepStatus::Failed | StepStatus::Cancelled))
         };
-        let has_failed = |step: &Step| matches!(step.status, StepStatus::Failed | StepStatus::Cancelled);
-        state.step(key).filter(|step| has_failed(step)).map(|_| key.clone()).into_iter().collect()
+        let named = match &state.end {
+            Some(End::Failed { error }) => error.key.as_ref(),
+            Some(_) | None => None,
+        };
+        let scope = state.stuck().map(|(undo, _)| undo.key.undo());
+        let is_there = |key: &&Key| scope.as_ref().is_some_and(|scope| key.is_inside(scope));
+        let in_undo = state.entries.keys().filter(is_there);
+        named.into_iter().chain(in_undo).filter(has_failed).cloned().collect()
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldback::Engine;
+use foldback::code::{Code, Ctx, Done, Ended, Work};
 use foldback::core::step::error_type;
-use foldback::core::{Event, Fact, Failure, Outcome, Status};
+use foldback::core::{Effect, Event, Fact, Failure, Outcome, Status};
 use foldback::engine::{Call, Performing, Registry, StepKind, events_of};
 use foldback::library::{Change, Outcome as Rest};
-use foldback::programs::{Definitions, start_document};
+use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::{Value, json};
 
 /// Answers all but the steps of these names, which fail; keeps each idempotency key.
@@ -133,6 +134,36 @@ fn an_event_that_was_taken_back_is_told_as_another() {
         })
         .collect();
     assert_eq!(ids.len(), 2, "{ids:?}");
+}
+
+async fn books(mut ctx: Ctx, _input: Value) -> Ended {
+    ctx.step("book", Work::new("http", Effect::Write, json!({})).undo("cancel", json!({}))).await?;
+    ctx.step("bad", Work::new("http", Effect::Read, json!({}))).await
+}
+
+async fn cancels(mut ctx: Ctx, _done: Done) -> Ended {
+    ctx.step("look", Work::new("http", Effect::Read, json!({}))).await?;
+    let done = ctx.step("cancel", Work::new("http", Effect::Write, json!({}))).await;
+    // A failure of its own names no step.
+    done.map_err(|error| Failure::new("not cancelled", 500, "It stays booked", error.title))
+}
+
+/// In Rust as in a document: what failed is done anew, what was done is not.
+#[test]
+fn who_is_stuck_goes_on_once_the_world_is_mended() {
+    let server = Server { keys: Arc::default(), fails: Arc::new(Mutex::new(vec!["bad", "cancel"])) };
+    let store = foldback::store::open("memory:").unwrap();
+    let kinds = Registry::default().with("http", server.clone());
+    let programs = Definitions::default().with_code("books", "1", Code::new(books).undo("cancel", cancels));
+    let engine = Engine::with(store, kinds, programs).unwrap();
+    assert_eq!(engine.run(start_code("books", "1", "w", json!({}))).unwrap().status, Status::Stuck);
+    let again = || engine.compensate("w", (None, None), "again").unwrap().status;
+    assert_eq!((again(), server.keys.lock().unwrap().len()), (Status::Stuck, 3));
+    server.fails.lock().unwrap().clear();
+    assert_eq!((again(), server.keys.lock().unwrap().len()), (Status::Compensated, 4));
+    let looks = events_of(&**engine.store(), "w", 0).unwrap();
+    let looks = looks.iter().filter(|e| matches!(&e.fact, Fact::StepAsked(e) if e.key.name() == "look"));
+    assert_eq!(looks.count(), 1);
 }
 
 #[test]
