@@ -128,6 +128,9 @@ impl Track {
         let found = state.stirred.as_ref().filter(|_| self.place.is_none()).and_then(Key::reconciled);
         let stirred = found.or_else(|| state.stirred.clone());
         let mut has_news = is_first || self.shared.borrow_mut().hear_of(stirred.as_ref(), state);
+        if stirred.is_none() {
+            has_news |= self.shared.borrow_mut().catch_up(state);
+        }
         has_news |= self.shared.borrow_mut().hear_answers(state);
         self.shared.borrow_mut().news = if is_first { None } else { stirred };
         while has_news && let Some(future) = &mut self.future {
@@ -198,21 +201,20 @@ impl Shared {
 
     /// The same for all that is waited for since the last poll.
     fn hear_of_new(&mut self, state: &WorkflowState) -> bool {
-        let mut has_news = false;
-        for key in std::mem::take(&mut self.new) {
-            has_news |= self.hear_of(Some(&key), state);
-        }
-        has_news
+        let keys = std::mem::take(&mut self.new);
+        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+    }
+
+    /// The same for all that is waited for: what came out in a pause was not told when it did.
+    fn catch_up(&mut self, state: &WorkflowState) -> bool {
+        let keys: Vec<Key> = self.awaited.keys().cloned().collect();
+        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
     }
 
     /// The same for signals: what was taken is the program's own word, and stirs nothing.
     fn hear_answers(&mut self, state: &WorkflowState) -> bool {
         let keys: Vec<Key> = self.listening.keys().cloned().collect();
-        let mut has_news = false;
-        for key in keys {
-            has_news |= self.hear_of(Some(&key), state);
-        }
-        has_news
+        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
     }
 
     /// The oldest signal that something here waits for is taken.

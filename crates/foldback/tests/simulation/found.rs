@@ -209,6 +209,34 @@ fn what_was_lost_in_a_pause_is_not_forgotten_behind_it() {
     }
 }
 
+/// What came out in a pause is heard behind it, also by a run that was kept, as something else is under way.
+#[test]
+fn what_came_out_in_a_pause_is_heard_behind_it() {
+    let programs = Arc::new(Definitions::default().with_code("two", "1", Code::new(side_by_side)));
+    let disk = Disk::new(foldback::store::open("memory:").unwrap());
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let birth = Birth { serial: 1, clock, offset: 0, seed: 1, is_observed: false, programs };
+    let mut process = Process::start(&disk, birth).unwrap().expect("free");
+    let say = |process: &mut Process, command| {
+        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+        round(process);
+        go_on(process)
+    };
+    let (workflow_id, reason) = (Arc::<str>::from("w"), String::new());
+    let sent = say(&mut process, Command::Start(start_code("two", "1", "w", json!(0))));
+    say(&mut process, Command::Pause { workflow_id: workflow_id.clone(), reason: reason.clone() });
+    answer(&process, &sent[0], json!("done"));
+    round(&mut process);
+    go_on(&mut process);
+    say(&mut process, Command::Unpause { workflow_id, reason, raised: Vec::new() });
+    answer(&process, &sent[1], json!("done"));
+    round(&mut process);
+    go_on(&mut process);
+    let state = state_at(&*disk.store, "w", None).unwrap().unwrap();
+    assert_eq!(state.status(), Status::Completed);
+}
+
 /// A process dies over a write. Before the next one sends it again, it loses its race: what was sent
 /// first may have happened, and nobody says that it failed.
 #[test]
