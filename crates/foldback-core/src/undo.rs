@@ -247,14 +247,13 @@ impl WorkflowState {
     }
 
     /// Which generation a step is that is asked for now: see [`WorkflowState::generation`]. What takes
-    /// something back goes with what it takes back.
+    /// something back goes with what it takes back, however often the workflow was reopened since.
     pub fn generation_of(&self, key: &Key) -> u32 {
-        let own = match self.undo_around(key) {
-            Some(undo) => undo.generation,
-            None if self.redone.is_empty() => 0,
-            None => self.redone.get(&*key.without_tries()).copied().unwrap_or(0),
-        };
-        own.max(self.generation)
+        if let Some(undo) = self.undo_around(key) {
+            return undo.generation;
+        }
+        let redone = (!self.redone.is_empty()).then(|| self.redone.get(&*key.without_tries())).flatten();
+        redone.copied().unwrap_or(0).max(self.generation)
     }
 
     /// What stood in a scope that has finished is not asked for again, unless a block around it is tried

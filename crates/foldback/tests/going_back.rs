@@ -42,13 +42,13 @@ struct Rig {
 }
 
 /// Runs a document's tasks, beside what its `metadata.foldback` says, as the workflow `w`.
-fn ran(tasks: Value, ours: Value) -> (Rig, Rest) {
+fn ran(tasks: Value, ours: Value, fails: &[&'static str]) -> (Rig, Rest) {
     let document = json!({
         "document": {"dsl": "1.0.3", "namespace": "test", "name": "t", "version": "1.0.0", "metadata": {"foldback": ours}},
         "do": tasks,
     });
     let loaded = foldback::ows::load(&document.to_string(), &|_| Err("no files".into())).expect("it loads");
-    let server = Server { keys: Arc::default(), fails: Arc::new(Mutex::new(vec!["bad"])) };
+    let server = Server { keys: Arc::default(), fails: Arc::new(Mutex::new(fails.to_vec())) };
     let store = foldback::store::open("memory:").unwrap();
     let kinds = Registry::default().with("http", server.clone());
     let engine = Arc::new(Engine::with(store, kinds, Definitions::default()).unwrap());
@@ -102,7 +102,7 @@ fn bad() -> Value {
 #[test]
 fn what_was_taken_back_is_done_under_another_key() {
     let both = json!({"fork": {"branches": [{"a": write()}, {"b": write()}]}});
-    let (rig, rest) = ran(json!([{"both": both}, {"bad": bad()}]), json!({}));
+    let (rig, rest) = ran(json!([{"both": both}, {"bad": bad()}]), json!({}), &["bad"]);
     assert_eq!(rest.status, Status::Compensated);
     let first = rig.sent();
     rig.fail(&["a", "b"]);
@@ -116,13 +116,34 @@ fn what_was_taken_back_is_done_under_another_key() {
     assert_eq!(rig.sent(), second, "what failed is sent again");
 }
 
+/// What a part of an undo did is not done again, however often the workflow is reopened.
+#[test]
+fn an_undo_that_was_left_half_done_goes_on_under_its_keys() {
+    let post = |name: &str| json!({name: {"call": "http", "with": {"method": "POST", "endpoint": "http://x.test/undo"}}});
+    let mut hotel = write();
+    hotel["metadata"]["foldback"]["undo"] = json!([post("refund"), post("tell")]);
+    let full = json!({"raise": {"error": {"type": "runtime", "status": 500}}});
+    let trip = json!({"try": [{"hotel": hotel}, {"full": full}], "catch": {"do": [{"sorry": {"set": {"ok": true}}}]},
+        "metadata": {"foldback": {"compensate": true}}});
+    let room = json!({"try": [{"room": write()}, {"none": full}], "catch": {"do": [{"sorry": {"set": {"ok": true}}}]},
+        "metadata": {"foldback": {"compensate": true}}});
+    let (rig, rest) = ran(json!([{"other": room}, {"trip": trip}]), json!({"on_failure": "hold"}), &["tell"]);
+    assert_eq!(rest.status, Status::Failed);
+    let first = rig.sent();
+    assert_eq!(first.len(), 5, "a room and its undo, a hotel, its refund, and one that failed");
+    rig.fail(&[]);
+    assert_eq!(rig.goes_back(to(1)).status, Status::Completed);
+    let anew = rig.sent().difference(&first).count();
+    assert_eq!(anew, 2, "only the room is another, and its undo: the hotel stands, and is refunded once");
+}
+
 /// Whoever hears events drops what has come already, by its id.
 #[test]
 fn an_event_that_was_taken_back_is_told_as_another() {
     let told = json!({"emit": {"event": {"with": {"type": "TOLD"}}}});
     let look = json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/look"}});
     let ours = json!({"on_compensate": {"TOLD": [{"look": look}]}});
-    let (rig, rest) = ran(json!([{"told": told}, {"bad": bad()}]), ours);
+    let (rig, rest) = ran(json!([{"told": told}, {"bad": bad()}]), ours, &["bad"]);
     assert_eq!(rest.status, Status::Compensated);
     rig.goes_back(Change::default());
     let ids: BTreeSet<String> = rig
@@ -172,7 +193,7 @@ fn a_block_that_was_being_taken_back_is_so_anew() {
     let look = json!({"call": "http", "with": {"method": "GET", "endpoint": "http://x.test/look"}});
     let trip = json!({"try": [{"look": look}, {"full": full}], "catch": {"do": [{"bad": bad()}]},
         "metadata": {"foldback": {"compensate": true}}});
-    let (rig, rest) = ran(json!([{"trip": trip}]), json!({}));
+    let (rig, rest) = ran(json!([{"trip": trip}]), json!({}), &["bad"]);
     assert_eq!(rest.status, Status::Failed);
     let begins = rig.last(|fact| matches!(fact, Fact::CompensationStarted { .. }));
     assert_eq!(rig.goes_back(to(begins)).status, Status::Failed);
@@ -184,7 +205,7 @@ fn a_block_that_was_being_taken_back_is_so_anew() {
 fn what_was_said_and_not_taken_is_heard_behind_it() {
     let listen = |name: &str| json!({"listen": {"to": {"one": {"with": {"type": name}}}}});
     let (rig, rest) =
-        ran(json!([{"ask": listen("begin")}, {"bad": bad()}, {"hear": listen("go")}]), json!({}));
+        ran(json!([{"ask": listen("begin")}, {"bad": bad()}, {"hear": listen("go")}]), json!({}), &["bad"]);
     assert_eq!(rest.status, Status::Waiting);
     rig.engine.signal("w", "go", json!("early")).unwrap();
     assert_eq!(rig.engine.signal("w", "begin", json!(1)).unwrap().status, Status::Failed);
