@@ -131,8 +131,10 @@ impl Track {
         if stirred.is_none() {
             has_news |= self.shared.borrow_mut().catch_up(state);
         }
-        has_news |= self.shared.borrow_mut().hear_answers(state);
-        self.shared.borrow_mut().news = if is_first { None } else { stirred };
+        // An answer is no news of the step that reported, and may be another branch's.
+        let has_answers = self.shared.borrow_mut().hear_answers(state);
+        self.shared.borrow_mut().news = if is_first || has_answers { None } else { stirred };
+        has_news |= has_answers;
         while has_news && let Some(future) = &mut self.future {
             if let Poll::Ready(ended) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 (self.future, self.end) = (None, Some(ended));

@@ -237,6 +237,44 @@ fn what_came_out_in_a_pause_is_heard_behind_it() {
     assert_eq!(state.status(), Status::Completed);
 }
 
+/// A look, and then two branches: one waits for a word that came before, one looks once more.
+async fn hears_in_a_branch(mut ctx: Ctx, _input: Value) -> Ended {
+    ctx.step("first", Work::new(KIND, Effect::Read, json!({}))).await?;
+    let branch = async |mut ctx: Ctx, hears: bool| match hears {
+        true => ctx.listen("hear", "ok").await,
+        false => ctx.step("look", Work::new(KIND, Effect::Read, json!({}))).await,
+    };
+    ctx.each("side", vec![true, false], branch).await
+}
+
+/// A word that came early is heard in the branch that waits for it, though the news came from elsewhere.
+#[test]
+fn a_word_that_came_early_is_heard_in_a_branch() {
+    let code = Code::new(hears_in_a_branch);
+    let programs = Arc::new(Definitions::default().with_code("hears", "1", code));
+    let disk = Disk::new(foldback::store::open("memory:").unwrap());
+    let clock = Arc::new(AtomicI64::new(1_000_000));
+    let birth = Birth { serial: 1, clock, offset: 0, seed: 1, is_observed: false, programs };
+    let mut process = Process::start(&disk, birth).unwrap().expect("free");
+    let say = |process: &mut Process, command| {
+        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+        let mut sent = round(process);
+        sent.extend(go_on(process));
+        sent
+    };
+    let mut sent = say(&mut process, Command::Start(start_code("hears", "1", "w", json!(0))));
+    let (workflow_id, name, data) = (Arc::from("w"), Arc::from("ok"), json!("early"));
+    say(&mut process, Command::Signal { workflow_id, name, data });
+    while let Some(attempt) = sent.pop() {
+        answer(&process, &attempt, json!("seen"));
+        sent.extend(round(&mut process));
+        sent.extend(go_on(&mut process));
+    }
+    let state = state_at(&*disk.store, "w", None).unwrap().unwrap();
+    assert_eq!(state.status(), Status::Completed);
+}
+
 /// A process dies over a write. Before the next one sends it again, it loses its race: what was sent
 /// first may have happened, and nobody says that it failed.
 #[test]
