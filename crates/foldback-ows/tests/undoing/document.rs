@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foldback_core::Key;
 use foldback_ows::Loaded;
 use serde_json::{Value, json};
 
@@ -25,6 +26,14 @@ pub struct Facts {
     pub holds: bool,
     /// Whether strands may run side by side.
     pub has_branches: bool,
+}
+
+impl Facts {
+    /// The names of the writes that take back what was done at a key, where there are any. In Rust the
+    /// second use of a name is `t1~2`.
+    pub fn takes_back(&self, key: &Key) -> Option<&Vec<&'static str>> {
+        self.undos.get(key.name().split('~').next().unwrap_or_default())
+    }
 }
 
 /// What a document may hold.

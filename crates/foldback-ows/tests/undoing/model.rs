@@ -157,7 +157,7 @@ impl<'a> Model<'a> {
 
     fn is_done(&mut self, key: &Key, output: &Slot, version: Version) {
         self.in_doubt.remove(key);
-        let is_undoable = self.facts.undos.contains_key(key.name()) && !key.is_aside();
+        let is_undoable = self.facts.takes_back(key).is_some() && !key.is_aside();
         if is_undoable {
             let output = output.get();
             let id = output["id"].as_str().unwrap_or_default().to_owned();

@@ -8,9 +8,9 @@
 //! happens next), `process`, `disk`, `world`, `callers`, `branching` and `endings` (what is around the
 //! engine), `journal`, `lives` and `judge` (what must hold), `found` (what seeds found).
 //!
-//! In a third of the seeds workflows take back what they did: they follow the documents, and are judged by
-//! the `model` and the `ledger`, of the tests of `foldback-ows` that hold it against the core alone;
-//! `errands` is what they ask of the world, and `taken` asks the model.
+//! In a third of the seeds workflows take back what they did. They follow documents (`document`) or Rust code
+//! (`orders`), ask `errands` of the world, and `taken` holds them against the `model` and the `ledger`.
+//! Documents, model and ledger are those that `foldback-ows` holds against the core alone.
 
 mod branching;
 mod callers;
@@ -29,6 +29,7 @@ mod ledger;
 mod lives;
 #[path = "../../../foldback-ows/tests/undoing/model.rs"]
 mod model;
+mod orders;
 mod process;
 mod recipe;
 mod sim;

@@ -43,8 +43,8 @@ type Checked = Result<(), String>;
 impl<'a> Sim<'a> {
     pub fn new(story: &'a Story, seed: u64, disk: Arc<Disk>, trace: bool) -> Sim<'a> {
         let mut dice = Dice::new(seed ^ 0x0005_EED0_F570_A170);
-        for (id, document) in story.undoing.iter().filter(|_| trace) {
-            eprintln!("{id} follows {}", document.loaded.source);
+        for (id, known) in story.undoing.iter().filter(|_| trace) {
+            eprintln!("{id} follows {}", known.source);
         }
         Sim {
             story,

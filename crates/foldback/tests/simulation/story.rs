@@ -9,8 +9,9 @@ use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::json;
 
 use crate::dice::Dice;
-use crate::document::{Document, Facts, Shape, document};
+use crate::document::{Facts, Shape, document};
 use crate::fronts;
+use crate::orders::orders;
 use crate::recipe::Author;
 
 pub struct Story {
@@ -29,11 +30,17 @@ pub struct Story {
     /// How many forks are made at most, and how often a workflow that failed goes back.
     pub forks: u64,
     pub backs: u64,
-    /// What is known of the workflows that take back what they did: they follow documents, and `model`
-    /// judges them.
-    pub undoing: BTreeMap<Arc<str>, Arc<Document>>,
+    /// What is known of the workflows that take back what they did: `model` judges them.
+    pub undoing: BTreeMap<Arc<str>, Arc<Known>>,
     /// How often somebody ends one of those, pauses it, says something to it, or takes it back.
     pub words: u64,
+}
+
+/// What is known of a workflow that takes back what it did.
+pub struct Known {
+    pub facts: Facts,
+    /// What it follows, for people.
+    pub source: String,
 }
 
 /// What the documents of those that take back may hold.
@@ -50,23 +57,37 @@ impl Story {
 
     /// What is known of a workflow that takes back; a fork is as the one it was forked from.
     pub fn facts(&self, id: &str) -> Option<&Facts> {
-        self.undoing.get(id.split('~').next().unwrap_or(id)).map(|document| &document.facts)
+        self.undoing.get(id.split('~').next().unwrap_or(id)).map(|known| &known.facts)
     }
 
     fn of_taking_back(mut dice: Dice) -> Story {
         let (mut starts, mut undoing) = (Vec::new(), BTreeMap::new());
+        let mut programs = Definitions::default();
         for n in 0..dice.within(1, 2) {
-            let document = Arc::new(document(&mut dice, WHOLE));
+            let (name, is_document) = (format!("orders{n}"), dice.one_in(2));
+            let (known, loaded) = if is_document {
+                let made = document(&mut dice, WHOLE);
+                (Known { facts: made.facts, source: made.loaded.source.clone() }, Some(made.loaded))
+            } else {
+                let (code, facts, source) = orders(&mut dice);
+                programs = programs.with_code(&name, "1", Shared(Arc::new(code)));
+                (Known { facts, source }, None)
+            };
+            let known = Arc::new(known);
             for i in 0..dice.within(1, 2) {
-                let start = start_document(&document.loaded, &format!("u{n}{i}"), json!({}));
-                undoing.insert(start.workflow_id.clone(), document.clone());
+                let id = format!("u{n}{i}");
+                let start = match &loaded {
+                    Some(loaded) => start_document(loaded, &id, json!({})),
+                    None => start_code(&name, "1", &id, json!({})),
+                };
+                undoing.insert(start.workflow_id.clone(), known.clone());
                 starts.push(start);
             }
         }
         Story {
             notes: starts.iter().map(|_| 0).collect(),
             starts,
-            programs: Arc::default(),
+            programs: Arc::new(programs),
             is_volatile: true,
             fault_every: [0, 60, 25, 12][dice.below(4)],
             moves: dice.within(40, 500),
