@@ -123,7 +123,7 @@ behind is asked for again, and takes its recorded outcome where its request is u
     Unpause(UnpauseArgs),
     /// Answer a workflow that listens, or tell it something before it does
     Signal(SignalArgs),
-    /// Settle an unknown outcome, or say what becomes of a write that a fork holds
+    /// Settle an unknown outcome, say that an undo was done by hand, or what becomes of a write that is held
     Resolve(ResolveArgs),
     /// Check hashes, gaps, payloads and snapshots
     Audit(AuditArgs),

@@ -104,8 +104,9 @@ pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     };
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = load_config(cli)?;
+    let is_by_hand = Key::from(args.key.as_str()).is_undo();
     let rests = drive(cli, &config, &store, vec![command])?;
-    finish(cli, &*store, rests)
+    if is_by_hand { finish_ended(cli, &*store, rests) } else { finish(cli, &*store, rests) }
 }
 
 /// The configuration that the command line names, or the one that lies here.
@@ -433,9 +434,12 @@ fn print_result(
             if let Some(hint) = hint {
                 say(format!("hint: {hint}"));
             }
-            say(format!(
-                "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
-            ));
+            // Who is stuck is told below what goes on.
+            if state.stuck().is_none() {
+                say(format!(
+                    "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
+                ));
+            }
         }
         None if state.pause.is_some() => {
             let reason = state.pause.as_ref().map(|pause| pause.reason.as_str()).unwrap_or_default();
@@ -481,8 +485,9 @@ fn print_result(
     if let Some((undo, failure)) = state.stuck() {
         say(format!("error: {} could not be taken back: {} {}", undo.key, failure.status, failure.title));
         say(format!(
-            "hint: mend what stands in its way, then `{again} compensate {id}` goes on there; `{again} show {id}` lists what \
-             is left"
+            "hint: mend what stands in its way, then `{again} compensate {id}` goes on there; or do it by hand, and say so: \
+             `{again} resolve {id} {} landed`",
+            quoted(undo.key.undo().as_str())
         ));
     }
     Ok(())

@@ -174,8 +174,10 @@ impl Page<'_> {
                 next.push((format!("{again} audit {id}"), "what is broken"));
                 next.push((format!("{again} events {id}"), "all that is written"));
             }
-            Some(_) if self.state.stuck().is_some() => {
+            Some(_) if let Some((undo, _)) = self.state.stuck() => {
                 next.push((format!("{again} compensate {id}"), "once it is mended, go on taking it back"));
+                let key = quoted(undo.key.undo().as_str());
+                next.push((format!("{again} resolve {id} {key} landed"), "once it is done by hand, go on"));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
             }
             Some(_) if self.state.is_compensating() => self.push_open(&again, &id, &mut next),

@@ -198,6 +198,13 @@ impl WorkflowState {
                     | StepStatus::Unknown => Err(format!("`{key}` is {:?}", step.status)),
                 }
             }
+            Fact::OutcomeResolved { key, landed } if self.is_stuck_at(key) => {
+                match (landed, self.open.iter().find(|open| open.is_inside(key))) {
+                    (Some(_), None) => Ok(()),
+                    (Some(_), Some(open)) => Err(format!("`{open}` is still open")),
+                    (None, _) => Err("what could not be taken back is tried again by `compensate`".into()),
+                }
+            }
             Fact::OutcomeResolved { key, .. } => match self.known_step(key)?.status {
                 StepStatus::Unknown => Ok(()),
                 _ => Err(format!("the outcome of `{key}` is not unknown")),

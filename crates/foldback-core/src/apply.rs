@@ -99,6 +99,7 @@ impl WorkflowState {
                     self.reconciling.insert(key.clone());
                 }
             }
+            Fact::OutcomeResolved { key, .. } if self.is_stuck_at(key) => self.undone_by_hand(),
             Fact::OutcomeResolved { key, landed } => {
                 self.reconciled(key);
                 self.settled(key, landed.as_ref());

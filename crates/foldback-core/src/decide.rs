@@ -168,6 +168,9 @@ fn answer_of_undo(
     let (key, armed, scope) = (undo.key.clone(), undo.armed, undo.scope.clone());
     let failed =
         |key, error: Failure| vec![Fact::UndoFailed { key, armed, scope: undo.scope.clone(), error }];
+    if state.compensations.get(&scope).is_some_and(|compensation| compensation.is_by_hand) {
+        return Some(vec![Fact::UndoCompleted { key, armed, scope }]);
+    }
     if undo.undo.is_none() {
         let error = undo::erased(&key);
         return Some(failed(key, error));

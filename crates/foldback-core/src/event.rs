@@ -183,7 +183,8 @@ pub enum Fact {
         attempt: Option<u32>,
         reason: String,
     },
-    /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not.
+    /// Stimulus: a person settled an unknown outcome. With an output it landed; without, not. Of an undo
+    /// that is stuck (`charge!undo`), which landed: it was done by hand.
     OutcomeResolved {
         key: Key,
         #[serde(skip_serializing_if = "Option::is_none")]

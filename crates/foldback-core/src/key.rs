@@ -144,6 +144,11 @@ impl Key {
         self.before_mark(UNDO)
     }
 
+    /// Whether this is the key of an undo itself: `charge!undo`.
+    pub fn is_undo(&self) -> bool {
+        self.undone().is_some_and(|step| step.undo() == *self)
+    }
+
     /// What is being looked for where this key stands: `charge` of `charge!reconcile/look`.
     pub fn reconciled(&self) -> Option<Key> {
         self.before_mark(RECONCILE)

@@ -40,6 +40,7 @@ pub fn line(fact: &Fact) -> String {
             format!("attempt {} {} {}", e.attempt, e.error.status, e.error.title)
         }
         Fact::OutcomeUnknown { attempt, reason, .. } => format!("attempt {attempt}: {reason}"),
+        Fact::OutcomeResolved { key, landed: Some(_) } if key.is_undo() => "done by hand".into(),
         Fact::OutcomeResolved { landed: Some(output), .. } => format!("landed -> {}", short(output)),
         Fact::OutcomeResolved { landed: None, .. } => "did not happen".into(),
         Fact::OutcomeReconciled { found, landed, reason, .. } => {

@@ -33,6 +33,13 @@ pub struct Compensation {
     pub current: Option<Box<UndoStarted>>,
     /// Why that could not be taken back.
     pub failed: Option<Failure>,
+    /// Whether a person took it back instead.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub is_by_hand: bool,
+}
+
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 impl Compensation {
@@ -95,6 +102,12 @@ impl WorkflowState {
     pub fn stuck(&self) -> Option<(&UndoStarted, &Failure)> {
         let compensation = self.compensations.get(&Key::root())?;
         Some((compensation.current.as_deref()?, compensation.failed.as_ref()?))
+    }
+
+    /// Whether this is the key of the undo that could not be taken back, `charge!undo`: a person may have
+    /// done it by hand.
+    pub fn is_stuck_at(&self, key: &Key) -> bool {
+        self.stuck().is_some_and(|(undo, _)| undo.key.undo() == *key)
     }
 
     pub(crate) fn compensating_status(&self) -> Status {
@@ -192,6 +205,7 @@ impl WorkflowState {
             next: self.newest_undo,
             current: None,
             failed: None,
+            is_by_hand: false,
         };
         self.compensations.insert(scope.clone(), compensation);
     }
@@ -200,6 +214,13 @@ impl WorkflowState {
         if let Some(compensation) = self.compensations.get_mut(&started.scope) {
             compensation.next = started.previous;
             compensation.current = Some(Box::new(started.clone()));
+        }
+    }
+
+    /// A person took back what the program could not.
+    pub(crate) fn undone_by_hand(&mut self) {
+        if let Some(compensation) = self.compensations.get_mut(&Key::root()) {
+            (compensation.failed, compensation.is_by_hand) = (None, true);
         }
     }
 
@@ -218,7 +239,10 @@ impl WorkflowState {
 
     /// What was taken back leaves the chain, and with it all right behind it that left before.
     pub(crate) fn undo_completed(&mut self, scope: &Key, armed: Version) {
-        let current = self.compensations.get_mut(scope).and_then(|c| c.current.take());
+        let current = self.compensations.get_mut(scope).and_then(|compensation| {
+            compensation.is_by_hand = false;
+            compensation.current.take()
+        });
         let previous = current.as_ref().and_then(|undo| undo.previous);
         if let Some(undo) = current {
             self.may_be_done_again(scope, &undo);

@@ -10,7 +10,7 @@ use foldback::Engine;
 use foldback::code::{Code, Ctx, Done, Ended, Work};
 use foldback::core::step::error_type;
 use foldback::core::{Effect, Event, Fact, Failure, Outcome, Status};
-use foldback::engine::{Call, Performing, Registry, StepKind, events_of};
+use foldback::engine::{Call, Command, Performing, Registry, StepKind, events_of};
 use foldback::library::{Change, Outcome as Rest};
 use foldback::programs::{Definitions, start_code, start_document};
 use serde_json::{Value, json};
@@ -185,6 +185,36 @@ fn who_is_stuck_goes_on_once_the_world_is_mended() {
     let looks = events_of(&**engine.store(), "w", 0).unwrap();
     let looks = looks.iter().filter(|e| matches!(&e.fact, Fact::StepAsked(e) if e.key.name() == "look"));
     assert_eq!(looks.count(), 1);
+}
+
+/// What cannot be taken back by the program may be by a person: who says so has the rest taken back.
+#[test]
+fn what_was_taken_back_by_hand_is_taken_back() {
+    let ours = json!({});
+    let (rig, rest) =
+        ran(json!([{"first": write()}, {"then": write()}, {"bad": bad()}]), ours, &["bad", "back"]);
+    assert_eq!(rest.status, Status::Stuck);
+    let resolve = |key: &str, landed| {
+        let command = Command::Resolve { workflow_id: "w".into(), key: key.into(), landed };
+        rig.engine.drive(command).map(|rest| rest.status).map_err(|error| error.to_string())
+    };
+    for (key, landed, why) in [
+        ("first!undo", Some(json!(null)), "waits for no outcome"),
+        ("then", Some(json!(null)), "is not unknown"),
+        ("then!undo", None, "could not be taken back"),
+    ] {
+        let told = resolve(key, landed).expect_err(key);
+        assert!(told.contains(why), "{key}: {told}");
+    }
+    rig.fail(&[]);
+    let sent = rig.sent().len();
+    assert_eq!(resolve("then!undo", Some(json!(null))), Ok(Status::Compensated));
+    assert_eq!((sent, rig.sent().len()), (3, 1), "what was done by hand is not done again");
+    assert!(rig.engine.verify("w").unwrap().parting.is_none());
+    assert_eq!(
+        resolve("then!undo", Some(json!(null))).map_err(|why| why.contains("waits for no outcome")),
+        Err(true)
+    );
 }
 
 #[test]

@@ -93,6 +93,8 @@ impl Book<'_> {
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked),
             Fact::StepCompleted(done) => self.happened(&done.key, version),
+            // That it was done by hand is said of an undo, and the fact behind it says that it is done.
+            Fact::OutcomeResolved { key, .. } if key.is_undo() => {}
             Fact::OutcomeResolved { key, landed } | Fact::OutcomeReconciled { key, landed, .. }
                 if landed.is_some() =>
             {

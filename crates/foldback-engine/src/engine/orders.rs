@@ -128,6 +128,16 @@ impl Engine {
         self.take_up(id)?;
         let state = self.live.get(id).map(|live| &live.state);
         match state.and_then(|s| s.step(&key)).map(|s| s.status) {
+            None if state.is_some_and(|state| state.is_stuck_at(&key)) => {
+                if landed.is_none() {
+                    return Err(Refusal::new(
+                        format!("`{key}` did not happen: it could not be taken back"),
+                        format!(
+                            "`foldback compensate {id}` tries it again; `landed` says that it is done by hand"
+                        ),
+                    ));
+                }
+            }
             Some(StepStatus::Unknown) => {}
             Some(StepStatus::Held) => {
                 return Err(Refusal::new(

@@ -178,10 +178,12 @@ impl Making<'_> {
         json!({"emit": {"event": {"with": {"type": event_type}}}})
     }
 
-    /// One of two names, both, or either.
+    /// One of two names, both, or either; or what another workflow tells.
     fn listen(&mut self) -> Value {
         let of = |name: &str| json!({"with": {"type": name}});
-        let to = match self.dice.below(4) {
+        let to = match self.dice.below(6) {
+            4 => json!({"one": of("TOLD")}),
+            5 => json!({"any": [of("OTHER"), of("go")]}),
             0 => json!({"all": [of("go"), of("ok")]}),
             1 => json!({"any": [of("go"), of("ok")]}),
             2 => json!({"one": of("go")}),

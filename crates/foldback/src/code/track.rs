@@ -201,22 +201,31 @@ impl Shared {
         true
     }
 
+    /// The same for several: all of them are heard.
+    fn hear_of_each(&mut self, keys: Vec<Key>, state: &WorkflowState) -> bool {
+        let mut has_news = false;
+        for key in keys {
+            has_news |= self.hear_of(Some(&key), state);
+        }
+        has_news
+    }
+
     /// The same for all that is waited for since the last poll.
     fn hear_of_new(&mut self, state: &WorkflowState) -> bool {
         let keys = std::mem::take(&mut self.new);
-        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+        self.hear_of_each(keys, state)
     }
 
     /// The same for all that is waited for: what came out in a pause was not told when it did.
     fn catch_up(&mut self, state: &WorkflowState) -> bool {
         let keys: Vec<Key> = self.awaited.keys().cloned().collect();
-        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+        self.hear_of_each(keys, state)
     }
 
     /// The same for signals: what was taken is the program's own word, and stirs nothing.
     fn hear_answers(&mut self, state: &WorkflowState) -> bool {
         let keys: Vec<Key> = self.listening.keys().cloned().collect();
-        keys.iter().fold(false, |has_news, key| self.hear_of(Some(key), state) || has_news)
+        self.hear_of_each(keys, state)
     }
 
     /// The oldest signal that something here waits for is taken.

@@ -70,15 +70,22 @@ struct Ear {
     /// What was kept at each version.
     then: BTreeMap<Version, BTreeMap<Version, Arc<str>>>,
     numbers: BTreeSet<u64>,
+    /// Events of other workflows: whose, and the name that it gave them.
+    events: BTreeSet<(Arc<str>, String)>,
 }
 
 impl Ear {
     fn hear(&mut self, event: &Event) -> Result<(), String> {
         match &event.fact {
             Fact::SignalReceived(signal) => {
-                let number = signal.data.get().as_u64().unwrap_or(0);
-                if !self.numbers.insert(number) {
-                    return Err(format!("signal {number} came twice"));
+                let said = signal.data.get();
+                let is_new = match (&signal.source, said.as_u64()) {
+                    (None, Some(number)) => self.numbers.insert(number),
+                    (Some(source), _) => self.events.insert((source.clone(), said["id"].to_string())),
+                    (None, None) => false,
+                };
+                if !is_new {
+                    return Err(format!("{said} came twice"));
                 }
                 self.kept.insert(event.version, signal.name.clone());
             }
