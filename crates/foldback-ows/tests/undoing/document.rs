@@ -47,6 +47,8 @@ pub struct Shape {
     pub limits: bool,
     /// Tasks that wait until somebody says something.
     pub listens: bool,
+    /// Budgets, of the whole and of parts.
+    pub budgets: bool,
 }
 
 pub fn document(dice: &mut Dice, shape: Shape) -> Document {
@@ -59,6 +61,9 @@ pub fn document(dice: &mut Dice, shape: Shape) -> Document {
     if making.dice.one_in(6) {
         making.facts.holds = true;
         ours["on_failure"] = json!("hold");
+    }
+    if let Some(budget) = making.budget(4) {
+        ours["budget"] = budget;
     }
     let mut document = json!({
         "document": {"dsl": "1.0.3", "namespace": "test", "name": "t", "version": "1.0.0",
@@ -109,6 +114,11 @@ impl Making<'_> {
             10 | 11 if self.shape.branches => self.fork(depth),
             _ => self.block(name, depth),
         };
+        if task.get("do").is_some()
+            && let Some(budget) = self.budget(6)
+        {
+            task["metadata"]["foldback"]["budget"] = budget;
+        }
         if self.shape.limits && task.get("emit").is_none() && self.dice.one_in(10) {
             task["timeout"] = json!({"after": {"seconds": 1 + self.dice.below(30)}});
         }
@@ -176,6 +186,16 @@ impl Making<'_> {
         }
         let event_type = if is_undone { "TOLD" } else { "OTHER" };
         json!({"emit": {"event": {"with": {"type": event_type}}}})
+    }
+
+    fn budget(&mut self, one_in: u64) -> Option<Value> {
+        if !self.shape.budgets || !self.dice.one_in(one_in) {
+            return None;
+        }
+        Some(match self.dice.one_in(3) {
+            true => json!({"wall": {"seconds": 1 + self.dice.below(30)}}),
+            false => json!({"steps": 1 + self.dice.below(5)}),
+        })
     }
 
     /// One of two names, both, or either; or what another workflow tells.

@@ -33,7 +33,7 @@ use ledger::{Happened, agrees, left};
 use model::Model;
 use world::{Luck, World};
 
-const WHOLE: Shape = Shape { branches: true, recoveries: true, limits: true, listens: false };
+const WHOLE: Shape = Shape { branches: true, recoveries: true, limits: true, listens: false, budgets: false };
 const LUCK: Luck = Luck { fails: 5, breaks: 8, undo_fails: 8 };
 
 fn seeds(usual: u64) -> Vec<u64> {
@@ -225,8 +225,10 @@ fn a_death_anywhere_changes_nothing_of_what_is_taken_back() {
     let undone = RefCell::new(0);
     each_seed(40, |seed| {
         let mut dice = Dice(seed ^ 0xDEAD);
-        let document =
-            document(&mut dice, Shape { branches: false, recoveries: false, limits: false, listens: false });
+        let document = document(
+            &mut dice,
+            Shape { branches: false, recoveries: false, limits: false, listens: false, budgets: false },
+        );
         let answer = |key: &Key, step: &Step, _| {
             let id = step.request_hash.to_hex()[..8].to_owned() + &key.without_tries();
             let chance = Hash::of_bytes(id.as_bytes()).0[0] % 12;

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use foldback::core::Status;
+use foldback::core::event::Raised;
+use foldback::core::{Measure, Status};
 use foldback::engine::{Command, state_at};
 use foldback::store::{Filter, WorkflowRow};
 use serde_json::json;
@@ -16,8 +17,15 @@ use crate::disk::Disk;
 use crate::story::Story;
 
 /// Why a person is told that something cannot be so any more: it is his to know.
-const REASONS: [&str; 5] =
-    ["has ended already", "has not ended", "is not paused", "can be taken back", "may not follow"];
+const REASONS: [&str; 7] = [
+    "has ended already",
+    "has not ended",
+    "is not paused",
+    "can be taken back",
+    "may not follow",
+    "is over its budget",
+    "are used already",
+];
 
 pub struct Endings {
     dice: Dice,
@@ -85,7 +93,8 @@ impl Callers {
             let workflow_id = row.workflow_id.clone();
             let is = |status: Status| row.status == status.as_str();
             let command = if is(Status::Paused) {
-                Command::Unpause { workflow_id, reason: "go on".into(), raised: Vec::new() }
+                let raised = self.raised(disk, &workflow_id)?;
+                Command::Unpause { workflow_id, reason: "go on".into(), raised }
             } else if is(Status::Stuck) {
                 Command::Compensate { workflow_id, reason: "again".into(), range: (None, None) }
             } else if (is(Status::Completed) || is(Status::Failed)) && self.regrets(disk, &workflow_id)? {
@@ -97,6 +106,17 @@ impl Callers {
             any = true;
         }
         Ok(any)
+    }
+
+    /// A little more of what is used up, where that is why somebody paused.
+    fn raised(&mut self, disk: &Disk, id: &Arc<str>) -> Result<Vec<Raised>, String> {
+        let state = state_at(&*disk.store, id, None).map_err(|e| e.to_string())?.ok_or("no log")?;
+        let Some((scope, measure)) = state.pause.as_ref().and_then(|pause| pause.budget.clone()) else {
+            return Ok(Vec::new());
+        };
+        let used = state.budgets.get(&scope).map_or(0, |budget| budget.used(measure, state.now));
+        let more = if measure == Measure::WallMs { 600_000 } else { self.endings.dice.within(1, 4) };
+        Ok(vec![Raised { scope, measure, limit: used + more }])
     }
 
     /// Somebody answers whoever waits for it. What waits there already is not said once more. Says whether

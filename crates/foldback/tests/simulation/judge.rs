@@ -65,6 +65,8 @@ pub struct Counts {
     pub cancelled: u64,
     pub paused: u64,
     pub said: u64,
+    /// Budgets that were used up.
+    pub used_up: u64,
     pub regretted: u64,
     /// How often one was retried behind having been taken back.
     pub redone: u64,
@@ -87,6 +89,7 @@ impl Counts {
         self.cancelled += other.cancelled;
         self.paused += other.paused;
         self.said += other.said;
+        self.used_up += other.used_up;
         self.regretted += other.regretted;
         self.redone += other.redone;
     }
@@ -105,6 +108,7 @@ impl Counts {
             Fact::UndoFailed { .. } => self.stuck += 1,
             Fact::WorkflowCancelled { .. } => self.cancelled += 1,
             Fact::WorkflowPaused { .. } => self.paused += 1,
+            Fact::BudgetExceeded { .. } => self.used_up += 1,
             Fact::SignalTaken { signals, .. } => self.said += signals.len() as u64,
             Fact::CompensationRequested { .. } => self.regretted += 1,
             Fact::StepReused(_) => self.taken += 1,

@@ -170,7 +170,7 @@ fn seeds_on_memory() {
     let (_, counts) = hold_all(1, 200, |_| On::Memory);
     // A simulation in which nobody forks, or goes back, would hold whatever forks do.
     let Counts { seeds, branched, forks, grandchildren, backs, taken, held, released, waiting, .. } = counts;
-    let Counts { undone, stuck, cancelled, paused, said, regretted, redone, .. } = counts;
+    let Counts { undone, stuck, cancelled, paused, said, used_up, regretted, redone, .. } = counts;
     assert!((seeds / 5..=seeds / 2).contains(&branched), "{branched} of {seeds} seeds branch");
     for (what, count) in [
         ("forks", forks),
@@ -185,6 +185,7 @@ fn seeds_on_memory() {
         ("workflows cancelled", cancelled),
         ("workflows paused", paused),
         ("signals taken", said),
+        ("budgets used up", used_up),
         ("compensations asked for", regretted),
         ("retries behind a compensation", redone),
     ] {

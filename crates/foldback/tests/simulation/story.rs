@@ -44,7 +44,7 @@ pub struct Known {
 }
 
 /// What the documents of those that take back may hold.
-const WHOLE: Shape = Shape { branches: true, recoveries: true, limits: true, listens: true };
+const WHOLE: Shape = Shape { branches: true, recoveries: true, limits: true, listens: true, budgets: true };
 
 impl Story {
     pub fn of(seed: u64) -> Story {
