@@ -104,9 +104,11 @@ pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     };
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = load_config(cli)?;
-    let is_by_hand = Key::from(args.key.as_str()).is_undo();
+    // What is settled behind the end leads to what was wanted then: that all is taken back.
+    let had_ended =
+        state_seen(&*store, &args.id, None).is_ok_and(|state| state.is_some_and(|s| s.end.is_some()));
     let rests = drive(cli, &config, &store, vec![command])?;
-    if is_by_hand { finish_ended(cli, &*store, rests) } else { finish(cli, &*store, rests) }
+    if had_ended { finish_ended(cli, &*store, rests) } else { finish(cli, &*store, rests) }
 }
 
 /// The configuration that the command line names, or the one that lies here.
@@ -434,8 +436,8 @@ fn print_result(
             if let Some(hint) = hint {
                 say(format!("hint: {hint}"));
             }
-            // Who is stuck is told below what goes on.
-            if state.stuck().is_none() {
+            // What is still being taken back is not retried, and who is stuck is told below what goes on.
+            if matches!(state.status(), Status::Failed | Status::Compensated) {
                 say(format!(
                     "hint: `{again} state {id} --at failure` shows what the failing step got; `{again} retry {id}` goes on from there"
                 ));

@@ -191,3 +191,23 @@ do:
         assert_eq!(verified.code, 0, "{id}: {}{}", verified.out, verified.err);
     }
 }
+
+/// What an undo, or who looks for an outcome, is given may lie beside the log: it is brought to be compared.
+#[test]
+fn an_undo_whose_values_lie_beside_the_log_is_verified() {
+    let source = "
+document: { dsl: '1.0.3', namespace: test, name: triage, version: '1.0.0', metadata: { foldback: { erasable: true } } }
+do:
+- long: { set: { text: '${ [range(500)] | map(tostring) | join(\" \") }' } }
+- book:
+    run: { shell: { command: 'echo R-1' } }
+    metadata:
+      foldback:
+        recovery: { reconcile: [ { look: { set: { landed: '${ $write.input.text | length }' } } } ] }
+        undo: { with: { was: '${ .text }' }, do: [ { cancel: { run: { shell: { command: 'echo cancelled' } } } } ] }
+";
+    let world = ran(source, "");
+    assert_eq!(world.run(&["compensate", "t"]).code, 0);
+    let verified = world.run(&["verify", "t"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}

@@ -651,7 +651,7 @@ impl WorkflowState {
         }
     }
 
-    fn forget(&mut self, key: &Key) {
+    pub(crate) fn forget(&mut self, key: &Key) {
         self.entries.remove(key);
         self.open.remove(key);
     }

@@ -54,6 +54,8 @@ pub struct Asked {
     pub tokens: u64,
     /// When it was asked for.
     pub asked_at: Micros,
+    /// For a part of an undo: the version that armed what it takes back.
+    pub armed: Option<Version>,
 }
 
 /// The steps of a past, by key: every request that was asked of each, the newest ask last. What was done
@@ -61,6 +63,8 @@ pub struct Asked {
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes {
     by_key: HashMap<Key, Vec<Asked>>,
+    /// What is being taken back under a key, by the version that armed it.
+    undoing: HashMap<Key, Version>,
 }
 
 impl Outcomes {
@@ -103,6 +107,7 @@ impl Outcomes {
                 Found::Didnt => self.end(key, Ended::Open, &None),
                 Found::Unknown => {}
             },
+            Fact::UndoStarted(undo) => drop(self.undoing.insert(undo.key.clone(), undo.armed)),
             Fact::UndoCompleted { key, .. } => self.with(key, |step| {
                 if let Ended::Completed(done) = step.ended {
                     step.ended = Ended::Undone { done, at: event.version };
@@ -135,7 +140,6 @@ impl Outcomes {
             | Fact::ListenStarted { .. }
             | Fact::SignalTaken { .. }
             | Fact::SignalRefused { .. }
-            | Fact::UndoStarted(_)
             | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
             | Fact::CompensationRequested { .. }
@@ -162,14 +166,15 @@ impl Outcomes {
     }
 
     fn asked(&mut self, step: &StepAsked, at: Micros) {
-        let new = asked(&step.kind, step.effect, step.request_hash, at);
+        let armed = step.key.undone().and_then(|done| self.undoing.get(&done).copied());
+        let new = Asked { armed, ..asked(&step.kind, step.effect, step.request_hash, at) };
         let asks = self.by_key.entry(step.key.clone()).or_default();
         let known = asks.iter().position(|asked| {
             (&asked.kind, asked.effect, asked.request_hash) == (&new.kind, new.effect, new.request_hash)
         });
         match known.map(|at| asks.remove(at)) {
             // Asked for once more: what is known of it stays until there is more.
-            Some(known) if known.is_settled() => asks.push(known),
+            Some(known) if known.is_settled() && known.armed == armed => asks.push(known),
             Some(_) | None => asks.push(new),
         }
     }
@@ -201,7 +206,7 @@ impl Outcomes {
 
 fn asked(kind: &Arc<str>, effect: Effect, request_hash: Hash, asked_at: Micros) -> Asked {
     let (kind, ended) = (kind.clone(), Ended::Open);
-    Asked { kind, effect, request_hash, ended, micro_usd: 0, tokens: 0, asked_at }
+    Asked { kind, effect, request_hash, ended, micro_usd: 0, tokens: 0, asked_at, armed: None }
 }
 
 impl Asked {
@@ -246,12 +251,8 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
     if step.is_released || step.status != StepStatus::Pending {
         return Ruling::Run;
     }
-    // What stands beside the flow is about what was done here: another past knows nothing of that.
     if key.is_aside() {
-        return match step.effect {
-            Effect::Write => Ruling::Settle(Verdict::Live, "it takes back what was done here".to_owned()),
-            Effect::Pure | Effect::Read => Ruling::Run,
-        };
+        return rule_beside(state, key, step, recorded);
     }
     let policy = rules.writes.of(key);
     let is_write = step.effect == Effect::Write;
@@ -296,6 +297,26 @@ pub fn rule(state: &WorkflowState, key: &Key, recorded: &[Vec<Asked>]) -> Ruling
         Policy::Stub => Ruling::Settle(Verdict::Stub, reason),
         Policy::Deny => Ruling::Settle(Verdict::Deny, reason),
         Policy::Live => Ruling::Settle(Verdict::Live, reason),
+    }
+}
+
+/// What stands beside the flow is about what was done here, and another's past knows nothing of that. What a
+/// part of an undo did is not done again, however often the workflow goes back.
+fn rule_beside(state: &WorkflowState, key: &Key, step: &Step, recorded: &[Vec<Asked>]) -> Ruling {
+    if step.effect != Effect::Write {
+        return Ruling::Run;
+    }
+    let armed = state.undo_around(key).map(|undo| undo.armed);
+    let is_own = |past: usize| {
+        state.rules.as_ref().is_some_and(|rules| *rules.pasts[past].workflow == *state.workflow_id)
+    };
+    let own = recorded.iter().enumerate().filter(|(past, _)| is_own(*past));
+    let mut of_it = own.flat_map(|(past, asks)| asks.iter().rev().map(move |asked| (past, asked)));
+    let known = of_it.find(|(_, asked)| armed.is_some() && asked.armed == armed && asked.is_same(step));
+    match known.map(|(past, asked)| (past, asked.ended)) {
+        Some((past, Ended::Completed(version))) => Ruling::Take(past, version),
+        Some((_, Ended::Unknown)) => Ruling::Hold("nobody knows whether it happened before".to_owned()),
+        Some(_) | None => Ruling::Settle(Verdict::Live, "it takes back what was done here".to_owned()),
     }
 }
 

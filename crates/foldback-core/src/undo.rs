@@ -301,9 +301,14 @@ impl WorkflowState {
     }
 
     pub(crate) fn undo_failed(&mut self, scope: &Key, error: &Failure) {
-        if let Some(compensation) = self.compensations.get_mut(scope) {
-            compensation.failed = Some(error.clone());
-        }
+        let Some(compensation) = self.compensations.get_mut(scope) else { return };
+        compensation.failed = Some(error.clone());
+        // Its time does not run while nobody works at it: who goes on has all of it.
+        let inside = compensation.current.as_ref().map(|undo| undo.key.undo());
+        let is_running =
+            |key: &&Key| self.is_limit(key) && inside.as_ref().is_some_and(|inside| key.is_inside(inside));
+        let limits: Vec<Key> = self.open.iter().filter(is_running).cloned().collect();
+        limits.iter().for_each(|key| self.forget(key));
         if self.end.is_some() {
             self.leave_parts();
         }

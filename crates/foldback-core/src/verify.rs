@@ -217,7 +217,10 @@ impl<'a> Verification<'a> {
                 && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect);
             if is_same {
                 // The attempts that follow in the log went by the policy that was recorded.
-                return Ok(event.fact.clone());
+                let mut recorded = recorded.clone();
+                let given = recorded.undo.iter_mut().filter_map(|undo| undo.given_mut());
+                given.chain(&mut recorded.given).for_each(|slot| library.bring(slot));
+                return Ok(Fact::StepAsked(recorded));
             }
         } else if event.fact == derived {
             return Ok(derived);

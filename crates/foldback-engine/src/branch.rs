@@ -173,18 +173,21 @@ fn failure(store: &dyn Store, state: &WorkflowState) -> Result<Version, LoadErro
         Some(End::Completed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => None,
     };
     let (mut asked, mut ended) = (None, state.version);
-    let (mut asks, mut first_undone) = (HashMap::new(), None);
+    let (mut asks, mut first_undone, mut has_ended) = (HashMap::new(), None, false);
     each(store, &state.workflow_id, 0, Hash::ZERO, &mut |event| {
         match &event.fact {
             Fact::WorkflowReopened { .. } | Fact::WorkflowForked(_) => {
-                (asked, first_undone) = (None, None);
+                (asked, first_undone, has_ended) = (None, None, false);
             }
-            // What was taken back is done again: it goes on before the first of that.
-            Fact::UndoCompleted { key, .. } => {
+            // What was taken back behind the end is done again: it goes on before the first of that. What a
+            // block took back before that is over.
+            Fact::UndoCompleted { key, .. } if has_ended => {
                 let first: Option<&Version> = asks.get(key);
                 first_undone = first_undone.into_iter().chain(first.copied()).min();
             }
-            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => ended = event.version,
+            Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. } => {
+                (ended, has_ended) = (event.version, true);
+            }
             Fact::StepAsked(step) => {
                 if failed.as_ref() == Some(&step.key) {
                     asked.get_or_insert(event.version);

@@ -70,9 +70,12 @@ impl Rig {
         *self.server.fails.lock().unwrap() = names.to_vec();
     }
 
-    /// The keys under which it wrote since somebody asked.
+    /// The keys under which it wrote since somebody asked: none twice.
     fn sent(&self) -> BTreeSet<String> {
-        self.server.keys.lock().unwrap().drain(..).collect()
+        let sent: Vec<String> = self.server.keys.lock().unwrap().drain(..).collect();
+        let keys: BTreeSet<String> = sent.iter().cloned().collect();
+        assert_eq!(keys.len(), sent.len(), "{sent:?}");
+        keys
     }
 
     /// Lets it go back. One that comes to no rest fails the test, and does not hold it up.
@@ -133,8 +136,9 @@ fn an_undo_that_was_left_half_done_goes_on_under_its_keys() {
     assert_eq!(first.len(), 5, "a room and its undo, a hotel, its refund, and one that failed");
     rig.fail(&[]);
     assert_eq!(rig.goes_back(to(1)).status, Status::Completed);
-    let anew = rig.sent().difference(&first).count();
-    assert_eq!(anew, 2, "only the room is another, and its undo: the hotel stands, and is refunded once");
+    let (sent, again) = (rig.sent(), 3);
+    assert_eq!(sent.len(), again, "the room, its undo, and the rest of the hotel's, which is refunded once");
+    assert_eq!(sent.intersection(&first).count(), 1, "what had failed");
 }
 
 /// Whoever hears events drops what has come already, by its id.
@@ -215,6 +219,44 @@ fn what_was_taken_back_by_hand_is_taken_back() {
         resolve("then!undo", Some(json!(null))).map_err(|why| why.contains("waits for no outcome")),
         Err(true)
     );
+}
+
+/// The limits of an undo that is stuck do not run, and do not stand in a person's way.
+#[test]
+fn a_stuck_undo_has_no_time_that_runs_out() {
+    let mut first = write();
+    let slow = json!({"do": [{"back": {"call": "http", "with": {"method": "POST", "endpoint": "http://x.test/undo"}}}],
+        "timeout": {"after": {"milliseconds": 300}}});
+    first["metadata"]["foldback"]["undo"] = json!([{"slow": slow}]);
+    for by_hand in [false, true] {
+        let fails = ["bad", "back"];
+        let (rig, rest) = ran(json!([{"first": first}, {"bad": bad()}]), json!({}), &fails);
+        assert_eq!(rest.status, Status::Stuck);
+        std::thread::sleep(Duration::from_millis(400));
+        rig.fail(&[]);
+        let rest = match by_hand {
+            true => {
+                let (key, landed) = ("first!undo".into(), Some(json!(null)));
+                rig.engine.drive(Command::Resolve { workflow_id: "w".into(), key, landed })
+            }
+            false => rig.engine.compensate("w", (None, None), "again"),
+        };
+        assert_eq!(rest.unwrap().status, Status::Compensated, "by hand: {by_hand}");
+    }
+}
+
+/// What a block took back, and its handler answered, is over: nobody has to go back before that.
+#[test]
+fn what_a_block_took_back_is_no_bound_for_going_back() {
+    let full = json!({"raise": {"error": {"type": "runtime", "status": 500}}});
+    let trip = json!({"try": [{"hotel": write()}, {"full": full}], "catch": {"do": [{"sorry": {"set": {"ok": true}}}]},
+        "metadata": {"foldback": {"compensate": true}}});
+    let (rig, rest) = ran(json!([{"trip": trip}, {"bad": bad()}]), json!({"on_failure": "hold"}), &["bad"]);
+    assert_eq!((rest.status, rig.sent().len()), (Status::Failed, 2));
+    rig.fail(&[]);
+    let before = rig.last(|fact| matches!(fact, Fact::StepAsked(e) if e.key.as_str() == "bad")) - 1;
+    assert_eq!(rig.goes_back(to(before)).status, Status::Completed);
+    assert_eq!(rig.sent().len(), 0);
 }
 
 #[test]

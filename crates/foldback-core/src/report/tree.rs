@@ -207,10 +207,12 @@ impl Growing {
             // A limit is worth a line only when it cut something off.
             Fact::TimerSet { limits: true, .. } => {}
             Fact::TimerSet { key, due, .. } => {
-                self.leaf(key, event, What::Timer { due: Moment(*due) });
+                let at = self.leaf(key, event, What::Timer { due: Moment(*due) });
+                self.waits_anew(at);
             }
             Fact::ListenStarted { key, names, .. } => {
-                self.leaf(key, event, What::Listen { names: names.clone() });
+                let at = self.leaf(key, event, What::Listen { names: names.clone() });
+                self.waits_anew(at);
             }
             Fact::SignalTaken { key, .. } => {
                 if let Some(&at) = self.of_key.get(key) {
@@ -301,6 +303,12 @@ impl Growing {
         };
         let at = self.leaf(key, event, what);
         self.twigs[at].report = Some(report);
+    }
+
+    /// What was given up there, before the workflow was reopened, is waited for again.
+    fn waits_anew(&mut self, at: usize) {
+        self.twigs[at].ended = None;
+        self.twigs[at].is_cancelled = false;
     }
 
     /// The node of a leaf. A mark on a leaf (`review!if`) does not make a scope of what it marks;

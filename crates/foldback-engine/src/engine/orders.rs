@@ -155,10 +155,16 @@ impl Engine {
                 ));
             }
             None => {
-                return Err(Refusal::new(
-                    format!("`{id}` waits for no outcome of a step `{key}`"),
-                    "`foldback list --status unknown` shows what has to be settled",
-                ));
+                let stuck = state.and_then(|state| state.stuck()).map(|(undo, _)| undo.key.undo());
+                let hint = match stuck {
+                    Some(stuck) => {
+                        format!(
+                            "`foldback resolve {id} '{stuck}' landed` says that what is stuck was done by hand"
+                        )
+                    }
+                    None => "`foldback list --status unknown` shows what has to be settled".to_owned(),
+                };
+                return Err(Refusal::new(format!("`{id}` waits for no outcome of a step `{key}`"), hint));
             }
         }
         let with = With { definitions: Vec::new(), answer: Some(from.clone()) };

@@ -47,10 +47,11 @@ impl Walker<'_> {
     /// The whole event from what was given of it, and its type.
     fn cloud_event(&self, key: &Key, given: Value) -> Result<(Arc<str>, Value), String> {
         let workflow = &*self.state.workflow_id;
+        let can_be_undone = self.definition.on_compensate.iter().any(|(known, _)| given["type"] == **known);
         let generation = self.state.generation_of(&key.mark("event")).to_le_bytes();
         let mut parts: Vec<&[u8]> = vec![b"event", workflow.as_bytes(), key.as_str().as_bytes()];
         // Behind having been taken back it is another event.
-        if generation != [0; 4] {
+        if can_be_undone && generation != [0; 4] {
             parts.push(&generation);
         }
         let id = Hash::of_parts(&parts).to_hex();

@@ -81,11 +81,16 @@ impl Walker<'_> {
         is_over
     }
 
-    /// Gives up what only waits inside a scope, for a moment or for somebody. Steps under way go on.
+    /// Gives up what only waits inside a scope, for a moment or for somebody, and the limits of all in which
+    /// nothing else is under way. Steps under way go on, within their limits.
     pub(super) fn wait_no_more(&mut self, scope: &Key, reason: &str) {
+        let is_step = |key: &&Key| matches!(self.body(key), Some(EntryBody::Step(_)));
+        let steps: Vec<&Key> = self.state.open.iter().filter(is_step).collect();
         for key in self.state.open.iter().filter(|key| key.is_inside(scope)) {
+            let limited = key.unmarked();
+            let limits_a_step = || steps.iter().any(|step| **step == limited || step.is_inside(&limited));
             let waits = match self.body(key) {
-                Some(EntryBody::Timer { fired, limits, .. }) => !fired && !limits,
+                Some(EntryBody::Timer { fired, limits, .. }) => !fired && !(*limits && limits_a_step()),
                 Some(EntryBody::Listening { heard, .. }) => heard.is_none(),
                 Some(
                     EntryBody::Step(_)
