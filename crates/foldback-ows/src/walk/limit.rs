@@ -82,11 +82,14 @@ impl Walker<'_> {
     }
 
     /// Gives up what only waits inside a scope, for a moment or for somebody, and the limits of all in which
-    /// nothing else is under way. Steps under way go on, within their limits.
-    pub(super) fn wait_no_more(&mut self, scope: &Key, reason: &str) {
+    /// nothing else is under way. Steps under way go on, within their limits. The branch because of
+    /// which is left as it is: it is walked again, and has to lead there again.
+    pub(super) fn wait_no_more(&mut self, scope: &Key, because: Option<&Key>, reason: &str) {
         let is_step = |key: &&Key| matches!(self.body(key), Some(EntryBody::Step(_)));
         let steps: Vec<&Key> = self.state.open.iter().filter(is_step).collect();
-        for key in self.state.open.iter().filter(|key| key.is_inside(scope)) {
+        let of_branch = |key: &Key| because.is_some_and(|branch| key == branch || key.is_inside(branch));
+        let is_left = |key: &Key| of_branch(key) || key.unmarked() == *scope;
+        for key in self.state.open.iter().filter(|key| key.is_inside(scope) && !is_left(key)) {
             let limited = key.unmarked();
             let limits_a_step = || steps.iter().any(|step| **step == limited || step.is_inside(&limited));
             let waits = match self.body(key) {

@@ -179,7 +179,7 @@ impl<'a> Walker<'a> {
             }
             match self.task(branch, branch_key.clone(), input.clone(), scope) {
                 Walked::Busy | Walked::Done(_) => is_busy = true,
-                Walked::End(data) => ended = ended.or(Some(data)),
+                Walked::End(data) => ended = ended.or(Some((branch_key, data))),
                 Walked::Failed(fault) => failed = failed.or(Some((branch_key, fault))),
                 Walked::Lost(divergence) => return Walked::Lost(divergence),
             }
@@ -204,18 +204,19 @@ impl<'a> Walker<'a> {
                 input: failure,
             });
         }
-        let reason = match &failed {
-            Some((branch_key, _)) => format!("`{branch_key}` failed"),
-            None => "another branch led to the end".to_owned(),
+        let (because, reason) = match (&failed, &ended) {
+            (Some((branch, _)), _) => (Some(branch), format!("`{branch}` failed")),
+            (None, Some((branch, _))) => (Some(branch), format!("`{branch}` led to the end")),
+            (None, None) => (None, String::new()),
         };
-        self.wait_no_more(&key, &reason);
+        self.wait_no_more(&key, because, &reason);
         let is_open = |open: &Key| open.is_inside(&key) && !self.state.is_limit(open);
         if self.state.open.iter().any(is_open) || self.is_taken_back_in(&key) {
             return Walked::Busy;
         }
         match (failed, ended) {
             (Some((_, fault)), _) => Walked::Failed(fault),
-            (None, Some(data)) => Walked::End(data),
+            (None, Some((_, data))) => Walked::End(data),
             (None, None) => Walked::Busy,
         }
     }
