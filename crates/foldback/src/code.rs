@@ -170,7 +170,7 @@ impl CodeRun {
     fn begin(&mut self, state: &WorkflowState) {
         if let Main::Awaits(function) = &self.main {
             let input = (*state.input.get()).clone();
-            let track = Track::new(None, state, |shared| {
+            let track = Track::new(None, |shared| {
                 let future = function(Ctx::new(Key::root(), shared), input);
                 Box::new(move || future)
             });
@@ -194,7 +194,7 @@ impl CodeRun {
             });
         };
         let track = self.asides.entry(place.clone()).or_insert_with(|| {
-            Track::new(Some(place.0.clone()), state, |shared| {
+            Track::new(Some(place.0.clone()), |shared| {
                 let future = function(Ctx::new(place.0.clone(), shared), done());
                 Box::new(move || future)
             })

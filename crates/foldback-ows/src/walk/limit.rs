@@ -93,7 +93,8 @@ impl Walker<'_> {
             let limited = key.unmarked();
             let limits_a_step = || steps.iter().any(|step| **step == limited || step.is_inside(&limited));
             let waits = match self.body(key) {
-                Some(EntryBody::Timer { fired, limits, .. }) => !fired && !(*limits && limits_a_step()),
+                Some(EntryBody::Timer { fired: true, .. }) => false,
+                Some(EntryBody::Timer { limits, .. }) => !limits || !limits_a_step(),
                 Some(EntryBody::Listening { heard, .. }) => heard.is_none(),
                 Some(
                     EntryBody::Step(_)

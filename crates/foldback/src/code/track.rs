@@ -99,16 +99,11 @@ impl Track {
     /// A run that has not begun; `begin` makes its future.
     pub fn new(
         place: Option<Key>,
-        state: &WorkflowState,
         begin: impl FnOnce(&Rc<RefCell<Shared>>) -> Box<dyn FnOnce() -> Polled>,
     ) -> Track {
         let shared = Rc::new(RefCell::new(Shared::default()));
         let begin = Some(begin(&shared));
-        let track = Track { place, begin, future: None, shared, end: None };
-        let entries = state.entries.iter().filter(|(key, _)| track.is_here(key));
-        let known = entries.filter_map(|(key, entry)| Some((key.clone(), known(entry)?)));
-        track.shared.borrow_mut().known = known.collect();
-        track
+        Track { place, begin, future: None, shared, end: None }
     }
 
     fn is_here(&self, key: &Key) -> bool {
@@ -122,6 +117,10 @@ impl Track {
     pub fn turn(&mut self, state: &WorkflowState) -> Turn {
         let is_first = self.begin.is_some();
         if let Some(begin) = self.begin.take() {
+            // What is known when it begins, and not when it was made: facts may lie between the two.
+            let entries = state.entries.iter().filter(|(key, _)| self.is_here(key));
+            let known = entries.filter_map(|(key, entry)| Some((key.clone(), known(entry)?))).collect();
+            self.shared.borrow_mut().known = known;
             self.future = Some(begin());
         }
         // What was found out about a step is news of that step.

@@ -256,6 +256,7 @@ impl World {
         let (given, _) = self.failed.entry(place.clone()).or_default();
         if nth <= number("tries") || *given < number("fails") {
             *given += 1;
+            self.overtake(call);
             return failure(error_type::COMMUNICATION, 503, "Busy");
         }
         let value = match call.effect {
@@ -290,6 +291,18 @@ impl World {
             let flight = self.flights.swap_remove(i);
             if flight.outcome.is_none() && self.dice.one_in(2) {
                 self.reach(&flight.attempt.call);
+            }
+        }
+    }
+
+    /// A server that has refused an attempt does not do what comes later of one before it (decision 90).
+    fn overtake(&mut self, call: &Call) {
+        for flight in &mut self.flights {
+            let earlier = &flight.attempt.call;
+            let is_same =
+                earlier.idempotency_key.is_some() && earlier.idempotency_key == call.idempotency_key;
+            if is_same && earlier.attempt < call.attempt && flight.outcome.is_none() {
+                flight.outcome = Some(Outcome::Unknown { reason: "simulated: overtaken".into() });
             }
         }
     }
