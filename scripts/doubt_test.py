@@ -206,8 +206,8 @@ class Doubt:
         key = "trip/book" if cause == "race" else "book"
         verdict = ["landed", json.dumps({"booking": run})] if truth.endswith("landed") else ["didnt"]
         code, _, stderr = foldback.ask("resolve", run, key, *verdict)
-        # It goes on, and says how that ended: what was cancelled does not complete.
-        insist(code == (cause == "cancel"), f"`resolve {run} {key}` exits {code}: {stderr}")
+        # It goes on: to its end, or, where it had ended, until all is taken back.
+        insist(code == 0, f"`resolve {run} {key}` exits {code}: {stderr}")
 
     def examine(self, foldback: Foldback, run: str, cause: str, truth: str) -> None:
         has_landed, goes_on = truth.endswith("landed"), cause in GOES_ON

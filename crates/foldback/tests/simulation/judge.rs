@@ -180,7 +180,7 @@ pub fn judge(story: &Story, disk: &Disk, world: &World, callers: &Callers) -> Re
         let notes = started.map(|(_, notes)| *notes);
         insist(started.is_some() != row.parent.is_some(), || format!("nobody began {id}"))?;
         let state = match story.facts(id) {
-            Some(facts) => taken::workflow(disk, world, callers, id, facts, &mut asked)?,
+            Some(facts) => taken::workflow(disk, world, callers, id, facts, &went_back, &mut asked)?,
             None => workflow(disk, world, row, notes, &mut asked, &mut archive)?,
         };
         agrees(story, disk, &state)?;

@@ -22,6 +22,7 @@ pub fn workflow(
     callers: &Callers,
     id: &Arc<str>,
     facts: &Facts,
+    went_back: &BTreeSet<Arc<str>>,
     asked: &mut BTreeSet<String>,
 ) -> Result<WorkflowState, String> {
     let problem = |what: String| format!("{id}: {what}");
@@ -35,7 +36,7 @@ pub fn workflow(
         of_model.map_err(|why| {
             problem(format!("version {}: {} {why}", event.version, event.fact.event_type()))
         })?;
-        ear.hear(event).map_err(problem)?;
+        ear.hear(event, went_back).map_err(problem)?;
         // What was open where it went back is begun anew without being asked for again.
         let begun = match &event.fact {
             Fact::StepAsked(asked) => Some(&asked.key),
@@ -75,12 +76,14 @@ struct Ear {
 }
 
 impl Ear {
-    fn hear(&mut self, event: &Event) -> Result<(), String> {
+    fn hear(&mut self, event: &Event, went_back: &BTreeSet<Arc<str>>) -> Result<(), String> {
         match &event.fact {
             Fact::SignalReceived(signal) => {
                 let said = signal.data.get();
                 let is_new = match (&signal.source, said.as_u64()) {
                     (None, Some(number)) => self.numbers.insert(number),
+                    // Whoever goes back tells it again, under the name that it had.
+                    (Some(source), _) if went_back.contains(source) => true,
                     (Some(source), _) => self.events.insert((source.clone(), said["id"].to_string())),
                     (None, None) => false,
                 };
