@@ -204,6 +204,7 @@ fn what_was_taken_back_by_hand_is_taken_back() {
     };
     for (key, landed, why) in [
         ("first!undo", Some(json!(null)), "waits for no outcome"),
+        ("none!undo", Some(json!(null)), "waits for no outcome"),
         ("then", Some(json!(null)), "is not unknown"),
         ("then!undo", None, "could not be taken back"),
     ] {

@@ -38,6 +38,19 @@ fn round(process: &mut Process) -> Vec<Attempt> {
     process.machine.begun().into_iter().map(|(attempt, _)| attempt).collect()
 }
 
+fn tell(process: &Process, command: Command) {
+    let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
+    process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+}
+
+/// Says a command, and lets what follows reach the disk. Gives the attempts that begin.
+fn say(process: &mut Process, command: Command) -> Vec<Attempt> {
+    tell(process, command);
+    let mut begun = round(process);
+    begun.extend(go_on(process));
+    begun
+}
+
 fn answer(process: &Process, attempt: &Attempt, output: Value) {
     report(process, attempt, Outcome::Completed { output, usage: None });
 }
@@ -68,11 +81,7 @@ fn an_attempt_that_ran_ahead_of_a_refused_commit_answers_nothing() {
         programs: Arc::new(Definitions::default().with_code("two", "1", Code::new(two_reads))),
     };
     let mut process = Process::start(&disk, birth).unwrap().expect("free");
-    let command = Command::Start(start_code("two", "1", "w", json!(0)));
-    let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-    process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-    round(&mut process);
-    let a = go_on(&mut process).remove(0);
+    let a = say(&mut process, Command::Start(start_code("two", "1", "w", json!(0)))).remove(0);
 
     answer(&process, &a, json!(1));
     let ahead = round(&mut process).remove(0);
@@ -121,11 +130,7 @@ fn who_could_not_go_back_is_as_he_was() {
             programs: programs.clone(),
         };
         let mut process = Process::start(&disk, birth).unwrap().expect("free");
-        let command = Command::Start(start_code("fails", "1", "w", json!(0)));
-        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-        round(&mut process);
-        let mut begun = go_on(&mut process);
+        let mut begun = say(&mut process, Command::Start(start_code("fails", "1", "w", json!(0))));
         begun.sort_by_key(|attempt| attempt.call.key.clone());
         let error = Failure::new("test", 404, "Not there", "");
         report(&process, &begun[1], Outcome::Failed { error, retry_after_ms: None, usage: None });
@@ -184,12 +189,6 @@ fn what_was_lost_in_a_pause_is_not_forgotten_behind_it() {
             is_observed: false,
             programs: programs.clone(),
         };
-        let say = |process: &mut Process, command| {
-            let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-            process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-            round(process);
-            go_on(process)
-        };
         let mut first = Process::start(&disk, birth(1)).unwrap().expect("free");
         let sent = say(&mut first, Command::Start(start_code("one", "1", "w", json!(0))));
         assert_eq!(sent.len(), 1);
@@ -217,12 +216,6 @@ fn what_came_out_in_a_pause_is_heard_behind_it() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
     let birth = Birth { serial: 1, clock, offset: 0, seed: 1, is_observed: false, programs };
     let mut process = Process::start(&disk, birth).unwrap().expect("free");
-    let say = |process: &mut Process, command| {
-        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-        round(process);
-        go_on(process)
-    };
     let (workflow_id, reason) = (Arc::<str>::from("w"), String::new());
     let sent = say(&mut process, Command::Start(start_code("two", "1", "w", json!(0))));
     say(&mut process, Command::Pause { workflow_id: workflow_id.clone(), reason: reason.clone() });
@@ -256,13 +249,6 @@ fn a_word_that_came_early_is_heard_in_a_branch() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
     let birth = Birth { serial: 1, clock, offset: 0, seed: 1, is_observed: false, programs };
     let mut process = Process::start(&disk, birth).unwrap().expect("free");
-    let say = |process: &mut Process, command| {
-        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-        let mut sent = round(process);
-        sent.extend(go_on(process));
-        sent
-    };
     let mut sent = say(&mut process, Command::Start(start_code("hears", "1", "w", json!(0))));
     let (workflow_id, name, data) = (Arc::from("w"), Arc::from("ok"), json!("early"));
     say(&mut process, Command::Signal { workflow_id, name, data });
@@ -301,18 +287,14 @@ fn a_write_that_is_not_sent_again_stays_in_doubt() {
         is_observed: false,
         programs: Arc::default(),
     };
-    let say = |process: &Process, command| {
-        let (actor, from) = (Arc::from("test"), ReplyTo::Nobody);
-        process.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
-    };
     let mut first = Process::start(&disk, birth(1)).unwrap().expect("free");
-    say(&first, Command::Start(start_document(&loaded, "w", json!({"sum": 0}))));
+    tell(&first, Command::Start(start_document(&loaded, "w", json!({"sum": 0}))));
     round(&mut first);
     assert_eq!(go_on(&mut first).len(), 1, "it is sent");
     drop(first);
 
     let mut second = Process::start(&disk, birth(2)).unwrap().expect("free");
-    say(&second, Command::Resume { workflow_id: Arc::from("w") });
+    tell(&second, Command::Resume { workflow_id: Arc::from("w") });
     round(&mut second);
     clock.fetch_add(2_000_000, Ordering::Relaxed);
     round(&mut second);
