@@ -519,7 +519,7 @@ impl WorkflowState {
 
     /// Every step is given up but those that take something back.
     fn give_all_up(&mut self) {
-        for key in self.open_steps().into_iter().filter(|key| !key.is_aside()) {
+        for key in self.open_in_flow() {
             let under_way = self.step(&key).filter(|step| step.status == StepStatus::Running);
             let attempt = under_way.map(|step| step.attempts);
             self.step_cancelled(&key, attempt);

@@ -392,6 +392,11 @@ impl WorkflowState {
         self.open.iter().filter(|key| self.step(key).is_some()).cloned().collect()
     }
 
+    /// Those of the flow alone: what stands beside it is begun anew where a workflow goes back.
+    pub fn open_in_flow(&self) -> Vec<Key> {
+        self.open_steps().into_iter().filter(|key| !key.is_aside()).collect()
+    }
+
     /// The step of this key.
     pub fn step(&self, key: &Key) -> Option<&Step> {
         match self.entries.get(key) {

@@ -40,7 +40,10 @@ pub fn line(fact: &Fact) -> String {
             format!("attempt {} {} {}", e.attempt, e.error.status, e.error.title)
         }
         Fact::OutcomeUnknown { attempt, reason, .. } => format!("attempt {attempt}: {reason}"),
-        Fact::OutcomeResolved { key, landed: Some(_) } if key.is_undo() => "done by hand".into(),
+        Fact::OutcomeResolved { key, landed: Some(said) } if key.is_undo() => match said.get().is_null() {
+            true => "done by hand".into(),
+            false => format!("done by hand: {}", short(said)),
+        },
         Fact::OutcomeResolved { landed: Some(output), .. } => format!("landed -> {}", short(output)),
         Fact::OutcomeResolved { landed: None, .. } => "did not happen".into(),
         Fact::OutcomeReconciled { found, landed, reason, .. } => {

@@ -398,7 +398,7 @@ impl Prepared {
     pub fn retry_plan(&self, store: &Arc<dyn Store>, programs: &dyn Programs) -> Result<Plan, BranchError> {
         let mut state = self.state_at(&**store, None)?;
         let base = self.state_at(&**store, Some(self.cut))?;
-        let again = base.open_steps();
+        let again = base.open_in_flow();
         state.rewind(base);
         let first = Stimulus::Reopen {
             reason: String::new(),

@@ -121,7 +121,7 @@ pub fn go_back(
     let base = WorkflowState::fold(id, &log[..log.partition_point(|event| event.version <= to)]);
     let base = base.expect("the log obeys the law");
     let past = Past { workflow: id.into(), after: to, up_to: state.version };
-    let again = base.open_steps();
+    let again = base.open_in_flow();
     state.rewind(base);
     let changes = Some(Box::new(Changes { past, ..changes }));
     let first = Stimulus::Reopen { reason: "mended".into(), again, back_to: Some(to), changes };

@@ -159,8 +159,7 @@ impl Engine {
                 "name a version before the failure",
             ));
         };
-        // What took something back there does so anew.
-        let again = base.open_steps().into_iter().filter(|key| !key.is_aside()).collect();
+        let again = base.open_in_flow();
         changes.past = Past { workflow: id.clone(), after: to, up_to: version };
         let changes = Some(Box::new(changes));
         Ok((base, Stimulus::Reopen { reason, again, back_to: Some(to), changes }))

@@ -162,6 +162,9 @@ impl Engine {
                             "`foldback resolve {id} '{stuck}' landed` says that what is stuck was done by hand"
                         )
                     }
+                    None if key.is_undo() => {
+                        format!("no undo of it is stuck; `foldback compensate {id}` takes back what stands")
+                    }
                     None => "`foldback list --status unknown` shows what has to be settled".to_owned(),
                 };
                 return Err(Refusal::new(format!("`{id}` waits for no outcome of a step `{key}`"), hint));
