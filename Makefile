@@ -1,12 +1,40 @@
 # Foldback: what a person types here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test torture mutants bench fmt
+.PHONY: help build install uninstall demo test torture mutants bench fmt
+
+# Data of the Open Workflow Specification for its tests, where somebody has put it beside the repository.
+FOLDBACK_OWS ?= $(abspath $(wildcard ../shared/ows))
+export FOLDBACK_OWS
+
+# Where `make install` puts things: the program, its manual and its completions.
+PREFIX ?= $(HOME)/.local
+# `make install BUILT=FILE` takes a program that is built already.
+BUILT ?=
+built = $(or $(BUILT),target/release/foldback)
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 build: ## the foldback binary: target/debug/foldback
 	cargo build --locked -p foldback-cli
+
+install: ## foldback with its manual and shell completions, into PREFIX (~/.local)
+	$(if $(BUILT),,cargo build --locked --release -p foldback-cli)
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" \
+	  "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+	install -m 755 $(built) "$(DESTDIR)$(PREFIX)/bin/foldback"
+	$(built) man "$(DESTDIR)$(PREFIX)/share/man/man1"
+	$(built) completions bash >"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/foldback"
+	$(built) completions zsh >"$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_foldback"
+	$(built) completions fish >"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/foldback.fish"
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/foldback"
+
+uninstall: ## removes what install wrote
+	rm -f "$(DESTDIR)$(PREFIX)/bin/foldback" "$(DESTDIR)$(PREFIX)"/share/man/man1/foldback.1 \
+	  "$(DESTDIR)$(PREFIX)"/share/man/man1/foldback-*.1 \
+	  "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/foldback" \
+	  "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_foldback" \
+	  "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/foldback.fish"
 
 demo: ## a real AI pipeline: run it, kill it, resume it, ask it (installs a small model; 10 minutes at most)
 	@scripts/demo.sh

@@ -15,7 +15,6 @@ bold='' cyan='' red='' plain=''
 if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' red=$'\e[31m' plain=$'\e[0m'; fi
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 fail() { printf '\ndemo: %s\n' "$1" >&2; exit 1; }
-need() { command -v "$1" >/dev/null || fail "$1 is missing: $2"; }
 
 # What a person would type; where the log and the models are is left out of each line.
 fb=("$bin" --store "sqlite:$demo/demo.db" --config "$demo/foldback.toml")
@@ -39,9 +38,12 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-need cargo "install Rust from https://rustup.rs"
-need python3 "Debian: apt-get install python3"
-need cc "SQLite is built from source (Debian: apt-get install gcc libc6-dev)"
+. scripts/needs.sh
+need python3 python3
+python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip
+need cc gcc
+[ -e /usr/include/stdlib.h ] || need cc-headers libc6-dev
+install_needs || fail "it needs what is missing above"
 
 mkdir -p "$demo"
 # One demo at a time in one directory. The lock is not handed on to what outlives a command (8>&-).

@@ -37,7 +37,7 @@ mkdir -p "$seeds" "$learnt" fuzz/found
 case $target in
   definition)
     cp examples/*.yaml "$seeds"
-    [[ -d ../shared/ows/examples ]] && cp ../shared/ows/examples/*.yaml "$seeds" ;;
+    [[ -z ${FOLDBACK_OWS:-} ]] || cp "$FOLDBACK_OWS"/examples/*.yaml "$seeds" ;;
   event)
     for file in crates/foldback-core/tests/golden/*.json; do
       name=${file##*/}

@@ -41,7 +41,6 @@ def fresh_copy() -> Path:
     if not tree.exists():
         COPY.mkdir(parents=True, exist_ok=True)
         run("git", "clone", "--quiet", "--shared", str(ROOT), str(tree), cwd=ROOT)
-        (COPY / "shared").symlink_to((ROOT / "../shared").resolve())
     head = run("git", "rev-parse", "HEAD", cwd=ROOT).stdout.strip()
     run("git", "fetch", "--quiet", "origin", cwd=tree)
     run("git", "checkout", "--quiet", "--force", head, cwd=tree)

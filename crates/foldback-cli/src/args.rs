@@ -10,7 +10,7 @@ const DEFAULT_STORE: &str = "sqlite:foldback.db";
 /// An event-sourced engine for AI workflows: what each step got, what was decided and why, and
 /// how to go on from exactly there.
 #[derive(Debug, Parser)]
-#[command(name = "foldback", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "foldback", version = env!("FOLDBACK_VERSION"), subcommand_required = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the workflow failed or the answer is no, 2 bad usage or input, \
 3 the store or the machine failed.\n\nVERSION is N, -N (from the end), a time, `failure` (just before the failing \
@@ -61,7 +61,7 @@ impl Cli {
 }
 
 /// Commands that know no store.
-const STORELESS: [&str; 3] = ["init", "check", "bench"];
+const STORELESS: [&str; 5] = ["init", "check", "bench", "completions", "man"];
 
 /// A word as a shell takes it.
 pub fn quoted(word: &str) -> String {
@@ -149,6 +149,12 @@ behind is asked for again, and takes its recorded outcome where its request is u
     Erase(EraseArgs),
     /// Measure this machine on a file of its own
     Bench(BenchArgs),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command into a directory
+    #[command(after_help = "Read it with `foldback man | man -l -`; `foldback man ~/.local/share/man/man1` installs all.")]
+    Man(ManArgs),
 }
 
 /// `init`
@@ -497,6 +503,28 @@ pub struct EraseArgs {
     /// Say what would be erased and what would remain, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// The end of `completions --help`.
+const COMPLETIONS_HELP: &str = "\
+bash  foldback completions bash > ~/.local/share/bash-completion/completions/foldback
+zsh   foldback completions zsh > \"${fpath[1]}/_foldback\"
+fish  foldback completions fish > ~/.config/fish/completions/foldback.fish";
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where to write a page for each command
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `bench`

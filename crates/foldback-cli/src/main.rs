@@ -18,6 +18,7 @@ mod exchange;
 mod fork;
 mod init;
 mod list;
+mod manual;
 mod moment;
 mod out;
 mod progress;
@@ -84,6 +85,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Prune(args) => prune::prune(cli, args),
         Command::Erase(args) => erase::erase(cli, args),
         Command::Bench(args) => bench::bench(cli, args),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(args),
     }
 }
 

@@ -194,6 +194,14 @@ impl Out {
         writeln!(self.to, "{}", escaped(&text)).or_else(gone)
     }
 
+    /// Prints bytes of this program's own as they are: never text from a log, a file or a server.
+    ///
+    /// # Errors
+    /// As [`Out::line`].
+    pub fn trusted(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.to.write_all(bytes).or_else(gone)
+    }
+
     /// Brings what was printed to its reader.
     ///
     /// # Errors

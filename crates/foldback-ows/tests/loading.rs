@@ -662,11 +662,12 @@ fn a_definition_is_the_same_in_yaml_in_json_and_in_another_order() {
 #[test]
 fn every_example_of_the_specification_loads_or_is_refused_with_a_place() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = here.join("../../../shared/ows/examples");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("SKIPPED: there are no examples at {}", folder.display());
+    let Some(specification) = std::env::var_os("FOLDBACK_OWS") else {
+        eprintln!("NOT RUN: FOLDBACK_OWS names no folder of the specification");
         return;
     };
+    let entries =
+        std::fs::read_dir(Path::new(&specification).join("examples")).expect("the examples can be listed");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let mut told = String::new();

@@ -53,10 +53,8 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     match target {
         "definition" => {
             seeds.extend(files(&root().join("examples")));
-            // The specification's own lie beside the repository, where they lie at all.
-            let beside = root().join("../shared/ows/examples");
-            if beside.is_dir() {
-                seeds.extend(files(&beside));
+            if let Some(specification) = std::env::var_os("FOLDBACK_OWS") {
+                seeds.extend(files(&Path::new(&specification).join("examples")));
             }
         }
         "event" => {

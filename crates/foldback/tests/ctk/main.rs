@@ -63,11 +63,11 @@ fn run(folder: &Path, but: &'static [&'static str]) -> usize {
 
 #[test]
 fn every_conformance_scenario_passes_but_two_of_openapi() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/ows/ctk/features");
-    if !folder.exists() {
-        eprintln!("SKIPPED: there are no conformance features at {}", folder.display());
+    let Some(specification) = std::env::var_os("FOLDBACK_OWS") else {
+        eprintln!("NOT RUN: FOLDBACK_OWS names no folder of the specification");
         return;
-    }
+    };
+    let folder = Path::new(&specification).join("ctk/features");
     let all = scenarios(&folder);
     assert_eq!(all.len(), CONFORMANCE, "scenarios came or went");
     for name in NOT_SUPPORTED {
