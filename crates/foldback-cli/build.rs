@@ -5,7 +5,8 @@
 use std::process::Command;
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let answer = Command::new("git").args(arguments).output().ok().filter(|answer| answer.status.success())?;
+    let answer =
+        Command::new("git").args(arguments).output().ok().filter(|answer| answer.status.success())?;
     Some(String::from_utf8(answer.stdout).ok()?.trim().to_owned()).filter(|text| !text.is_empty())
 }
 

@@ -153,7 +153,9 @@ behind is asked for again, and takes its recorded outcome where its request is u
     #[command(after_help = COMPLETIONS_HELP)]
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for each command into a directory
-    #[command(after_help = "Read it with `foldback man | man -l -`; `foldback man ~/.local/share/man/man1` installs all.")]
+    #[command(
+        after_help = "Read it with `foldback man | man -l -`; `foldback man ~/.local/share/man/man1` installs all."
+    )]
     Man(ManArgs),
 }
 
