@@ -51,8 +51,8 @@ torture: ## 100,000 simulated seeds, 20,000 of branching, 10,000 of taking back,
 	scripts/kill_undo_test.py --kills 1000 --lanes 2 --most 6 --foldback target/release/foldback
 	for target in definition jq event import config; do scripts/fuzz.sh $$target 600 || exit 1; done
 
-mutants: ## plants every bug of mutants/; the test that each names must fail
-	@scripts/mutants.py
+mutants: ## plants every bug of mutants/ (SINCE=REVISION: those in what changed); the test that each names must fail
+	@scripts/mutants.py $(if $(SINCE),--since $(SINCE))
 
 bench: ## the speed of this machine, in release
 	cargo build --locked --release -p foldback-cli

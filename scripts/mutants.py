@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Plants each bug of mutants/ in a copy of the tree; the test that its first line names must fail.
 
-usage: mutants.py [--check] [NN…]
+usage: mutants.py [--check] [--since REVISION] [NN…]
 
 `--check` only looks whether each patch still applies and says what catches it: quick enough for
 `make test`. Without it each patch is built and its test is run: a mutant that survives, or does not
 build, is an error. The copy is of what is committed, and has a target directory of its own, which
 is kept between runs. `CARGO` names another cargo.
 
+`--since REVISION` takes only the patches that a change since then may have made toothless: those that
+plant their bug in a file which changed, and those that are new or changed themselves.
+
 A patch begins with `# caught by: PACKAGE FILTER` (a filter of cargo nextest).
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -33,6 +37,23 @@ def caught_by(patch: Path) -> tuple[str, str]:
     if not found:
         sys.exit(f"{patch.name}: its first line is not `# caught by: PACKAGE FILTER`")
     return found[1], found[2]
+
+
+PLANTED_IN = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
+
+
+def changed_since(revision: str) -> set[str]:
+    """Files of the repository that differ between a revision and what is committed."""
+    found = run("git", "diff", "--name-only", revision, "HEAD", cwd=ROOT)
+    if found.returncode:
+        sys.exit(f"--since {revision}: {found.stderr.strip()}")
+    return set(found.stdout.split())
+
+
+def may_be_toothless(patch: Path, changed: set[str]) -> bool:
+    """Whether what it plants, or where it plants it, has changed."""
+    touched = {str(patch.relative_to(ROOT)), *PLANTED_IN.findall(patch.read_text())}
+    return bool(touched & changed)
 
 
 def fresh_copy() -> Path:
@@ -59,12 +80,22 @@ def tested(tree: Path, package: str, name: str) -> str:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    wanted = [word for word in words if not word.startswith("-")]
+    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1].splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--since", metavar="REVISION")
+    parser.add_argument("numbers", metavar="NN", nargs="*")
+    asked = parser.parse_args()
     patches = sorted((ROOT / "mutants").glob("*.patch"))
-    patches = [patch for patch in patches if not wanted or patch.name.split("-")[0] in wanted]
+    known = {patch.name.split("-")[0] for patch in patches}
+    if unknown := set(asked.numbers) - known:
+        sys.exit(f"no planted bug has the number {', '.join(sorted(unknown))}")
+    patches = [patch for patch in patches if not asked.numbers or patch.name.split("-")[0] in asked.numbers]
+    if asked.since:
+        changed = changed_since(asked.since)
+        patches = [patch for patch in patches if may_be_toothless(patch, changed)]
+        print(f"{len(patches)} of {len(known)} planted bugs lie in what changed since {asked.since}", flush=True)
     bad = 0
-    if "--check" in words:
+    if asked.check:
         for patch in patches:
             caught_by(patch)
             applied = run("git", "apply", "--check", str(patch), cwd=ROOT)
