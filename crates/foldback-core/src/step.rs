@@ -22,6 +22,24 @@ pub const LLM_MEMBERS: [&str; 11] = [
     "schema",
 ];
 
+/// Headers that frame a message, or that belong to one connection. The HTTP client writes them; a definition that did
+/// could cut its own request short.
+pub const FRAMING_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Variables by which a process that a step starts knows its step.
+pub const STEP_VARIABLES: [&str; 4] =
+    ["FOLDBACK_WORKFLOW_ID", "FOLDBACK_KEY", "FOLDBACK_ATTEMPT", "FOLDBACK_IDEMPOTENCY_KEY"];
+
 /// What a step does to the world. The one idea behind crash safety, forks and compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

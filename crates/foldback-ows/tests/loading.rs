@@ -493,6 +493,44 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         ),
         (with_head("do:\n  - a: { run: { container: { image: x } } }\n"), (3, 17), "container", "docker run"),
         (
+            with_head(
+                "do:\n  - a: { call: http, with: { method: post, endpoint: 'http://x', headers: { Content-Length: '1' } } }\n",
+            ),
+            (3, 77),
+            "`Content-Length` is not a definition's to set",
+            "leave it out",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { call: http, with: { method: get, endpoint: 'http://x', headers: { connection: '${ .x }' } } }\n",
+            ),
+            (3, 76),
+            "`connection`",
+            "leave it out",
+        ),
+        (
+            with_head(
+                "use: { functions: { f: { call: http, with: { method: get, endpoint: 'http://x', headers: { transfer-encoding: x } } } } }\ndo:\n  - a: { call: f }\n",
+            ),
+            (2, 92),
+            "`transfer-encoding`",
+            "leave it out",
+        ),
+        (
+            with_head("do:\n  - a: { run: { shell: { command: ls, environment: { FOLDBACK_KEY: x } } } }\n"),
+            (3, 54),
+            "`FOLDBACK_KEY` tells the process which step it is",
+            "another name",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { run: { shell: { command: ls } }, metadata: { foldback: { timeout_ms: 0 } } }\n",
+            ),
+            (3, 79),
+            "leaves no time",
+            "timeout_ms: 30000",
+        ),
+        (
             with_head("schedule: { cron: x }\ndo:\n  - a: { set: { x: 1 } }\n"),
             (2, 1),
             "`schedule` is not supported",

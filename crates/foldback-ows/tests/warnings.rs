@@ -143,6 +143,18 @@ const TABLE: &[Row] = &[
         "do:\n  - a: { run: { shell: { command: ls } }, metadata: { foldback: { recovery: operator } } }\n",
         &[],
     ),
+    // A secret on a command line, also where a step is undone, or in a function.
+    (
+        "use: { secrets: [s] }\ndo:\n  - a: { run: { shell: { command: curl, arguments: ['-H', '${ $secrets.s }'] } }, metadata: { foldback: { recovery: operator, undo: [b: { run: { script: { language: python, code: x, arguments: ['${ $secrets.s }'] } }, metadata: { foldback: { recovery: operator } } }] } } }\n",
+        &[
+            (4, 52, "the secret in `arguments` of `a` stands on the command line", "environment"),
+            (4, 194, "the secret in `arguments` of `b`", "`stdin`"),
+        ],
+    ),
+    (
+        "use: { secrets: [s] }\ndo:\n  - a: { run: { shell: { command: '${ $secrets.s }', environment: { S: '${ $secrets.s }' }, stdin: '${ $secrets.s }' } }, metadata: { foldback: { recovery: operator } } }\n",
+        &[(4, 36, "the secret in `command` of `a`", "environment")],
+    ),
 ];
 
 fn no_files(path: &str) -> Result<String, String> {

@@ -9,7 +9,7 @@ use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::{Data, Member, Node};
 use foldback_core::report::nearest;
-use foldback_core::step::LLM_MEMBERS;
+use foldback_core::step::{FRAMING_HEADERS, LLM_MEMBERS};
 
 const HTTP: [&str; 8] =
     ["method", "endpoint", "headers", "query", "body", "output", "redirect", "authentication"];
@@ -183,6 +183,9 @@ impl<'a> Reader<'a> {
             if name != "body" && node.as_map().is_none() && !is_expression {
                 self.report.problem(node, format!("`{name}` is an object, not {}", node.kind()));
             }
+            if name == "headers" {
+                self.framing_headers(node);
+            }
             parts.push((name, Part::Value(self.template(node, Allow::Secrets))));
         }
         let output = match with.get("output") {
@@ -222,6 +225,19 @@ impl<'a> Reader<'a> {
             undo: None,
             reconcile: None,
         })
+    }
+
+    /// Refuses headers that only the HTTP client can write rightly.
+    fn framing_headers(&mut self, headers: &Node) {
+        for member in headers.as_map().unwrap_or_default() {
+            if FRAMING_HEADERS.contains(&member.name.to_ascii_lowercase().as_str()) {
+                let at = member.value.at(member.key);
+                let message = format!("the header `{}` is not a definition's to set", member.name);
+                let hint =
+                    "leave it out: how a request is framed and its connection kept follows from its body";
+                self.report.hinted(&at, message, hint);
+            }
+        }
     }
 
     fn authentication(&mut self, node: &Node) -> Option<Template> {

@@ -1,6 +1,7 @@
 //! Reading of what steps share (effect, recovery, timeout, retries) and of `run` tasks: shell
 //! commands and scripts.
 
+use foldback_core::step::STEP_VARIABLES;
 use foldback_core::{Effect, Recovery, RetryPolicy};
 use serde_json::Value;
 
@@ -128,6 +129,13 @@ impl Reader<'_> {
                 self.report
                     .problem(environment, format!("`environment` is an object, not {}", environment.kind()));
             }
+            for member in environment.as_map().unwrap_or_default() {
+                if STEP_VARIABLES.contains(&member.name.as_str()) {
+                    let at = member.value.at(member.key);
+                    let message = format!("`{}` tells the process which step it is", member.name);
+                    self.report.hinted(&at, message, "choose another name: this one is the engine's");
+                }
+            }
             parts.push(("environment", Part::Value(self.template(environment, Allow::ForeignText))));
         }
         if let Some(stdin) = node.get("stdin") {
@@ -197,6 +205,10 @@ impl Reader<'_> {
         }
         if let Some(timeout) = ours.get("timeout_ms") {
             step.timeout_ms = self.number(timeout, "`timeout_ms`").or(step.timeout_ms);
+            if step.timeout_ms == Some(0) {
+                let hint = "write how long an attempt may take, in ms: timeout_ms: 30000";
+                self.report.hinted(timeout, "`timeout_ms: 0` leaves no time to begin", hint);
+            }
         }
         if let Some(attempts) = ours.get("attempts")
             && let Some(count) = self.number(attempts, "`attempts`")
