@@ -3,9 +3,10 @@
 //! This is where the engine's work touches the world. A kind takes a [`Call`](foldback_engine::kind::Call),
 //! does one attempt, and says what is known of it: done, failed, rejected, or unknown, and never a
 //! guess. It never retries (the engine's, by policy, and a fact in the log), never writes to the
-//! log, and never lets a secret or a key into what it gives back (`veil`).
+//! log, and knows nothing of secrets: the engine fills them in, and masks what a kind gives back
+//! ([`foldback_engine::veil`]).
 //!
-//! The rooms: `config` (whom can be asked, and where), `veil` (secrets in, never out), `web` (the
+//! The rooms: `config` (whom can be asked, and where), `work` (a kind as an `async fn`), `web` (the
 //! clients of all), `http`, `llm`, `process` (the kinds).
 
 mod config;
@@ -15,8 +16,8 @@ mod noop;
 mod probe;
 mod process;
 mod request;
-mod veil;
 mod web;
+mod work;
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub use llm::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelErro
 pub use probe::{ProviderStatus, probe, providers};
 pub use process::end_all as end_processes;
 
-use veil::Veiled;
+use work::Working;
 
 /// Reads a file of scripted answers from its text, and tells how many rules it holds. For tests
 /// that try any text.
@@ -44,9 +45,10 @@ pub fn registry(config: &Config) -> Registry {
     web::install_cryptography();
     let keys = config.key_variables();
     Registry::default()
-        .with("http", Veiled(Arc::new(http::Http::new(config))))
-        .with(LLM_KIND, Veiled(Arc::new(llm::Llm::new(config))))
-        .with("shell", Veiled(Arc::new(process::Shell { keys: keys.clone() })))
-        .with("script", Veiled(Arc::new(process::Script { keys })))
-        .with("noop", Veiled(Arc::new(noop::Noop)))
+        .hiding(keys.iter().cloned())
+        .with("http", Working(Arc::new(http::Http::new(config))))
+        .with(LLM_KIND, Working(Arc::new(llm::Llm::new(config))))
+        .with("shell", Working(Arc::new(process::Shell { keys: keys.clone() })))
+        .with("script", Working(Arc::new(process::Script { keys })))
+        .with("noop", Working(Arc::new(noop::Noop)))
 }

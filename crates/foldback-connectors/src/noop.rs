@@ -6,7 +6,7 @@ use foldback_core::{Outcome, limits};
 use foldback_engine::kind::Call;
 use serde_json::Value;
 
-use crate::veil::Work;
+use crate::work::Work;
 
 /// The kind `noop`.
 pub(crate) struct Noop;

@@ -10,8 +10,8 @@
 //!   given to the old connection (the message is handed back unsent). That is the same as having
 //!   waited for the connection, and cannot be counted by a server.
 //! * A server may close an idle connection at the very moment a request is written to it. Nobody
-//!   knows then whether it arrived; hyper reports an error and does not repeat. For a `read` that
-//!   is one more attempt. For a `write` it would be an unknown outcome that stops a workflow for
+//!   knows then whether it arrived; hyper reports an error and does not repeat. For a `read` the engine
+//!   makes one more attempt, a fact in the log, on a fresh connection. For a `write` it would be an unknown outcome that stops a workflow for
 //!   nothing, so writes take a fresh connection each ([`fresh`]): some 0.1 ms on
 //!   loopback, which the commit before each write exceeds many times.
 
@@ -38,7 +38,7 @@ pub(crate) fn pooled() -> Result<&'static Client, String> {
     POOLED.get_or_init(build).as_ref().map_err(Clone::clone)
 }
 
-/// The client for `write` steps: one connection a request.
+/// The client for `write` steps, and for a `read` that is asked again: one connection a request.
 ///
 /// HTTP/1 only: a connection of one request gains nothing from HTTP/2, and can say
 /// `Connection: close`, so that the closed socket lingers at the server and not here.

@@ -27,6 +27,13 @@ async fn content_is_told_by_its_type() {
         ("content-type: text/plain\r\n", b"\xff", json!("data:text/plain;base64,/w==")),
         ("content-type: a b/c\r\n", b"\xff", json!("data:application/octet-stream;base64,/w==")),
         ("", b"\xff", json!("data:application/octet-stream;base64,/w==")),
+        ("content-type: text/plain; charset=iso-8859-1\r\n", b"caf\xe9", json!("café")),
+        ("content-type: application/json; charset=windows-1252\r\n", b"[\"\x80\"]", json!(["€"])),
+        ("content-type: text/html; charset=Shift_JIS\r\n", b"\x83\x65", json!("テ")),
+        ("content-type: text/csv\r\n", b"\xff\xfea\0", json!("a")),
+        ("content-type: text/plain; charset=utf-16le\r\n", b"a\0\0", json!("data:text/plain;base64,YQAA")),
+        ("content-type: image/svg+xml; charset=latin1\r\n", b"<\xe9/>", json!("<é/>")),
+        ("content-type: image/png; charset=latin1\r\n", b"\xe9", json!("data:image/png;base64,6Q==")),
     ];
     for (headers, body, expected) in table {
         let server = Server::constant("200 OK", headers, body).await;
@@ -89,6 +96,27 @@ async fn bodies_follow_the_content_type() {
         assert_eq!(String::from_utf8_lossy(&seen.body), expected);
         assert_eq!(seen.header("content-type"), Some(content_type.unwrap_or("application/json")));
     }
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_says_so_where_one_is_expected() {
+    let server = Server::start(|_, seen| {
+        let is_asked = !["GET", "HEAD", "DELETE"].iter().any(|method| seen.line.starts_with(method));
+        let has_length = seen.header("content-length").is_some();
+        let status = if is_asked == has_length { "204 No Content" } else { "411 Length Required" };
+        vec![Act::Send(format!("HTTP/1.1 {status}\r\n\r\n").into_bytes()), Act::Close]
+    })
+    .await;
+    for method in ["POST", "PUT", "PATCH", "DELETE", "GET", "HEAD"] {
+        let request = json!({"method": method, "uri": server.url("/")});
+        assert_eq!(completed(run("http", request, Write).await), Value::Null, "{method}");
+    }
+    // Behind a redirect to GET there is nothing to be expected any more.
+    let moved = format!("location: {}\r\n", server.url("/"));
+    let first = Server::constant("303 See Other", &moved, "").await;
+    let request = json!({"method": "POST", "uri": first.url("/"), "redirect": true});
+    assert_eq!(completed(run("http", request, Write).await), Value::Null);
+    assert_eq!(first.seen()[0].header("content-length"), Some("0"));
 }
 
 #[tokio::test]
@@ -253,6 +281,12 @@ async fn a_request_that_cannot_be_sent_is_a_configuration_failure() {
         (json!({"uri": "not an address"}), "`uri` is no absolute address"),
         (json!({"uri": "ftp://x/"}), "starts with `ftp:`"),
         (json!({"uri": "http://x/", "method": "G T"}), "no HTTP method"),
+        (json!({"uri": "http://x/", "method": "CONNECT"}), "opens a tunnel"),
+        (json!({"uri": "http://x/", "headers": {"Content-Length": 3}}), "leave `Content-Length` out"),
+        (json!({"uri": "http://x/", "headers": {"content-length": null}}), "leave `content-length` out"),
+        (json!({"uri": "http://x/", "headers": {"Transfer-Encoding": "chunked"}}), "`Transfer-Encoding`"),
+        (json!({"uri": "http://x/", "headers": {"CONNECTION": "keep-alive"}}), "leave `CONNECTION` out"),
+        (json!({"uri": "http://x/", "headers": {"Upgrade": "h2c"}}), "leave `Upgrade` out"),
         (json!({"uri": "http://x/", "headers": {"a b": "c"}}), "no name of a header"),
         (json!({"uri": "http://x/", "headers": {"a": "c\nd"}}), "value of `a`"),
         (json!({"uri": "http://x/", "headers": ["a"]}), "`headers` is not an object"),

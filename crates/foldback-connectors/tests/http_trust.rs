@@ -42,11 +42,19 @@ async fn redirects_are_errors_unless_asked_for() {
         ("POST /b HTTP/1.1", json!({"a": 1}))
     );
 
-    // A circle ends, and not modified is an answer.
-    let circle = Server::constant("301 Moved Permanently", "location: /\r\n", "").await;
-    let request = json!({"uri": circle.url("/"), "redirect": true, "output": "response"});
-    assert_eq!(completed(run("http", request, Read).await)["statusCode"], 301);
-    assert_eq!(circle.seen().len(), 11);
+    // A circle ends, with an error: nobody has answered. What names no place is an answer.
+    let circle = Server::constant("301 Moved Permanently", "location: /round\r\n", "").await;
+    for (method, effect) in [("GET", Read), ("PUT", Write)] {
+        let before = circle.seen().len();
+        let request = json!({"method": method, "uri": circle.url("/"), "redirect": true});
+        let (kind, status, detail) = failed(run("http", request, effect).await);
+        assert_eq!((kind.as_str(), status), ("communication", 301));
+        assert!(detail.contains("still redirects after 10 redirects"), "{detail}");
+        assert_eq!(circle.seen().len() - before, 11);
+    }
+    let unmoved = Server::constant("304 Not Modified", "", "").await;
+    let request = json!({"uri": unmoved.url("/"), "redirect": true, "output": "response"});
+    assert_eq!(completed(run("http", request, Read).await)["statusCode"], 304);
 }
 
 #[tokio::test]

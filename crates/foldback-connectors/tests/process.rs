@@ -32,6 +32,20 @@ async fn shell_commands_as_a_table() {
         ),
         (json!({"command": "echo out", "return": "none"}), Value::Null),
         (json!({"command": "exec true", "stdin": "x".repeat(1_000_000)}), json!("")),
+        // What is no text is whole, its last line break too.
+        (json!({"command": "printf '\\377\\n'"}), json!("data:application/octet-stream;base64,/wo=")),
+        (
+            json!({"command": "printf '\\377'; printf '\\376' >&2", "return": "all"}),
+            json!({
+                "code": 0,
+                "stdout": "data:application/octet-stream;base64,/w==",
+                "stderr": "data:application/octet-stream;base64,/g==",
+            }),
+        ),
+        (
+            json!({"command": "printf '\\377' >&2", "return": "stderr"}),
+            json!("data:application/octet-stream;base64,/w=="),
+        ),
     ] {
         assert_eq!(completed(run("shell", request.clone(), Write).await), expected, "{request}");
     }
@@ -91,9 +105,28 @@ async fn failures_as_a_table() {
         ("shell", json!({"command": "x", "return": "y"}), "configuration", "`return`"),
         ("shell", json!({"command": "x", "cwd": "/"}), "configuration", "`cwd` is not known"),
         ("shell", json!({"command": "x", "environment": {"A=B": "c"}}), "configuration", "`A=B`"),
+        (
+            "shell",
+            json!({"command": "x", "environment": {"FOLDBACK_KEY": "c"}}),
+            "configuration",
+            "`FOLDBACK_KEY`",
+        ),
+        (
+            "shell",
+            json!({"command": "x", "environment": {"FOLDBACK_ATTEMPT": "c"}}),
+            "configuration",
+            "which step",
+        ),
+        (
+            "script",
+            json!({"language": "sh", "code": "x", "environment": {"FOLDBACK_IDEMPOTENCY_KEY": "c"}}),
+            "configuration",
+            "which step",
+        ),
         ("shell", json!({"command": "x", "arguments": ["a\u{0}"]}), "configuration", "NUL"),
         ("script", json!({"language": "cobol", "code": ""}), "configuration", "`cobol`"),
         ("script", json!({"language": "python"}), "configuration", "`code` is missing"),
+        ("shell", json!({"command": "printf 'a\\377b' >&2; exit 1"}), "runtime", "a\u{fffd}b"),
         (
             "script",
             json!({"language": "python", "code": "raise Exception('boom')"}),
@@ -120,6 +153,21 @@ async fn output_is_bounded() {
     let kept = completed(run("shell", noisy, Write).await);
     let kept = kept.as_str().expect("a text");
     assert!(kept.ends_with("last") && kept.len() <= 1024 * 1024, "{}", kept.len());
+    // The cut goes through no character.
+    let wide =
+        json!({"command": "yes é | tr -d '\\n' | head -c 3000001 >&2; printf x >&2", "return": "stderr"});
+    let kept = completed(run("shell", wide, Write).await);
+    assert!(
+        kept.as_str().is_some_and(|kept| kept.starts_with("data:")),
+        "half a character at the end is none"
+    );
+    let wide =
+        json!({"command": "yes é | tr -d '\\n' | head -c 3000000 >&2; printf x >&2", "return": "stderr"});
+    let kept = completed(run("shell", wide, Write).await);
+    assert!(
+        kept.as_str().is_some_and(|kept| kept.starts_with('é') && kept.ends_with("éx")),
+        "at its beginning"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Step kinds: the edge at which the engine's work is done. The engine never learns what a model
 //! or a socket is; it takes kinds by name from a [`Registry`].
+//!
+//! A kind knows nothing of secrets: the registry hands it out behind a mask (`veil`) that fills them into
+//! its request and takes them out of all that it gives back.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,12 +12,17 @@ use std::sync::Arc;
 use foldback_core::{Effect, Failure, Key, Outcome};
 use serde_json::Value;
 
+use crate::veil::{Keys, Veiled};
+
 /// A future that a step kind returns.
 pub type Performing = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// One kind of step: `http`, `llm`, `shell`, …
 pub trait StepKind: Send + Sync {
     /// Performs one attempt. Runs on a thread pool; must not block.
+    ///
+    /// The request holds its secrets already. Where the outcome or the progress gives one of them back, the
+    /// engine puts its name in its place.
     ///
     /// The engine bounds it by the step's timeout. A kind that knows a `write` did not land says
     /// [`Outcome::Failed`]; one that does not know says [`Outcome::Unknown`], never a guess.
@@ -37,10 +45,9 @@ pub struct Call {
     pub attempt: u32,
     /// Which variant of the request, where its policy has several; 0 is the request as it stands.
     pub variant: u32,
-    /// What it asks: a JSON object. Where `secrets` points, the value is `null` until
-    /// [`Call::reveal`].
+    /// The request: a JSON object. A kind finds it with its secrets filled in, so it is never logged.
     pub request: Value,
-    /// JSON pointers in `request` that are filled with a secret, by its name.
+    /// JSON pointers in `request` at which a secret stands, with the secret's name.
     pub secrets: BTreeMap<String, String>,
     /// What it does to the world.
     pub effect: Effect,
@@ -60,28 +67,27 @@ pub struct Call {
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Call {
-    /// The request with secrets filled in from the environment: the secret `x` is the variable
-    /// `FOLDBACK_SECRET_X`, or `X`. Never log what this returns.
+    /// Fills the secrets in from the environment: the secret `x` is the variable `FOLDBACK_SECRET_X`,
+    /// or `X`.
     ///
     /// # Errors
-    /// A secret that is not set.
-    pub fn reveal(&self) -> Result<Value, Failure> {
-        let mut request = self.request.clone();
+    /// A secret that is not set, or that has no place in the request.
+    pub(crate) fn reveal(&mut self) -> Result<(), Failure> {
+        let wrong =
+            |title, detail| Failure::new(foldback_core::step::error_type::CONFIGURATION, 400, title, detail);
         for (pointer, name) in &self.secrets {
             let value = secret(name).ok_or_else(|| {
                 let variable = variable_of(name);
-                Failure::new(
-                    foldback_core::step::error_type::CONFIGURATION,
-                    400,
-                    "A secret is not set",
-                    format!("secret `{name}`: set {variable} in the environment of the engine"),
-                )
+                let detail = format!("secret `{name}`: set {variable} in the environment of the engine");
+                wrong("A secret is not set", detail)
             })?;
-            if let Some(place) = request.pointer_mut(pointer) {
-                *place = Value::String(value);
-            }
+            let place = self.request.pointer_mut(pointer).ok_or_else(|| {
+                let detail = format!("secret `{name}`: the request has no place at `{pointer}`");
+                wrong("A secret has no place", detail)
+            })?;
+            *place = Value::String(value);
         }
-        Ok(request)
+        Ok(())
     }
 }
 
@@ -97,10 +103,11 @@ fn secret(name: &str) -> Option<String> {
     std::env::var(variable).or_else(|_| std::env::var(short)).ok()
 }
 
-/// The kinds of steps an engine can perform, by name.
+/// The kinds of steps an engine can perform, by name, and the keys that none of them gives back.
 #[derive(Clone, Default)]
 pub struct Registry {
     kinds: BTreeMap<String, Arc<dyn StepKind>>,
+    keys: Arc<Keys>,
 }
 
 impl Registry {
@@ -110,8 +117,15 @@ impl Registry {
         self
     }
 
-    /// The kind of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn StepKind>> {
-        self.kinds.get(name)
+    /// Names variables of the environment that hold keys. In what any step gives back, `[VARIABLE]`
+    /// stands in the place of such a key, if the key has at least 12 bytes.
+    pub fn hiding(self, variables: impl IntoIterator<Item = String>) -> Registry {
+        Registry { keys: Arc::new(self.keys.and(variables)), ..self }
+    }
+
+    /// The kind of this name, behind the mask.
+    pub fn get(&self, name: &str) -> Option<Veiled> {
+        let kind = self.kinds.get(name)?.clone();
+        Some(Veiled { kind, keys: self.keys.clone() })
     }
 }

@@ -6,7 +6,8 @@
 //! model, a socket or a definition file is.
 //!
 //! Invariants: nothing leaves before its commit; a `write` starts after its start is on disk;
-//! all work is derived from states, so there is no second path for recovery.
+//! all work is derived from states, so there is no second path for recovery; no step kind runs but
+//! behind the mask that keeps secrets out of what it gives back ([`veil`]).
 
 pub mod branch;
 pub mod command;
@@ -17,6 +18,7 @@ pub mod machine;
 pub mod projections;
 pub mod projector;
 pub mod session;
+pub mod veil;
 pub mod verify;
 
 mod hearing;
@@ -32,6 +34,7 @@ pub use live::new_event;
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
 pub use machine::{Attempt, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
+pub use veil::Veiled;
 pub use verify::{Verified, verify, verify_own};
 
 use std::sync::Arc;

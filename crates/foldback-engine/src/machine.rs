@@ -9,8 +9,9 @@ use foldback_core::Micros;
 
 use crate::engine::Message;
 use crate::ids;
-use crate::kind::{Call, StepKind};
+use crate::kind::Call;
 use crate::perform::perform;
+use crate::veil::Veiled;
 
 /// What an engine runs on.
 pub trait Machine: Send + Sync {
@@ -27,7 +28,7 @@ pub trait Machine: Send + Sync {
 /// An attempt that is to start now: the log allows it.
 pub struct Attempt {
     /// What performs it; `None` when nothing of this name is registered.
-    pub kind: Option<Arc<dyn StepKind>>,
+    pub kind: Option<Veiled>,
     /// The name of the step kind.
     pub kind_name: Arc<str>,
     /// What is to be performed.

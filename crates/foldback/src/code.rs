@@ -270,6 +270,7 @@ pub struct Work {
     lists: &'static [&'static str],
     undo: Option<Undo>,
     given: Option<Arc<Value>>,
+    secrets: BTreeMap<String, String>,
 }
 
 impl Work {
@@ -286,7 +287,21 @@ impl Work {
             lists: if kind == LLM_KIND { &["messages", "attachments"] } else { &[] },
             undo: None,
             given: None,
+            secrets: BTreeMap::new(),
         }
+    }
+
+    /// Puts a secret into the request, at a JSON pointer (`/headers/X-Key`). The log holds its name
+    /// alone. The step kind gets its value, from the variable `FOLDBACK_SECRET_NAME`, or `NAME`, in the
+    /// environment of the engine, and nothing that the kind gives back shows it.
+    pub fn secret(mut self, pointer: &str, name: &str) -> Work {
+        if let Some((parent, member)) = pointer.rsplit_once('/')
+            && let Some(Value::Object(map)) = self.request.pointer_mut(parent)
+        {
+            map.insert(member.replace("~1", "/").replace("~0", "~"), Value::Null);
+        }
+        self.secrets.insert(pointer.to_owned(), name.to_owned());
+        self
     }
 
     /// It is taken back, once it has completed, by the function of this name ([`Code::undo`]), which is
@@ -376,6 +391,7 @@ impl Ctx {
         ask.timeout_ms = work.timeout_ms;
         ask.lists = work.lists;
         (ask.undo, ask.given) = (work.undo, work.given);
+        ask.secrets = work.secrets;
         let hash = ask.request_hash();
         self.wait_for(key, Some(hash), Ask::Step(Box::new(ask)))
     }

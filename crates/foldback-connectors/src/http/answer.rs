@@ -1,5 +1,7 @@
 //! An HTTP answer, read to its end and told as an outcome.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback_core::step::error_type;
@@ -8,9 +10,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::charset;
 use super::plan::{Output, Plan, is_json_type};
-use crate::veil::failed;
 use crate::web;
+use crate::work::failed;
 
 /// Characters of an error's body that become its detail.
 const DETAIL_MAX_CHARS: usize = 500;
@@ -88,7 +91,9 @@ async fn refused(plan: &Plan, mut response: Response) -> Outcome {
             Ok(None) | Err(_) => break,
         }
     }
-    let mut detail = web::first_chars(String::from_utf8_lossy(&bytes).trim(), DETAIL_MAX_CHARS);
+    // A body that was cut may end within a character.
+    let text = charset::text(content_type(&response), &bytes).unwrap_or(String::from_utf8_lossy(&bytes));
+    let mut detail = web::first_chars(text.trim(), DETAIL_MAX_CHARS);
     if status.is_redirection() {
         let location =
             response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
@@ -118,31 +123,38 @@ fn output(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, Strin
 }
 
 fn content(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, String> {
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // Some servers put a byte order mark before their JSON.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if bytes.is_empty() {
+    let content_type = content_type(response);
+    let text = charset::text(content_type, bytes);
+    if bytes.is_empty() || text.as_deref() == Some("") {
         let is_text = content_type.is_some_and(|content_type| !is_json_type(content_type));
         let has_body = plan.method != Method::HEAD && response.status() != StatusCode::NO_CONTENT;
         return Ok(if is_text && has_body { Value::String(String::new()) } else { Value::Null });
     }
     match content_type {
         Some(content_type) if is_json_type(content_type) => {
-            serde_json::from_slice(bytes).map_err(|why| why.to_string())
+            let text = text.ok_or("it is no text in its charset")?;
+            serde_json::from_str(&text).map_err(|why| why.to_string())
         }
-        Some(content_type) => Ok(other(content_type, bytes)),
-        None => Ok(serde_json::from_slice(bytes).unwrap_or_else(|_| other("", bytes))),
+        Some(content_type) => Ok(other(content_type, text, bytes)),
+        None => {
+            let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            Ok(parsed.unwrap_or_else(|| other("", text, bytes)))
+        }
     }
 }
 
-/// UTF-8 as text; what is none, or a picture, a sound or a PDF by its type, as a `data:` URI.
-fn other(content_type: &str, bytes: &[u8]) -> Value {
+fn content_type(response: &Response) -> Option<&str> {
+    response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
+/// Text as text; what is none, or a picture, a sound or a PDF by its type, as a `data:` URI.
+fn other(content_type: &str, text: Option<Cow<'_, str>>, bytes: &[u8]) -> Value {
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_seen_or_heard =
         ["image/", "audio/", "video/", "font/"].iter().any(|kind| media_type.starts_with(kind));
     let is_text = media_type != "application/pdf" && (!is_seen_or_heard || media_type.ends_with("+xml"));
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) if is_text => text.to_owned(),
+    let text = match text {
+        Some(text) if is_text => text.into_owned(),
         _ if media::is_media_type(&media_type) => media::write(&media_type, bytes),
         _ => media::write("application/octet-stream", bytes),
     };

@@ -5,15 +5,18 @@
 //! asked for, or a secret sent to another host than the one the definition names.
 //!
 //! Output: `content` (the default) is JSON where the answer says so (or says nothing and parses),
-//! `null` where it is empty JSON or says nothing, else its text. A picture, a sound, a PDF, and bytes
-//! that are no UTF-8 become a `data:` URI, which is stored as its bytes ([`foldback_core::media`]).
+//! `null` where it is empty JSON or says nothing, else its text, decoded by the `charset` that the answer
+//! names (UTF-8 where it names none). A picture, a sound, a PDF, and bytes that are no text in that charset
+//! become a `data:` URI, which is stored as its bytes ([`foldback_core::media`]).
 //! `raw` is the base64 of the bytes. `response` is `{request, statusCode, headers, content}`, the
 //! request without secrets.
 //!
 //! A 3xx is an error, as OWS says, unless `redirect` is true: then it is followed up to
-//! [`HOPS_MAX`] times, and is an answer like another where it leads nowhere.
+//! [`HOPS_MAX`] times, and is an answer like another where it names no place. A redirect behind the last of
+//! them is an error: nobody has answered.
 
 mod answer;
+mod charset;
 mod plan;
 
 use std::sync::Arc;
@@ -21,13 +24,15 @@ use std::sync::Arc;
 use foldback_core::step::error_type;
 use foldback_core::{Effect, Failure, Outcome, limits};
 use foldback_engine::kind::Call;
-use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION};
+use reqwest::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::config::{Config, StandIns};
-use crate::veil::{Work, failed};
 use crate::web;
+use crate::work::{Work, failed};
 use plan::Plan;
 
 /// Redirects followed in one call.
@@ -49,7 +54,7 @@ impl Work for Http {
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         match Plan::read(&call, &request) {
-            Ok(plan) => perform(plan, call.effect, &self.stand_ins).await,
+            Ok(plan) => perform(plan, call.effect, call.attempt, &self.stand_ins).await,
             Err(error) => failed(error),
         }
     }
@@ -60,9 +65,11 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> Failure {
     Failure::new(error_type::CONFIGURATION, 400, "Bad request", detail)
 }
 
-async fn perform(mut plan: Plan, effect: Effect, stand_ins: &StandIns) -> Outcome {
+async fn perform(mut plan: Plan, effect: Effect, attempt: u32, stand_ins: &StandIns) -> Outcome {
     let is_write = effect == Effect::Write;
-    let client = if is_write { web::fresh() } else { web::pooled() };
+    // What a server closed while it was asked is not asked over a kept connection again.
+    let is_fresh = is_write || attempt > 1;
+    let client = if is_fresh { web::fresh() } else { web::pooled() };
     let client = match client {
         Ok(client) => client,
         Err(why) => {
@@ -76,28 +83,37 @@ async fn perform(mut plan: Plan, effect: Effect, stand_ins: &StandIns) -> Outcom
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        if is_write {
+        if is_fresh {
             request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(body) = plan.body.clone() {
-            request = request.body(body);
-        }
+        request = match plan.body.clone() {
+            Some(body) => request.body(body),
+            // Without a length some servers answer 411.
+            None if takes_a_body(&plan.method) => {
+                request.header(CONTENT_LENGTH, HeaderValue::from_static("0"))
+            }
+            None => request,
+        };
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return not_answered(&plan, &error, hop),
         };
-        if !plan.redirect || hop == HOPS_MAX {
+        if !plan.redirect {
             return answer::read(&plan, response, effect).await;
         }
+        let refused = |title, why| {
+            failed(Failure::new(error_type::COMMUNICATION, response.status().as_u16(), title, why))
+        };
         match next_hop(&plan, &response) {
             Hop::Answer => return answer::read(&plan, response, effect).await,
-            Hop::Refused(why) => {
-                return failed(Failure::new(
-                    error_type::COMMUNICATION,
-                    response.status().as_u16(),
-                    "Redirect refused",
-                    why,
-                ));
+            Hop::Refused(why) => return refused("Redirect refused", why),
+            Hop::To(url) if hop == HOPS_MAX => {
+                let place = format!("{} {}", plan.method, web::origin(&plan.url));
+                let why = format!(
+                    "{place}: the server still redirects after {HOPS_MAX} redirects, now to {}",
+                    web::origin(&url)
+                );
+                return refused("Too many redirects", why);
             }
             Hop::To(url) => follow(&mut plan, url, response.status()),
         }
@@ -160,6 +176,11 @@ fn next_hop(plan: &Plan, response: &Response) -> Hop {
         return Hop::Refused(format!("the body holds a secret and is not sent on to {}", web::origin(&url)));
     }
     Hop::To(url)
+}
+
+/// Whether a server expects a body with this method, and so a length where there is none.
+fn takes_a_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 fn keeps_body(status: StatusCode, method: &Method) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use foldback_core::Failure;
+use foldback_core::step::FRAMING_HEADERS;
 use foldback_engine::kind::Call;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -55,9 +56,16 @@ impl Plan {
         let method = members.text("method")?.unwrap_or("GET").to_ascii_uppercase();
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| bad_request(format!("`method` is `{method}`: no HTTP method")))?;
+        if method == Method::CONNECT {
+            return Err(bad_request("`method` is `CONNECT`, which opens a tunnel and asks nothing"));
+        }
         let url = address(&members)?;
         let mut headers = HeaderMap::new();
         for (name, value) in members.object("headers")?.into_iter().flatten() {
+            if FRAMING_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                let why = "how a request is framed and its connection kept follows from its body";
+                return Err(bad_request(format!("`headers`: leave `{name}` out: {why}")));
+            }
             if !value.is_null() {
                 headers.append(header_name(name)?, header_value(name, &text_of(value))?);
             }
@@ -80,7 +88,7 @@ impl Plan {
         for (name, value) in &mut headers {
             value.set_sensitive(name == AUTHORIZATION || secret_headers.contains(name.as_str()));
         }
-        let shown = shown(call, &method, &headers, &secret_headers);
+        let shown = shown(call, request, &method, &headers, &secret_headers);
         Ok(Plan {
             method,
             url,
@@ -205,17 +213,30 @@ fn secret_headers(call: &Call) -> BTreeSet<String> {
 }
 
 /// The request as it may be shown: of what is secret, neither value nor place.
-fn shown(call: &Call, method: &Method, headers: &HeaderMap, secret: &BTreeSet<String>) -> Value {
-    // From the request before its secrets were filled in: there they are `null`.
-    let uri = call.request.get("uri").and_then(Value::as_str).and_then(|uri| Url::parse(uri).ok()).map(
-        |mut url| {
-            if let Some(query) = call.request.get("query").and_then(Value::as_object) {
-                add_query(&mut url, query);
+fn shown(
+    call: &Call,
+    request: &Value,
+    method: &Method,
+    headers: &HeaderMap,
+    secret: &BTreeSet<String>,
+) -> Value {
+    let open = |name: &str| {
+        let mut value = request.get(name).cloned().unwrap_or_default();
+        let inside = format!("/{name}");
+        for pointer in call.secrets.keys().filter_map(|pointer| pointer.strip_prefix(&inside)) {
+            if let Some(place) = value.pointer_mut(pointer) {
+                *place = Value::Null;
             }
-            let _ = url.set_password(None);
-            Value::String(url.into())
-        },
-    );
+        }
+        value
+    };
+    let uri = open("uri").as_str().and_then(|uri| Url::parse(uri).ok()).map(|mut url| {
+        if let Some(query) = open("query").as_object() {
+            add_query(&mut url, query);
+        }
+        let _ = url.set_password(None);
+        Value::String(url.into())
+    });
     let headers = headers.iter().filter(|(name, _)| !secret.contains(name.as_str())).map(|(name, value)| {
         (name.as_str().to_owned(), Value::from(String::from_utf8_lossy(value.as_bytes())))
     });

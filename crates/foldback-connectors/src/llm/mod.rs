@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use crate::config::{Config, Kind};
 use crate::request::{Members, text_of, wrong};
-use crate::veil::{Work, failed};
+use crate::work::{Work, failed};
 use judge::Judge;
 
 pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};

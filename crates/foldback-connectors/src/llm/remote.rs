@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use foldback_core::step::error_type;
 use foldback_core::{Failure, Usage, limits};
 use foldback_engine::kind::Progress;
+use foldback_engine::veil::{Flow, Veil};
 use futures_util::StreamExt;
 use genai::adapter::AdapterKind;
 use genai::chat::{
@@ -29,7 +30,6 @@ use super::prices;
 use super::trouble::status_of;
 use crate::config::{Kind, Provider, under};
 use crate::request::wrong;
-use crate::veil::{Flow, Veil};
 use crate::web;
 
 /// A provider's models.

@@ -34,10 +34,10 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     /// The signal that ended it.
     pub(crate) signal: Option<i32>,
-    /// What it wrote, without the last line break.
-    pub(crate) stdout: String,
-    /// The newest of what it wrote, without the last line break.
-    pub(crate) stderr: String,
+    /// All that it wrote.
+    pub(crate) stdout: Vec<u8>,
+    /// The newest of what it wrote to stderr.
+    pub(crate) stderr: Vec<u8>,
 }
 
 /// Why a child could not be run to its end.
@@ -138,8 +138,8 @@ impl Child<'_> {
         Ok(Ended {
             code: status.code(),
             signal: std::os::unix::process::ExitStatusExt::signal(&status),
-            stdout: text(stdout),
-            stderr: text(stderr),
+            stdout,
+            stderr,
         })
     }
 }
@@ -167,7 +167,7 @@ async fn take_newest(pipe: Option<impl AsyncRead + Unpin>, progress: &Progress) 
     let Some(mut pipe) = pipe else {
         return Ok(Vec::new());
     };
-    let mut kept = Vec::new();
+    let (mut kept, mut is_cut) = (Vec::new(), false);
     let mut line = Vec::new();
     let mut chunk = [0; LINE_MAX_BYTES];
     loop {
@@ -178,6 +178,7 @@ async fn take_newest(pipe: Option<impl AsyncRead + Unpin>, progress: &Progress) 
         kept.extend_from_slice(&chunk[..n]);
         if kept.len() > 2 * STDERR_MAX_BYTES {
             kept.drain(..kept.len() - STDERR_MAX_BYTES);
+            is_cut = true;
         }
         for part in chunk[..n].split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
@@ -190,19 +191,12 @@ async fn take_newest(pipe: Option<impl AsyncRead + Unpin>, progress: &Progress) 
     if !line.is_empty() {
         progress(&String::from_utf8_lossy(&line));
     }
-    kept.drain(..kept.len().saturating_sub(STDERR_MAX_BYTES));
-    Ok(kept)
-}
-
-/// Bytes as text, without the last line break. Bytes that are no UTF-8 are replaced by `�`.
-fn text(bytes: Vec<u8>) -> String {
-    let mut text = String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
+    let surplus = kept.len().saturating_sub(STDERR_MAX_BYTES);
+    kept.drain(..surplus);
+    if is_cut || surplus > 0 {
+        // The cut may have gone through a character.
+        let rest = kept.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
+        kept.drain(..rest);
     }
-    text
+    Ok(kept)
 }

@@ -12,20 +12,21 @@
 //!
 //! Output, by `return`: `stdout` (default), `stderr`, `code`, `all` (`{code, stdout, stderr}`) or
 //! `none` (`null`). Without its last line break, `stdout` is a text for a shell command; for a
-//! script it is JSON where it parses, else a text. An exit code other than 0 is an error, unless
+//! script it is JSON where it parses, else a text. Bytes that are no UTF-8 become a `data:` URI that
+//! holds all of them ([`foldback_core::media`]). An exit code other than 0 is an error, unless
 //! the code is part of the output (`code`, `all`).
 
 mod child;
 mod script;
 mod shell;
 
-use foldback_core::step::error_type;
-use foldback_core::{Failure, Outcome};
+use foldback_core::step::{STEP_VARIABLES, error_type};
+use foldback_core::{Failure, Outcome, media};
 use foldback_engine::kind::Call;
 use serde_json::{Value, json};
 
 use crate::request::{Members, text_of, wrong};
-use crate::veil::failed;
+use crate::work::failed;
 pub(crate) use child::Ended;
 pub use child::end_all;
 use child::{Child, Trouble};
@@ -78,6 +79,12 @@ impl Common {
         }
         for (name, value) in members.object("environment")?.into_iter().flatten() {
             let value = text_of(value);
+            if STEP_VARIABLES.contains(&name.as_str()) {
+                let what = format!(
+                    "`environment`: `{name}` tells the process which step it is; choose another name"
+                );
+                return Err(wrong(kind, &what));
+            }
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                 return Err(wrong(
                     kind,
@@ -132,6 +139,24 @@ fn trouble(program: &str, trouble: Trouble) -> Failure {
     }
 }
 
+/// What a process wrote: text without its last line break, or a `data:` URI where it is no text.
+fn written(bytes: Vec<u8>, parse: impl Fn(String) -> Value) -> Value {
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(without_line_break(text)),
+        Err(error) => Value::String(media::write("application/octet-stream", error.as_bytes())),
+    }
+}
+
+fn without_line_break(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
 /// The outcome of a process that ended.
 fn outcome(ended: Ended, output: Return, parse: impl Fn(String) -> Value) -> Outcome {
     let shows_code = matches!(output, Return::Code | Return::All);
@@ -139,10 +164,14 @@ fn outcome(ended: Ended, output: Return, parse: impl Fn(String) -> Value) -> Out
         return failed(refusal(&ended));
     }
     let output = match output {
-        Return::Stdout => parse(ended.stdout),
-        Return::Stderr => Value::String(ended.stderr),
+        Return::Stdout => written(ended.stdout, parse),
+        Return::Stderr => written(ended.stderr, Value::String),
         Return::Code => json!(ended.code),
-        Return::All => json!({"code": ended.code, "stdout": ended.stdout, "stderr": ended.stderr}),
+        Return::All => json!({
+            "code": ended.code,
+            "stdout": written(ended.stdout, Value::String),
+            "stderr": written(ended.stderr, Value::String),
+        }),
         Return::Nothing => Value::Null,
     };
     Outcome::Completed { output, usage: None }
@@ -154,7 +183,8 @@ fn refusal(ended: &Ended) -> Failure {
         (None, Some(signal)) => format!("ended by signal {signal}"),
         (None, None) => "ended without a code".to_owned(),
     };
-    let lines: Vec<&str> = ended.stderr.lines().collect();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    let lines: Vec<&str> = stderr.lines().collect();
     let tail = lines[lines.len().saturating_sub(ERROR_LINES)..].join("\n");
     let skipped = tail.chars().count().saturating_sub(ERROR_CHARS);
     let tail: String = tail.chars().skip(skipped).collect();

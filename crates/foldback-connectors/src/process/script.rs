@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{Common, arguments, outcome};
 use crate::request::{Members, wrong};
-use crate::veil::{Work, failed};
+use crate::work::{Work, failed};
 
 /// Linux takes at most 128 KiB in one argument.
 const INLINE_CODE_MAX_BYTES: usize = 96 * 1024;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Common, arguments, outcome};
 use crate::request::{Members, wrong};
-use crate::veil::{Work, failed};
+use crate::work::{Work, failed};
 
 /// The kind `shell`.
 pub(crate) struct Shell {

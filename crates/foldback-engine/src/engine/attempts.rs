@@ -81,7 +81,7 @@ impl Engine {
             progress,
             key,
         };
-        let kind = self.around.kinds.get(&step.kind).cloned();
+        let kind = self.around.kinds.get(&step.kind);
         let attempt = Attempt { kind, kind_name: step.kind.clone(), call, stop: stopped, flight };
         self.around.machine.start(attempt, self.to_self.clone());
     }

@@ -1,83 +1,96 @@
-//! The veil over secrets: the one place that reveals them for a kind, and takes them out again of
-//! everything the kind gives back.
+//! Secrets: the engine fills them into a request before a step kind sees it, and masks them in
+//! everything that the kind gives back.
 //!
-//! Invariant: no kind in this crate is reached but through [`Veiled`]. What a server or a process
-//! echoes of a secret is replaced by the secret's name in outputs, errors, reasons, usage and progress,
-//! also where it comes back percent-encoded or in base64, and where it comes in pieces. A secret shorter
-//! than [`SHORTEST`] is hidden only where it stands alone: it would be found in every second word. What
-//! it never does: look into what is compressed, encrypted or spelled in another way.
+//! It masks outputs, errors, reasons, usage and progress, of every kind, a user's own too. A secret is
+//! found as it is, percent-encoded, escaped for JSON, in base64, and where progress cuts it into pieces.
+//! It never looks into what is compressed, encrypted or spelled in another way.
 //!
-//! The rooms: `spelling` (the ways in which a secret comes back), `flow` (progress in pieces).
+//! Invariants:
+//! * A [`Registry`](crate::Registry) hands out no kind but behind [`Veiled`].
+//! * A secret shorter than [`SHORTEST`] is masked only where it stands alone: it would be found in every
+//!   second word.
+//! * The keys that [`Registry::hiding`](crate::Registry::hiding) names are masked in every step, whether
+//!   or not its request holds them.
+//!
+//! Modules: `spelling` (how a secret comes back), `flow` (progress in pieces), `keys` (the variables that
+//! are masked everywhere).
 
 use std::borrow::Cow;
-use std::future::Future;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use foldback_core::{Failure, Outcome, Usage};
-use foldback_engine::kind::{Call, Performing, StepKind};
-use reqwest::Url;
 use serde_json::Value;
+use url::Url;
+
+use crate::kind::{Call, Performing, StepKind};
 
 mod flow;
+mod keys;
 mod spelling;
 
-pub(crate) use flow::Flow;
+pub use flow::Flow;
+pub(crate) use keys::Keys;
 
 /// Secrets with fewer bytes are looked for only where they stand alone.
-pub(crate) const SHORTEST: usize = 6;
+pub const SHORTEST: usize = 6;
 
 /// A rest of a secret at the end of a text that was cut is taken out from this many bytes on.
 const REST_MIN: usize = 4;
 
-/// A kind's work, once its request is revealed.
-pub(crate) trait Work: Send + Sync + 'static {
-    /// See [`StepKind::run_ahead`].
-    const RUN_AHEAD: u32;
-
-    /// Performs one attempt. `request` is the call's request with its secrets filled in; the call
-    /// itself still holds `null` in their places.
-    fn work(self: Arc<Self>, call: Call, request: Value) -> impl Future<Output = Outcome> + Send;
+/// A step kind of a registry, behind the mask: all of [`StepKind`], but that [`Veiled::perform`] stands
+/// before the kind's own.
+#[derive(Clone)]
+pub struct Veiled {
+    pub(crate) kind: Arc<dyn StepKind>,
+    pub(crate) keys: Arc<Keys>,
 }
 
-/// A kind whose answers are veiled.
-pub(crate) struct Veiled<W>(pub(crate) Arc<W>);
+/// What else a kind says of itself holds behind the mask too.
+impl Deref for Veiled {
+    type Target = dyn StepKind;
 
-impl<W: Work> StepKind for Veiled<W> {
-    fn perform(&self, mut call: Call) -> Performing {
-        let inner = self.0.clone();
+    fn deref(&self) -> &Self::Target {
+        &*self.kind
+    }
+}
+
+impl Veiled {
+    /// Performs one attempt: fills the secrets in, and masks what comes back.
+    pub fn perform(&self, mut call: Call) -> Performing {
+        if let Err(error) = call.reveal() {
+            let outcome = Outcome::Failed { error, retry_after_ms: None, usage: None };
+            return Box::pin(std::future::ready(outcome));
+        }
+        let keys = self.keys.veil();
+        let veil = if call.secrets.is_empty() { keys } else { Arc::new(Veil::over(&call, &keys)) };
+        if veil.is_empty() {
+            return self.kind.perform(call);
+        }
+        let flow = Flow::new(veil.clone(), call.progress.clone());
+        call.progress = flow.progress();
+        let kind = self.kind.clone();
         Box::pin(async move {
-            let request = match call.reveal() {
-                Ok(request) => request,
-                Err(error) => return failed(error),
-            };
-            let veil = Arc::new(Veil::over(&call, &request));
-            let flow = Flow::new(veil.clone(), call.progress.clone());
-            call.progress = flow.progress();
-            let outcome = inner.work(call, request).await;
+            let outcome = kind.perform(call).await;
             flow.end();
             veil.outcome(outcome)
         })
     }
-
-    fn run_ahead(&self) -> u32 {
-        W::RUN_AHEAD
-    }
 }
 
-/// A failed outcome without more to say than its failure.
-pub(crate) fn failed(error: Failure) -> Outcome {
-    Outcome::Failed { error, retry_after_ms: None, usage: None }
-}
-
-/// The secrets of one call, and what is shown in their places.
+/// Values that are masked, and the names that are shown in their places.
 #[derive(Default)]
-pub(crate) struct Veil {
+pub struct Veil {
     hidden: Vec<Hidden>,
+    /// Tells in one pass whether a text holds any of them.
+    any: OnceLock<Option<AhoCorasick>>,
 }
 
 /// One spelling of a secret.
+#[derive(Clone)]
 struct Hidden {
     text: String,
     shown: String,
@@ -86,9 +99,9 @@ struct Hidden {
 }
 
 impl Veil {
-    /// The secrets that a call's request was filled with.
-    fn over(call: &Call, request: &Value) -> Veil {
-        let mut veil = Veil::default();
+    /// The secrets in a revealed call's request, and the keys that are masked everywhere.
+    fn over(call: &Call, keys: &Veil) -> Veil {
+        let (mut veil, request) = (Veil { hidden: keys.hidden.clone(), any: OnceLock::new() }, &call.request);
         for (pointer, name) in &call.secrets {
             if let Some(value) = request.pointer(pointer).and_then(Value::as_str) {
                 let shown = format!("[secret {name}]");
@@ -106,7 +119,7 @@ impl Veil {
     }
 
     /// Hides one more value behind a name, in all its spellings.
-    pub(crate) fn hide(mut self, value: &str, shown: &str) -> Veil {
+    pub fn hide(mut self, value: &str, shown: &str) -> Veil {
         if value.is_empty() {
             return self;
         }
@@ -116,6 +129,7 @@ impl Veil {
         self.hidden.extend(hidden);
         // Longest first, so that a secret that contains another leaves no rest.
         self.hidden.sort_by_key(|hidden| std::cmp::Reverse(hidden.text.len()));
+        self.any = OnceLock::new();
         self
     }
 
@@ -138,9 +152,22 @@ impl Veil {
         self.hidden.is_empty()
     }
 
+    /// Whether a text may hold one of them. Outputs of megabytes hold none of dozens of spellings.
+    fn is_in(&self, text: &str) -> bool {
+        let build = || AhoCorasick::new(self.hidden.iter().map(|hidden| hidden.text.as_str())).ok();
+        match self.any.get_or_init(build) {
+            Some(any) => any.is_match(text),
+            // Too many for it: the search one by one answers.
+            None => true,
+        }
+    }
+
     /// The text without secrets.
-    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
+        if self.is_empty() || !self.is_in(text) {
+            return clean;
+        }
         for hidden in &self.hidden {
             if clean.contains(hidden.text.as_str()) {
                 clean = Cow::Owned(hidden.replaced(&clean));
@@ -171,7 +198,7 @@ impl Veil {
     }
 
     /// The value without secrets, in its strings and in its names.
-    pub(crate) fn value(&self, value: Value) -> Value {
+    pub fn value(&self, value: Value) -> Value {
         if self.is_empty() {
             return value;
         }
@@ -195,7 +222,7 @@ impl Veil {
     }
 
     /// The failure without secrets.
-    pub(crate) fn failure(&self, mut error: Failure) -> Failure {
+    pub fn failure(&self, mut error: Failure) -> Failure {
         error.title = self.text(&error.title).into_owned();
         error.detail = error.detail.map(|detail| self.excerpt(&detail));
         error
@@ -203,7 +230,7 @@ impl Veil {
 
     /// A text that may have been cut out of a longer one, without secrets and without what a cut left
     /// of one at either end.
-    pub(crate) fn excerpt(&self, text: &str) -> String {
+    pub fn excerpt(&self, text: &str) -> String {
         // Behind the first line of a process's error stands the end of what it wrote.
         let parts: Vec<String> = self.text(text).splitn(2, '\n').map(|part| self.unfrayed(part)).collect();
         parts.join("\n")
@@ -227,7 +254,7 @@ impl Veil {
     }
 
     /// What a provider says of itself.
-    pub(crate) fn usage(&self, usage: Usage) -> Usage {
+    pub fn usage(&self, usage: Usage) -> Usage {
         Usage {
             model: self.text(&usage.model).into_owned(),
             finish_reason: usage.finish_reason.map(|reason| self.text(&reason).into_owned()),
@@ -248,7 +275,9 @@ impl Veil {
                 let usage = usage.map(|usage| self.usage(usage));
                 Outcome::Failed { error: self.failure(error), retry_after_ms, usage }
             }
-            Outcome::OutOfBudget { usage } => Outcome::OutOfBudget { usage },
+            Outcome::OutOfBudget { usage } => {
+                Outcome::OutOfBudget { usage: usage.map(|usage| self.usage(usage)) }
+            }
             Outcome::Rejected { output, error, usage } => {
                 let (error, usage) = (self.failure(error), usage.map(|usage| self.usage(usage)));
                 Outcome::Rejected { output: self.value(output), error, usage }

@@ -3,12 +3,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use foldback_engine::kind::Progress;
-
 use super::Veil;
+use crate::kind::Progress;
 
 /// A stream of pieces, without secrets.
-pub(crate) struct Flow {
+pub struct Flow {
     veil: Arc<Veil>,
     to: Progress,
     held: Mutex<String>,
@@ -16,12 +15,12 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// Pieces go on to `to`.
-    pub(crate) fn new(veil: Arc<Veil>, to: Progress) -> Arc<Flow> {
+    pub fn new(veil: Arc<Veil>, to: Progress) -> Arc<Flow> {
         Arc::new(Flow { veil, to, held: Mutex::default() })
     }
 
     /// Where pieces are put in.
-    pub(crate) fn progress(self: &Arc<Flow>) -> Progress {
+    pub fn progress(self: &Arc<Flow>) -> Progress {
         let flow = self.clone();
         Arc::new(move |piece| flow.take(piece))
     }
@@ -40,7 +39,7 @@ impl Flow {
     }
 
     /// There are no more pieces: what was held back goes on.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
         self.pass(&held);
     }
