@@ -27,6 +27,11 @@ pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Messa
         report.send(failed(Failure::new(error_type::CONFIGURATION, 400, "Unknown step kind", detail)));
         return;
     };
+    if call.timeout_ms == 0 {
+        let detail = "`timeout_ms` is 0, which leaves no time to begin: nothing was sent";
+        report.send(failed(Failure::new(error_type::CONFIGURATION, 400, "No time to begin", detail)));
+        return;
+    }
     pool.spawn(async move {
         let limit = Duration::from_millis(call.timeout_ms);
         let (timeout_ms, effect) = (call.timeout_ms, call.effect);

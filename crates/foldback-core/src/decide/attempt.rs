@@ -45,10 +45,7 @@ impl Attempt<'_> {
             Outcome::Failed { error, retry_after_ms, usage } => self.failed(error, retry_after_ms, usage),
             Outcome::Rejected { output, error, usage } => self.rejected(output, error, usage),
             Outcome::OutOfBudget { usage } => self.out_of_budget(usage),
-            Outcome::Unknown { reason } if self.step.effect != Effect::Write => {
-                let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
-                self.failed(error, None, None)
-            }
+            Outcome::Unknown { reason } if self.step.effect != Effect::Write => self.unanswered(reason),
             Outcome::Unknown { reason } => self.unknown(reason),
         }
     }
@@ -73,6 +70,16 @@ impl Attempt<'_> {
             return self.again(Again { variant, ..Again::after(error, usage) });
         }
         self.step_failed(error, None, usage)
+    }
+
+    /// No answer came to a step that only looks. Without a policy of its own it looks once more, as it would
+    /// after a crash in the middle of it: a server may close a kept connection just as it is asked.
+    fn unanswered(self, reason: String) -> Fact {
+        let error = Failure::new(error_type::COMMUNICATION, 503, "No answer", reason);
+        match self.step.retry.is_none() && self.step.own_attempts() <= 1 && self.may_go_on() {
+            true => self.again(Again::after(error, None)),
+            false => self.failed(error, None, None),
+        }
     }
 
     /// An answer that a budget cut off is asked for again, once there is more: the budget is used up by
