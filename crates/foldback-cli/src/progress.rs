@@ -152,7 +152,11 @@ impl Progress {
             }
             Fact::TimerSet { limits: true, .. } => return None,
             Fact::TimerSet { key, due, .. } => {
-                format!("{} {key:<28} waits {}", self.paint("34", "…"), seconds(due - event.timestamp))
+                format!(
+                    "{} {key:<28} waits {}",
+                    self.paint("34", "…"),
+                    seconds(due.saturating_sub(event.clock()))
+                )
             }
             Fact::OutcomeUnknown { key, reason, .. } => format!(
                 "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `{} resolve {id} '{key}' landed [JSON]` or `… didnt`",

@@ -221,6 +221,7 @@ fn a_rebuild_that_was_killed_goes_on_where_it_stood() {
     const EVENTS: u64 = 20_000;
     let world = World::empty();
     let event = |version| foldback::core::Event {
+        clock: None,
         id: foldback::core::EventId(u128::from(version).to_be_bytes()),
         version,
         timestamp: 0,

@@ -51,6 +51,9 @@ impl WorkflowState {
         if event.timestamp < self.now {
             return Err("times never go back within a workflow".into());
         }
+        if event.clock.is_some_and(|clock| clock >= event.timestamp) {
+            return Err("a clock is written only where it is before the timestamp".into());
+        }
         Ok(())
     }
 

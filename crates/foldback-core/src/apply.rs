@@ -32,8 +32,10 @@ impl WorkflowState {
     /// Applies one event. Total: any event changes the state in its one way or not at all.
     pub fn apply(&mut self, event: &Event) {
         self.version = event.version;
-        let last = self.now;
+        let last = self.clock;
         self.now = self.now.max(event.timestamp);
+        self.clock = event.clock();
+        self.count_from(self.clock);
         match event.fact.class() {
             crate::Class::Stimulus => {
                 self.stimulus = Some(event.id);
@@ -60,7 +62,7 @@ impl WorkflowState {
                     }
                     step.status = StepStatus::Running;
                     step.attempts = *attempt;
-                    step.began = Some(event.timestamp);
+                    step.began = Some(event.clock());
                     step.due = None;
                 });
             }
@@ -69,6 +71,7 @@ impl WorkflowState {
                 self.with_step(&failed.key, |step| {
                     step.status = StepStatus::Backoff;
                     step.due = Some(failed.due);
+                    step.delay = failed.due.saturating_sub(event.clock()).max(0);
                     step.error = Some(failed.error.clone());
                     step.rejected = failed.rejected.clone();
                     step.repairs += u32::from(failed.rejected.is_some());
@@ -114,12 +117,10 @@ impl WorkflowState {
             }
             Fact::StepCancelled { key, attempt, .. } => self.step_cancelled(key, *attempt),
             Fact::TimerSet { key, due, finishes, limits } => {
-                let (finishes, limits) = (*finishes, *limits);
-                self.enter(
-                    key,
-                    event.version,
-                    EntryBody::Timer { due: *due, fired: false, finishes, limits },
-                );
+                let (due, finishes, limits) = (*due, *finishes, *limits);
+                let delay = due.saturating_sub(event.clock()).max(0);
+                let body = EntryBody::Timer { due, delay, fired: false, finishes, limits };
+                self.enter(key, event.version, body);
             }
             Fact::TimerFired { key } => self.timer_fired(key),
             Fact::TimerCancelled { key, .. } => self.forget(key),
@@ -171,17 +172,17 @@ impl WorkflowState {
                 self.compensation_over(scope);
             }
             Fact::WorkflowPaused { reason } => {
-                self.pause = Some(Pause { reason: reason.clone(), since: event.timestamp, budget: None });
+                self.pause = Some(Pause { reason: reason.clone(), since: event.clock(), budget: None });
             }
             Fact::WorkflowUnpaused { raised, .. } => {
                 self.raise(raised);
                 if let Some(pause) = self.pause.take() {
-                    self.postpone_limits(event.timestamp - pause.since);
+                    self.postpone_limits(event.clock(), pause.since);
                 }
             }
             Fact::BudgetSet { key, limits } => {
                 let (spent, warned) = (BTreeMap::new(), Default::default());
-                let budget = Budget { limits: limits.clone(), spent, since: event.timestamp, warned };
+                let budget = Budget { limits: limits.clone(), spent, since: event.clock(), warned };
                 self.budgets.insert(key.clone(), budget);
             }
             Fact::BudgetWarned { scope, measure, .. } => {
@@ -192,7 +193,7 @@ impl WorkflowState {
             Fact::BudgetExceeded { scope, measure, spent, limit } => {
                 let reason = format!("{spent} of {limit} {} are used", measure.as_str());
                 let budget = Some((scope.clone(), *measure));
-                self.pause = Some(Pause { reason, since: event.timestamp, budget });
+                self.pause = Some(Pause { reason, since: event.clock(), budget });
             }
             Fact::SignalReceived(received) => {
                 let SignalReceived { name, data, source } = (**received).clone();
@@ -255,7 +256,7 @@ impl WorkflowState {
                     Some(_) => self.renew(again),
                 }
                 let last = self.rewound.take().map_or(last, |(_, then)| then);
-                self.postpone_limits(event.timestamp - last);
+                self.postpone_limits(event.clock(), last);
                 changes.iter().for_each(|changes| self.change(changes));
             }
             Fact::WorkflowForked(forked) => {
@@ -271,7 +272,7 @@ impl WorkflowState {
                 (self.generation, self.newest_generation) = (0, 0);
                 self.redone.clear();
                 self.renew(&forked.again);
-                self.postpone_limits(event.timestamp - last);
+                self.postpone_limits(event.clock(), last);
                 self.change(&forked.changes);
             }
             Fact::StepReused(reused) => match &reused.output {
@@ -335,7 +336,9 @@ impl WorkflowState {
 
     /// A task's time does not run while nobody works at it: between a failure and its mending, between
     /// a cut and the begin of a fork.
-    fn postpone_limits(&mut self, by: Micros) {
+    fn postpone_limits(&mut self, now: Micros, since: Micros) {
+        // A clock that was set back in between tells of no time that passed.
+        let by = now.saturating_sub(since).max(0);
         for budget in self.budgets.values_mut() {
             budget.since = budget.since.saturating_add(by);
         }
@@ -346,6 +349,13 @@ impl WorkflowState {
                 *due = due.saturating_add(by);
             }
         }
+    }
+
+    /// What began at a time that the clock has yet to come to began now at the latest: a clock that was
+    /// fast and was put right must not keep budgets from counting.
+    fn count_from(&mut self, now: Micros) {
+        self.budgets.values_mut().for_each(|budget| budget.since = budget.since.min(now));
+        self.pause.iter_mut().for_each(|pause| pause.since = pause.since.min(now));
     }
 
     /// What was open where a past was cut is owed anew: nobody's attempt is this workflow's. What had
@@ -450,8 +460,9 @@ impl WorkflowState {
             unknowns: 0,
             variant: 0,
             attempts_before: tried,
-            began: asked.starts.then_some(event.timestamp),
+            began: asked.starts.then_some(event.clock()),
             due: None,
+            delay: 0,
             output: None,
             rejected: None,
             error: None,

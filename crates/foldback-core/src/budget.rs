@@ -55,7 +55,7 @@ pub struct Budget {
     pub limits: BTreeMap<Measure, u64>,
     /// How much of it was used; wall time is told by `since`.
     pub spent: BTreeMap<Measure, u64>,
-    /// From when wall time counts.
+    /// From when wall time counts, by the machine's clock.
     pub since: Micros,
     /// What was warned of already.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -66,7 +66,7 @@ impl Budget {
     /// How much of a measure is used.
     pub fn used(&self, measure: Measure, now: Micros) -> u64 {
         match measure {
-            Measure::WallMs => u64::try_from(now - self.since).unwrap_or(0) / 1_000,
+            Measure::WallMs => u64::try_from(now.saturating_sub(self.since)).unwrap_or(0) / 1_000,
             Measure::Tokens | Measure::MicroUsd | Measure::Steps => {
                 self.spent.get(&measure).copied().unwrap_or(0)
             }
@@ -179,7 +179,7 @@ impl WorkflowState {
                 let place = if scope.is_root() { "the workflow".to_owned() } else { format!("`{scope}`") };
                 return Err(format!("{place} has no budget of {}", measure.as_str()));
             };
-            let used = budget.used(*measure, self.now);
+            let used = budget.used(*measure, self.clock);
             if *limit <= used {
                 let measure = measure.as_str();
                 return Err(format!("{used} {measure} are used already: a budget of {limit} is below that"));

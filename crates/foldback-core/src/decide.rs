@@ -27,7 +27,8 @@ pub use stimulus::Stimulus;
 /// When it is said, by whom, and what the engine can do now.
 #[derive(Clone, Debug)]
 pub struct Timing {
-    /// The clock. Times that lie before the workflow's last fact are lifted to it.
+    /// The clock of the machine. It may stand before the workflow's last fact: timestamps are lifted to
+    /// that, delays count from here.
     pub now: Micros,
     /// Who speaks.
     pub actor: Arc<str>,
@@ -64,7 +65,7 @@ pub fn advance(
     let mut batch = Batch::default();
     let mut room = timing.room;
     let engine = Arc::from("engine");
-    let now = timing.now.max(state.now);
+    let now = timing.now;
     if let Some(fact) = judge(state, stimulus, now, room > 0) {
         let refused =
             |reason| Illegal { version: state.version + 1, event_type: fact.event_type().to_owned(), reason };
@@ -297,10 +298,12 @@ fn write(
     actor: &Arc<str>,
     ids: Ids<'_>,
 ) {
+    let timestamp = now.max(state.now);
     let event = Event {
         id: ids(),
         version: state.version + 1,
-        timestamp: now,
+        timestamp,
+        clock: (now < timestamp).then_some(now),
         causation_id,
         correlation_id: state.correlation_id,
         actor: actor.clone(),
@@ -340,9 +343,9 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                 return (step.status == StepStatus::Backoff && step.is_in_doubt())
                     .then(|| Fact::OutcomeUnknown { attempt: step.attempts, key, reason });
             }
+            // Whether the delay is over is the engine's to know: this clock may have been set meanwhile.
             let is_due = match step.status {
-                StepStatus::Pending => true,
-                StepStatus::Backoff => step.due.is_none_or(|due| due <= now),
+                StepStatus::Pending | StepStatus::Backoff => true,
                 StepStatus::Running
                 | StepStatus::Completed
                 | StepStatus::Failed
@@ -423,7 +426,9 @@ pub fn after(state: &WorkflowState, stimulus: Stimulus, now: Micros) -> Workflow
     if let Some(fact) = judge(state, stimulus, now, true) {
         let (version, actor) = (state.version + 1, Arc::from("engine"));
         let (id, causation_id, correlation_id) = (EventId([0; 16]), None, state.correlation_id);
-        after.apply(&Event { id, version, timestamp: now, causation_id, correlation_id, actor, fact });
+        let timestamp = now.max(state.now);
+        let clock = (now < timestamp).then_some(now);
+        after.apply(&Event { id, version, timestamp, causation_id, correlation_id, actor, clock, fact });
     }
     after
 }

@@ -22,7 +22,7 @@ use crate::{Micros, Version};
 mod asking;
 mod wire;
 
-pub use wire::{DecodeError, ENGINE_TYPES};
+pub use wire::{DecodeError, ENGINE_TYPES, clock_of};
 
 /// The id of an event: a UUIDv7 when we make it, any UUID when a caller supplies it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,8 +77,18 @@ pub struct Event {
     pub correlation_id: Option<EventId>,
     /// Who wrote it: `engine`, or who sent the command.
     pub actor: Arc<str>,
+    /// The time on the machine's clock, where that was before the event that stands before this one.
+    pub clock: Option<Micros>,
     /// What happened.
     pub fact: Fact,
+}
+
+impl Event {
+    /// The time on the machine's clock when it was written: delays count from here. The timestamp may be
+    /// later, since timestamps never go back within a workflow.
+    pub fn clock(&self) -> Micros {
+        self.clock.unwrap_or(self.timestamp)
+    }
 }
 
 /// Whether the world spoke or the program answered.

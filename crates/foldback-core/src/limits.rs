@@ -66,6 +66,10 @@ pub const IN_FLIGHT_MAX: usize = 4_096;
 /// A workflow that waits for a moment at least so far away (ms) is let out of memory.
 pub const SLEEP_MIN_MS: u64 = 4_000;
 
+/// A difference between the time of day and the steady clock that grows by so much (ms) is a clock that was
+/// set; less is one that is being adjusted.
+pub const CLOCK_JUMP_MIN_MS: u64 = 1_000;
+
 /// How long before its moment comes it is brought back (ms), so that it is there when it comes.
 pub const WAKE_AHEAD_MS: u64 = 2_000;
 

@@ -284,6 +284,7 @@ mod tests {
             Fact::WorkflowFailed { error: Failure::new(error_type::RUNTIME, 500, "no", "no") },
         ];
         let event = |(n, fact): (usize, Fact)| Event {
+            clock: None,
             id: EventId([n as u8; 16]),
             version: n as u64 + 1,
             timestamp: 86_400_000_000 * n as i64,

@@ -74,7 +74,7 @@ impl Outcomes {
         let mut outcomes = Outcomes::default();
         for key in state.open_steps() {
             let Some(step) = state.step(&key) else { continue };
-            let at = step.began.unwrap_or(state.now);
+            let at = step.began.unwrap_or(state.clock);
             let mut asked = asked(&step.kind, step.effect, step.request_hash, at);
             if step.status == StepStatus::Unknown {
                 asked.ended = Ended::Unknown;

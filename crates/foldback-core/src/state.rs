@@ -30,7 +30,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 13;
+pub const STATE_SCHEMA: u32 = 14;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct WorkflowState {
     pub version: Version,
     /// The time of the last event folded: the only `now` a program sees.
     pub now: Micros,
+    /// The time on the machine's clock at that event; before `now` where the clock was set back.
+    pub clock: Micros,
     /// When it began.
     pub started_at: Micros,
     /// The id of the last stimulus: the causation of the consequences that follow.
@@ -77,7 +79,7 @@ pub struct WorkflowState {
     /// What holds since it was forked, or reopened at an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Box<Rules>>,
-    /// The version whose state this is, and its time, between [`WorkflowState::rewind`] and the event that
+    /// The version whose state this is, and the clock there, between [`WorkflowState::rewind`] and the event that
     /// asked for it.
     #[serde(skip)]
     pub(crate) rewound: Option<(Version, Micros)>,
@@ -151,8 +153,10 @@ pub enum EntryBody {
     Step(Box<Step>),
     /// A wait for a moment.
     Timer {
-        /// When it is due.
+        /// When it is due, by the clock of the machine that set it.
         due: Micros,
+        /// The delay that it was set with, in microseconds.
+        delay: Micros,
         /// Whether it has fired.
         fired: bool,
         /// Whether firing finishes the task.
@@ -269,6 +273,7 @@ impl WorkflowState {
             workflow_id: Arc::from(workflow_id),
             version: 0,
             now: 0,
+            clock: 0,
             started_at: 0,
             stimulus: None,
             stirred: None,
@@ -367,10 +372,11 @@ impl WorkflowState {
         base.take_back_anew();
         base.signals.append(&mut self.signals);
         // What was forked stays a fork: behind its cut lies another's past.
-        let rewound = Some((base.version, base.now)).filter(|_| base.lineage == self.lineage);
+        let rewound = Some((base.version, base.clock)).filter(|_| base.lineage == self.lineage);
         *self = WorkflowState {
             version: self.version,
             now: self.now,
+            clock: self.clock,
             workflow_id: self.workflow_id.clone(),
             end: self.end.take(),
             newest_undo: self.newest_undo,

@@ -110,7 +110,7 @@ impl<'a> Verification<'a> {
             self.batch = 0;
         } else {
             self.compared += 1;
-            let derived = self.derived(event.timestamp);
+            let derived = self.derived(event.clock());
             event.fact = self.compared(&event, derived, library)?;
         }
         let had_ended = self.state.end.is_some();
@@ -151,9 +151,9 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// The program goes on where the log ends.
     pub fn end(mut self) -> Result<u64, Stopped> {
-        let version = self.state.version + 1;
+        let (version, now) = (self.state.version + 1, self.state.clock);
         match self.left_over() {
-            Some(fact) => Err(parted(version, None, Some(&fact))),
+            Some(fact) => Err(parted(version, None, Some(&fact), now)),
             None => Ok(self.compared),
         }
     }
@@ -165,7 +165,7 @@ impl<'a> Verification<'a> {
 
     fn nothing_is_due(&mut self, event: &Event) -> Result<(), Stopped> {
         match self.left_over() {
-            Some(fact) => Err(parted(event.version, Some(&event.fact), Some(&fact))),
+            Some(fact) => Err(parted(event.version, Some(&event.fact), Some(&fact), self.state.clock)),
             None => Ok(()),
         }
     }
@@ -176,7 +176,7 @@ impl<'a> Verification<'a> {
         if self.due.is_empty() && self.batch >= limits::BATCH_MAX_EVENTS {
             return None;
         }
-        self.derived(self.state.now)
+        self.derived(self.state.clock)
     }
 
     /// The next consequence by the program.
@@ -206,10 +206,11 @@ impl<'a> Verification<'a> {
         derived: Option<Fact>,
         library: &mut dyn Library,
     ) -> Result<Fact, Stopped> {
+        let now = event.clock();
         let Some(derived) = derived else {
             let mut recorded = event.fact.clone();
             recorded.slots_mut().into_iter().for_each(|slot| library.bring(slot));
-            return Err(parted(event.version, Some(&recorded), None));
+            return Err(parted(event.version, Some(&recorded), None, now));
         };
         if let (Fact::StepAsked(recorded), Fact::StepAsked(asked)) = (&event.fact, &derived) {
             let is_same = recorded.key == asked.key
@@ -230,15 +231,16 @@ impl<'a> Verification<'a> {
             asked.request = self.state.lists.whole(&asked.request);
         }
         recorded.slots_mut().into_iter().for_each(|slot| library.bring(slot));
-        match meaning(&recorded) == meaning(&derived) {
+        match meaning(&recorded, now) == meaning(&derived, now) {
             true => Ok(derived),
-            false => Err(parted(event.version, Some(&recorded), Some(&derived))),
+            false => Err(parted(event.version, Some(&recorded), Some(&derived), now)),
         }
     }
 }
 
-/// What of a consequence is compared.
-fn meaning(fact: &Fact) -> Map<String, Value> {
+/// What of a consequence is compared. It was written at `now`, by the machine's clock: of a timer the
+/// delay is compared, not the time at which it is due.
+fn meaning(fact: &Fact, now: Micros) -> Map<String, Value> {
     let value = |slot: &Slot| (*slot.get()).clone();
     let said = match fact {
         Fact::StepAsked(e) => json!({
@@ -247,7 +249,8 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
         }),
         Fact::DecisionMade(e) => json!({"chosen": e.chosen, "finishes": e.finishes}),
         Fact::TimerSet { due, finishes, limits, .. } => {
-            json!({"due": due, "finishes": finishes, "limits": limits})
+            let delay_ms = due.saturating_sub(now) / 1_000;
+            json!({"delay_ms": delay_ms, "finishes": finishes, "limits": limits})
         }
         Fact::TaskStarted { kind, input, .. } => json!({"kind": kind, "input": value(input)}),
         Fact::TaskFinished { kind, output, context, .. } => {
@@ -313,11 +316,12 @@ fn meaning(fact: &Fact) -> Map<String, Value> {
     map
 }
 
-fn parted(version: Version, recorded: Option<&Fact>, derived: Option<&Fact>) -> Stopped {
+fn parted(version: Version, recorded: Option<&Fact>, derived: Option<&Fact>, now: Micros) -> Stopped {
     // A stimulus names what the world spoke of, which is not what parts.
     let said = recorded.filter(|fact| fact.class() == Class::Consequence);
     let key = said.and_then(Fact::key).or_else(|| derived.and_then(Fact::key)).cloned();
-    let (mut a, mut b) = (recorded.map(meaning), derived.map(meaning));
+    let said_at = |fact| meaning(fact, now);
+    let (mut a, mut b) = (recorded.map(said_at), derived.map(said_at));
     if let (Some(a), Some(b)) = (&mut a, &mut b) {
         only_unlike(a, b);
     }

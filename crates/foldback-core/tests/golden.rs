@@ -12,13 +12,13 @@ use std::sync::Arc;
 use foldback_core::change::{Edit, Follows, GivenOutput, Past, Policy, Target, Writes};
 use foldback_core::event::{
     AttemptFailed, DecisionMade, ENGINE_TYPES, Raised, SignalReceived, StepAsked, StepCompleted, StepFailed,
-    StepReused, UndoArmed, UndoStarted, WorkflowForked, WorkflowStarted,
+    StepReused, UndoArmed, UndoStarted, WorkflowForked, WorkflowStarted, clock_of,
 };
 use foldback_core::step::error_type;
 use foldback_core::value::{Part, Request, StoredRef};
 use foldback_core::{
-    Changes, Effect, Fact, Failure, Found, Hash, Key, Lineage, Lost, Measure, Recovery, RetryPolicy, Slot,
-    TaskKind, Undo, Usage, Verdict,
+    Changes, Effect, Event, EventId, Fact, Failure, Found, Hash, Key, Lineage, Lost, Measure, Recovery,
+    RetryPolicy, Slot, TaskKind, Undo, Usage, Verdict,
 };
 use serde_json::json;
 
@@ -434,6 +434,50 @@ fn every_event_ever_written_is_read() {
     }
     for engine_type in ENGINE_TYPES {
         assert!(types.contains(engine_type), "{engine_type} has no golden file");
+    }
+}
+
+/// The time on the machine's clock stands behind the fields of any fact.
+#[test]
+fn a_clock_that_differs_stands_in_the_payload() {
+    let bless = std::env::var_os("FOLDBACK_BLESS").is_some();
+    let clock = 1_699_996_400_000_000;
+    let timer =
+        Fact::TimerSet { key: "nap".into(), due: clock + 7_200_000_000, finishes: true, limits: false };
+    let said = Fact::Recorded {
+        event_type: Arc::from("CONTENT_GENERATED"),
+        key: None,
+        data: Slot::of(json!({"clock": 7})),
+        handler: None,
+    };
+    for fact in [timer, said] {
+        let mut event = Event {
+            id: EventId([7; 16]),
+            version: 2,
+            timestamp: 1_700_000_000_000_000,
+            causation_id: None,
+            correlation_id: None,
+            actor: Arc::from("engine"),
+            clock: None,
+            fact,
+        };
+        assert_eq!(event.encode(), event.fact.encode(), "nothing is added where the clock is right");
+        assert_eq!((event.clock(), clock_of(&event.encode())), (event.timestamp, None));
+        event.clock = Some(clock);
+        let path = folder().join(format!("{}.v1.clock.json", event.fact.event_type()));
+        if bless && !path.exists() {
+            std::fs::write(&path, event.encode() + "\n").unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(event.encode(), golden.trim_end(), "{} is written as ever", path.display());
+        assert_eq!((event.clock(), clock_of(golden.trim_end())), (clock, Some(clock)));
+        assert_eq!(Fact::decode(event.fact.event_type(), 1, golden.trim_end()), Ok(event.fact));
+    }
+    // A value of the user's that ends alike is no clock.
+    for payload in
+        [r#"{"data":{"inline":{"a":1,"clock":7}}}"#, r#"{"data":{"inline":"x,\"clock\":7}"}}"#, "{}", ""]
+    {
+        assert_eq!(clock_of(payload), None, "{payload}");
     }
 }
 

@@ -397,8 +397,56 @@ fn times_never_go_back() {
     assert_eq!(events[0].timestamp, 1_001_000);
 }
 
+/// Where the clock was set back, timestamps are lifted to the last one, and delays count from the clock.
+#[test]
+fn what_is_due_counts_from_the_clock() {
+    const HOUR: i64 = 3_600_000_000;
+    let set = Ask::Timer { key: "t".into(), delay_ms: 2_000, finishes: false, limits: false };
+    let policy = RetryPolicy { attempts: 2, delay_ms: 2_000, max_delay_ms: 2_000, ..RetryPolicy::default() };
+    for back in [0, HOUR, 24 * HOUR] {
+        let mut story = Story::asked(Effect::Read, Recovery::Operator, Some(policy.clone()));
+        let lifted = story.state.now.max(story.now - back + 1_000);
+        story.now -= back;
+        let events = story.when(Stimulus::Continue, vec![Turn::Asks(vec![set.clone()])]).unwrap();
+        assert_eq!((events[0].timestamp, events[0].clock()), (lifted, story.now));
+        let Fact::TimerSet { due, .. } = events[0].fact else { panic!("{events:?}") };
+        assert_eq!(due, story.now + 2_000_000);
+        assert_eq!(story.state.waits_until(&"t".into()), Some((due, 2_000_000)));
+
+        let outcome = failed(500, Some(2_000));
+        let report = Stimulus::Report { key: "a".into(), attempt: 1, outcome, latency_ms: 1 };
+        let events = story.when(report, vec![]).unwrap();
+        let Fact::AttemptFailed(failed) = &events[0].fact else { panic!("{events:?}") };
+        assert_eq!(failed.due, story.now + failed.delay_ms as i64 * 1_000);
+        let wait = story.state.waits_until(&"a".into());
+        assert_eq!(wait, Some((failed.due, failed.delay_ms as i64 * 1_000)));
+        // That the delay is over is the engine's to know: the clock may have been set once more.
+        story.now -= back;
+        let begun = story.when(Stimulus::Begin { key: "a".into() }, vec![]).unwrap();
+        assert_eq!(begun.len(), 1);
+    }
+    let Story { state, .. } = Story::begun();
+    let ahead = Event { clock: Some(2_000_000), ..first_after(&state) };
+    assert!(state.admits(&ahead).unwrap_err().reason.contains("clock"));
+}
+
+fn first_after(state: &WorkflowState) -> Event {
+    let fact = Fact::Recorded { event_type: Arc::from("X"), key: None, data: Slot::null(), handler: None };
+    Event {
+        id: EventId([7; 16]),
+        version: state.version + 1,
+        timestamp: state.now,
+        causation_id: None,
+        correlation_id: None,
+        actor: Arc::from("test"),
+        clock: None,
+        fact,
+    }
+}
+
 fn fact(state: &mut WorkflowState, fact: Fact) {
     let event = Event {
+        clock: None,
         id: EventId([7; 16]),
         version: state.version + 1,
         timestamp: state.now,

@@ -17,10 +17,11 @@ use crate::command::{Answer, Command};
 use crate::ids::EventIds;
 use crate::kind::Registry;
 use crate::live::Live;
-use crate::machine::Machine;
+use crate::machine::{Clocks, Machine};
 use crate::projector::is_order;
 use crate::session::{Observer, Rest};
 
+pub(crate) mod alarms;
 mod attempts;
 mod branches;
 mod endings;
@@ -29,6 +30,8 @@ mod orders;
 mod sleep;
 mod stimuli;
 mod streams;
+
+use alarms::Alarms;
 
 /// Messages handled between two looks at the alarms.
 const ROUND: usize = 256;
@@ -124,8 +127,8 @@ pub struct Engine {
     flights: u64,
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
-    alarms: BinaryHeap<Reverse<(Micros, Arc<str>, Key)>>,
-    /// Workflows that are not in memory, each with the moment at which it is brought back.
+    alarms: Alarms,
+    /// Workflows that are not in memory, each with the moment of the steady clock at which it is brought back.
     asleep: BinaryHeap<Reverse<(Micros, Arc<str>)>>,
     /// What waits for room.
     pending: VecDeque<(Arc<str>, Owed)>,
@@ -166,7 +169,7 @@ impl Engine {
             in_flight: HashMap::new(),
             flights: 0,
             flying: HashMap::new(),
-            alarms: BinaryHeap::new(),
+            alarms: Alarms::default(),
             asleep: BinaryHeap::new(),
             pending: VecDeque::new(),
             promised: 0,
@@ -220,9 +223,9 @@ impl Engine {
         self.is_done().then(|| self.failure.take().map_or(Ok(()), Err))
     }
 
-    /// When the next alarm is due. Without one, only a message moves anything.
+    /// When the next alarm is due, by the machine's steady clock. Without one, only a message moves anything.
     pub fn next_alarm(&self) -> Option<Micros> {
-        let alarm = self.alarms.peek().map(|Reverse((due, ..))| *due);
+        let alarm = self.alarms.next();
         let sleeper = self.asleep.peek().map(|Reverse((at, _))| *at);
         alarm.into_iter().chain(sleeper).min().filter(|_| !self.is_winding_down)
     }
@@ -230,6 +233,13 @@ impl Engine {
     /// The state of a workflow that is in memory; ahead of the disk by what is under way.
     pub fn state(&self, workflow_id: &str) -> Option<&WorkflowState> {
         self.live.get(workflow_id).map(|live| &live.state)
+    }
+
+    /// Both clocks, read now.
+    fn clocks(&mut self) -> Clocks {
+        let clocks = self.around.machine.clocks();
+        self.alarms.look(clocks);
+        clocks
     }
 
     fn is_done(&self) -> bool {
@@ -241,8 +251,9 @@ impl Engine {
         if !self.pending.is_empty() && self.room() > 0 {
             return Duration::ZERO;
         }
-        self.next_alarm().map_or(idle, |due| {
-            Duration::from_micros(u64::try_from(due - self.around.machine.now()).unwrap_or(0)).min(idle)
+        self.next_alarm().map_or(idle, |at| {
+            let left = at.saturating_sub(self.around.machine.clocks().steady);
+            Duration::from_micros(u64::try_from(left).unwrap_or(0)).min(idle)
         })
     }
 

@@ -1,7 +1,6 @@
 //! Event ids and the clock: the edge of the pure core.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::{EventId, Micros};
@@ -41,13 +40,24 @@ pub fn seed() -> u64 {
     (chance as u64) ^ ((chance >> 64) as u64)
 }
 
-/// The clock, in microseconds since 1970. Within a process it never goes back: what was due once
-/// stays due, also when the machine's clock is set.
+/// The time of day, in microseconds since 1970, as the machine's clock says it; 0 for all that is before.
 pub fn now() -> Micros {
-    static LATEST: AtomicI64 = AtomicI64::new(0);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX);
-    LATEST.fetch_max(now, Ordering::Relaxed).max(now)
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+}
+
+/// Microseconds since the machine was started, those in which it slept included.
+#[cfg(target_os = "linux")]
+pub fn steady() -> Micros {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    since.tv_sec.saturating_mul(1_000_000).saturating_add(since.tv_nsec / 1_000)
+}
+
+/// Microseconds since this was first asked. Whether those count in which the machine slept, the system says.
+#[cfg(not(target_os = "linux"))]
+pub fn steady() -> Micros {
+    static FIRST: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    Micros::try_from(FIRST.elapsed().as_micros()).unwrap_or(Micros::MAX)
 }
 
 /// A time-ordered id for a workflow or a command, as text.

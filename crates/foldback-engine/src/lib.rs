@@ -32,7 +32,7 @@ pub use command::{Accepted, Answer, Back, Command, Expect, Followed, Fork, Refus
 pub use kind::{Call, Performing, Progress, Registry, StepKind};
 pub use live::new_event;
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
-pub use machine::{Attempt, Machine, ThisMachine};
+pub use machine::{Attempt, Clocks, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
 pub use veil::Veiled;
 pub use verify::{Verified, verify, verify_own};

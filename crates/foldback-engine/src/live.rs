@@ -14,6 +14,7 @@ use foldback_core::{
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
+use crate::engine::alarms::Wait;
 use crate::hearing::Ears;
 use crate::kind::Registry;
 use crate::load::{LoadError, armed_at};
@@ -69,8 +70,8 @@ pub struct Advanced {
     pub commit: Option<Commit>,
     /// Attempts that may begin now.
     pub ready: Vec<Dispatch>,
-    /// Moments to be woken at.
-    pub alarms: Vec<(Micros, Key)>,
+    /// Waits that begin.
+    pub alarms: Vec<(Wait, Key)>,
     /// Steps that were asked for and could not start at once.
     pub pending: Vec<Key>,
     /// What was left behind, and is owed again.
@@ -181,7 +182,7 @@ impl Live {
         self.queued += 1;
         let mut wakes = false;
         for event in &events {
-            wakes |= self.take_up(&event.fact, kinds, &mut advanced);
+            wakes |= self.take_up(event, kinds, &mut advanced);
         }
         if events.iter().any(|event| matches!(event.fact, Fact::UndoStarted(_))) {
             advanced.owed = self.owed_by_undos(before);
@@ -210,8 +211,8 @@ impl Live {
     }
 
     /// What one fact means for the engine. True where there may be something to wake for since.
-    fn take_up(&mut self, fact: &Fact, kinds: &Registry, advanced: &mut Advanced) -> bool {
-        match fact {
+    fn take_up(&mut self, event: &Event, kinds: &Registry, advanced: &mut Advanced) -> bool {
+        match &event.fact {
             Fact::StepAsked(asked) if asked.starts => {
                 let ahead = match asked.effect {
                     // The output-commit rule: all before a write, and its own start, are on disk.
@@ -237,7 +238,8 @@ impl Live {
                 true
             }
             Fact::AttemptFailed(failed) => {
-                advanced.alarms.push((failed.due, failed.key.clone()));
+                let wait = Wait { due: failed.due, delay: failed.due.saturating_sub(event.clock()) };
+                advanced.alarms.push((wait, failed.key.clone()));
                 true
             }
             // Not before it is on disk: until then nothing has cut the attempt off.
@@ -247,7 +249,8 @@ impl Live {
             }
             Fact::StepCancelled { attempt: None, .. } | Fact::TimerCancelled { .. } => true,
             Fact::TimerSet { key, due, .. } => {
-                advanced.alarms.push((*due, key.clone()));
+                let wait = Wait { due: *due, delay: due.saturating_sub(event.clock()) };
+                advanced.alarms.push((wait, key.clone()));
                 true
             }
             Fact::OutcomeResolved { key, landed: None }
@@ -414,7 +417,7 @@ pub fn new_event(event: &Event) -> NewEvent {
         is_id_supplied: false,
         event_type: type_text(&event.fact),
         schema_version: event.fact.schema_version(),
-        payload: event.fact.encode(),
+        payload: event.encode(),
         timestamp: event.timestamp,
         causation_id: event.causation_id,
         correlation_id: event.correlation_id,

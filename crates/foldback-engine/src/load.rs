@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
+use foldback_core::event::clock_of;
 use foldback_core::lists::Shown;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
@@ -87,6 +88,7 @@ pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
         causation_id: written.causation_id,
         correlation_id: written.correlation_id,
         actor: written.actor.clone(),
+        clock: clock_of(&written.payload),
         fact,
     })
 }

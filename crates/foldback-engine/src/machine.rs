@@ -15,14 +15,24 @@ use crate::veil::Veiled;
 
 /// What an engine runs on.
 pub trait Machine: Send + Sync {
-    /// The clock, in microseconds since 1970. For one engine it never goes back.
-    fn now(&self) -> Micros;
+    /// Both clocks, read at once.
+    fn clocks(&self) -> Clocks;
 
     /// Chance, for the ids of events. Asked once by each engine.
     fn seed(&self) -> u64;
 
     /// Starts an attempt and returns at once. What becomes of it is sent to `report_to`.
     fn start(&self, attempt: Attempt, report_to: Sender<Message>);
+}
+
+/// The two clocks of a machine, read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The time of day, in microseconds since 1970. It may be set forward and back; it is what logs hold.
+    pub wall: Micros,
+    /// Microseconds that have passed since a fixed moment, those in which the machine slept included.
+    /// Nobody sets it, and only differences mean anything: delays go by it.
+    pub steady: Micros,
 }
 
 /// An attempt that is to start now: the log allows it.
@@ -53,8 +63,8 @@ impl ThisMachine {
 }
 
 impl Machine for ThisMachine {
-    fn now(&self) -> Micros {
-        ids::now()
+    fn clocks(&self) -> Clocks {
+        Clocks { wall: ids::now(), steady: ids::steady() }
     }
 
     fn seed(&self) -> u64 {

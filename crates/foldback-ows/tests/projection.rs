@@ -18,6 +18,7 @@ impl Rows for Table {
 
 fn event(version: u64, data: Value) -> Event {
     Event {
+        clock: None,
         id: EventId([7; 16]),
         version,
         timestamp: 86_400_000_000,

@@ -205,6 +205,7 @@ fn log(rng: TestRng) -> (Vec<Event>, Option<&'static str>) {
         }
     };
     let event = |(i, (timestamp, fact)): (usize, (i64, Fact))| Event {
+        clock: None,
         id: EventId([0; 16]),
         version: i as u64 + 1,
         timestamp,

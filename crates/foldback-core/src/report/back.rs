@@ -18,11 +18,11 @@ pub fn effective(events: &[Event]) -> Vec<&Event> {
 /// How long a log went on, in ms: from its first event to its last, without the time that lay between
 /// the cut of a fork and its begin.
 pub fn lasted_ms(events: &[Event]) -> u64 {
-    let (Some(first), Some(last)) = (events.first(), events.last()) else { return 0 };
-    let away: i64 = events
+    // Where the clock was set back, the time between two events is not known.
+    let passed: i64 = events
         .windows(2)
-        .filter(|pair| matches!(pair[1].fact, Fact::WorkflowForked(_)))
-        .map(|pair| pair[1].timestamp - pair[0].timestamp)
+        .filter(|pair| !matches!(pair[1].fact, Fact::WorkflowForked(_)))
+        .map(|pair| pair[1].clock().saturating_sub(pair[0].clock()).max(0))
         .sum();
-    u64::try_from(last.timestamp - first.timestamp - away).unwrap_or(0) / 1_000
+    u64::try_from(passed).unwrap_or(0) / 1_000
 }

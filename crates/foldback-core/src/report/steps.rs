@@ -210,7 +210,7 @@ struct Rows {
 
 impl Rows {
     fn read(&mut self, event: &Event) {
-        let (version, at) = (event.version, event.timestamp);
+        let (version, at) = (event.version, event.clock());
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked, version, at),
             Fact::AttemptStarted { key, attempt, lost } => self.with(key, |row| {

@@ -160,6 +160,8 @@ struct Growing {
     row_of: HashMap<Version, usize>,
     twigs: Vec<Twig>,
     of_key: HashMap<Key, usize>,
+    /// When the limits were set that have no node of their own.
+    limits: HashMap<Key, Micros>,
     top: Vec<usize>,
     end: Ended,
 }
@@ -184,7 +186,7 @@ impl Growing {
                 if let Some(&at) = self.of_key.get(key)
                     && matches!(self.twigs[at].what, What::Listen { .. })
                 {
-                    self.twigs[at].ended.get_or_insert(event.timestamp);
+                    self.twigs[at].ended.get_or_insert(event.clock());
                     self.twigs[at].is_cancelled = false;
                 }
             }
@@ -193,7 +195,7 @@ impl Growing {
                 if matches!(self.twigs[at].what, What::Scope { .. }) {
                     self.twigs[at].what = What::Scope { task: Some(*kind) };
                 }
-                self.twigs[at].ended = Some(event.timestamp);
+                self.twigs[at].ended = Some(event.clock());
             }
             Fact::DecisionMade(made) => {
                 let what = What::Decision {
@@ -202,10 +204,10 @@ impl Growing {
                     because: made.because.get(),
                 };
                 let at = self.leaf(&made.key, event, what);
-                self.twigs[at].ended = Some(event.timestamp);
+                self.twigs[at].ended = Some(event.clock());
             }
             // A limit is worth a line only when it cut something off.
-            Fact::TimerSet { limits: true, .. } => {}
+            Fact::TimerSet { key, limits: true, .. } => drop(self.limits.insert(key.clone(), event.clock())),
             Fact::TimerSet { key, due, .. } => {
                 let at = self.leaf(key, event, What::Timer { due: Moment(*due) });
                 self.waits_anew(at);
@@ -216,20 +218,20 @@ impl Growing {
             }
             Fact::SignalTaken { key, .. } => {
                 if let Some(&at) = self.of_key.get(key) {
-                    self.twigs[at].ended = Some(event.timestamp);
+                    self.twigs[at].ended = Some(event.clock());
                 }
             }
             Fact::TimerFired { key } => {
                 let at = match self.of_key.get(key) {
                     Some(&at) => at,
-                    None => self.leaf(key, event, What::Timer { due: Moment(event.timestamp) }),
+                    None => self.limit(key, event),
                 };
-                self.twigs[at].ended = Some(event.timestamp);
+                self.twigs[at].ended = Some(event.clock());
             }
             Fact::TimerCancelled { key, .. } => {
                 if let Some(&at) = self.of_key.get(key) {
                     self.twigs[at].is_cancelled = true;
-                    self.twigs[at].ended.get_or_insert(event.timestamp);
+                    self.twigs[at].ended.get_or_insert(event.clock());
                 }
             }
             Fact::WorkflowCompleted { .. } => self.end = Some(true),
@@ -242,13 +244,13 @@ impl Growing {
             }
             Fact::UndoCompleted { key, .. } => {
                 let at = self.twig(&key.undo(), event);
-                self.twigs[at].ended = Some(event.timestamp);
+                self.twigs[at].ended = Some(event.clock());
             }
             Fact::WorkflowReopened { .. } => self.end = None,
             Fact::Recorded { event_type, key: Some(key), .. } => {
                 let what = What::Event { event_type: event_type.clone() };
                 let at = self.leaf(key, event, what);
-                self.twigs[at].ended = Some(event.timestamp);
+                self.twigs[at].ended = Some(event.clock());
             }
             // What these say of a step is in its report; the rest has no place in a tree.
             Fact::AttemptStarted { .. }
@@ -311,6 +313,15 @@ impl Growing {
         self.twigs[at].is_cancelled = false;
     }
 
+    /// The node of a limit that cut something off: it has run since it was set.
+    fn limit(&mut self, key: &Key, event: &Event) -> usize {
+        let at = self.leaf(key, event, What::Timer { due: Moment(event.clock()) });
+        if let Some(set) = self.limits.get(key) {
+            self.twigs[at].began = *set;
+        }
+        at
+    }
+
     /// The node of a leaf. A mark on a leaf (`review!if`) does not make a scope of what it marks;
     /// the delay before a further try (`post!2`) belongs to the block.
     fn leaf(&mut self, key: &Key, event: &Event, what: What) -> usize {
@@ -352,7 +363,7 @@ impl Growing {
             said: scope.map_or(0, |scope| scope.as_str().len()),
             what: What::Scope { task: None },
             version: event.version,
-            began: event.timestamp,
+            began: event.clock(),
             ended: None,
             is_cancelled: false,
             report: None,

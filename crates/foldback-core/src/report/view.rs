@@ -80,7 +80,7 @@ pub struct WaitView {
     /// fork), or `signal`.
     #[serde(rename = "for")]
     pub wants: &'static str,
-    /// When the moment comes.
+    /// When the moment comes; of a signal, when the time for it runs out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<Moment>,
     /// Names of the signals that are waited for.
@@ -145,7 +145,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
                 waits.push(WaitView {
                     key: key.clone(),
                     wants: "signal",
-                    due: None,
+                    due: state.deadline(key).map(Moment),
                     signals: names.clone(),
                     details: Some(wants.get()),
                 })

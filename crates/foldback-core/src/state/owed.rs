@@ -85,9 +85,9 @@ pub enum Owed {
     Start(Key),
     /// A step whose attempt has begun. If nobody here performs it, its process died.
     Attempt(Key, u32),
-    /// A step that backs off until `due`.
+    /// A step that backs off, and when its next attempt is due.
     Retry(Key, Micros),
-    /// A timer that is due.
+    /// A timer, and when it is due.
     Timer(Key, Micros),
     /// The next undo of the compensation of this scope: its event has to be read.
     Undo(Key),
@@ -166,7 +166,7 @@ impl WorkflowState {
                     }
                     StepStatus::Pending if self.may_move(key) => owed.push(Owed::Start(key.clone())),
                     StepStatus::Backoff if self.may_move(key) || step.is_in_doubt() => {
-                        owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.now)));
+                        owed.push(Owed::Retry(key.clone(), step.due.unwrap_or(self.clock)));
                     }
                     StepStatus::Pending
                     | StepStatus::Running
@@ -197,6 +197,23 @@ impl WorkflowState {
         unpaused.owes().into_iter().filter(|later| !owed.contains(later)).collect()
     }
 
+    /// What stands at this key and waits for a moment: when it is due, and the delay that it was set with.
+    /// `None` where nothing does.
+    pub fn waits_until(&self, key: &Key) -> Option<(Micros, Micros)> {
+        match &self.entries.get(key)?.body {
+            EntryBody::Step(step) if step.status == StepStatus::Backoff => {
+                step.due.map(|due| (due, step.delay))
+            }
+            EntryBody::Timer { due, delay, fired: false, .. } => Some((*due, *delay)),
+            EntryBody::Step(_)
+            | EntryBody::Timer { .. }
+            | EntryBody::Listening { .. }
+            | EntryBody::Started { .. }
+            | EntryBody::Decided { .. }
+            | EntryBody::Finished { .. } => None,
+        }
+    }
+
     /// When it has to be woken next, where a moment is what it waits for.
     pub fn wake_at(&self) -> Option<Micros> {
         let due = |owed: Owed| match owed {
@@ -217,6 +234,16 @@ impl WorkflowState {
             Owed::Timer(key, _) => !asks_somebody || !self.is_limit(key),
             Owed::Start(_) | Owed::Attempt(..) | Owed::Undo(_) => false,
         })
+    }
+
+    /// When the time runs out of what stands at this key: by its own limit, or by that of a task around it.
+    /// `None` where nothing limits it.
+    pub fn deadline(&self, key: &Key) -> Option<Micros> {
+        let limits = self.open.iter().filter(|limit| {
+            let limited = limit.unmarked();
+            self.is_limit(limit) && (limited == *key || key.is_inside(&limited))
+        });
+        limits.filter_map(|limit| self.waits_until(limit)).map(|(due, _)| due).min()
     }
 
     /// Whether this key is a timer that limits a task and has not fired: it holds nothing open.

@@ -68,8 +68,10 @@ pub struct Step {
     pub attempts_before: u32,
     /// When the newest attempt began.
     pub began: Option<Micros>,
-    /// When the next attempt is due, while it backs off.
+    /// When the next attempt is due, while it backs off, by the clock of the machine that saw the last fail.
     pub due: Option<Micros>,
+    /// The delay before it, in microseconds.
+    pub delay: Micros,
     /// What it answered.
     pub output: Option<Slot>,
     /// The answer that was rejected, for a repair round.

@@ -1,21 +1,22 @@
 //! Attempts: started when the log allows it, begun again when they are due, landed once. And rest:
 //! when nothing moves a workflow but a person.
 
-use std::cmp::Reverse;
 use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 
 use foldback_core::step::error_type;
 use foldback_core::{
-    Effect, EntryBody, Failure, Key, Outcome, Owed, Status, StepStatus, Stimulus, WorkflowState, limits, step,
+    Effect, EntryBody, Failure, Key, Micros, Outcome, Owed, Status, StepStatus, Stimulus, WorkflowState,
+    limits, step,
 };
 use tokio::sync::oneshot;
 
+use super::alarms::Wait;
 use super::{Engine, ROUND};
 use crate::kind::Call;
 use crate::live::Dispatch;
 use crate::load::LoadError;
-use crate::machine::Attempt;
+use crate::machine::{Attempt, Clocks};
 use crate::session::Rest;
 
 impl Engine {
@@ -131,38 +132,48 @@ impl Engine {
     }
 
     pub(super) fn fire_due(&mut self) {
-        if self.is_winding_down || self.alarms.is_empty() {
+        if self.is_winding_down || self.alarms.next().is_none() {
             return;
         }
-        let now = self.around.machine.now();
-        while let Some(Reverse((due, ..))) = self.alarms.peek() {
-            if *due > now {
-                return;
-            }
-            let Some(Reverse((due, id, key))) = self.alarms.pop() else {
-                return;
-            };
+        let steady = self.clocks().steady;
+        while let Some((id, key, due)) = self.alarms.ringing(steady) {
             if !self.live.contains_key(&id) {
                 self.wake(&id);
             }
-            let Some(live) = self.live.get(&id) else {
-                continue;
-            };
-            match live.state.entries.get(&key).map(|e| &e.body) {
-                Some(EntryBody::Step(step))
-                    if step.status == StepStatus::Backoff && step.due == Some(due) =>
-                {
-                    self.pending.push_back((id, Owed::Retry(key, due)));
-                }
-                Some(EntryBody::Timer { due: set, fired: false, .. })
-                    if *set == due && live.state.may_move(&key) && live.state.pause.is_none() =>
-                {
-                    self.say(&id, Stimulus::TimerDue { key }, "engine");
-                }
-                // Superseded meanwhile.
-                _ => {}
-            }
+            self.ring(&id, &key, due);
+            self.alarms.answered(&id, &key, due);
         }
+    }
+
+    /// The moment came at which a wait was due, if it still waits.
+    fn ring(&mut self, id: &Arc<str>, key: &Key, due: Micros) {
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
+        match live.state.entries.get(key).map(|e| &e.body) {
+            Some(EntryBody::Step(step)) if step.status == StepStatus::Backoff && step.due == Some(due) => {
+                self.pending.push_back((id.clone(), Owed::Retry(key.clone(), due)));
+            }
+            Some(EntryBody::Timer { due: set, fired: false, .. })
+                if *set == due && live.state.may_move(key) && live.state.pause.is_none() =>
+            {
+                self.say(id, Stimulus::TimerDue { key: key.clone() }, "engine");
+            }
+            // Superseded meanwhile.
+            _ => {}
+        }
+    }
+
+    /// When the wait at a key is over, by the steady clock; `None` where nothing waits there.
+    pub(super) fn rings_at(
+        &self,
+        id: &Arc<str>,
+        state: &WorkflowState,
+        key: &Key,
+        clocks: Clocks,
+    ) -> Option<Micros> {
+        let (due, delay) = state.waits_until(key)?;
+        Some(self.alarms.moment(id, key, Wait { due, delay }, clocks))
     }
 
     /// How many more attempts may start: those in flight and those that wait for their commit
@@ -274,24 +285,24 @@ impl Engine {
             return;
         };
         let status = live.state.status();
-        let now = self.around.machine.now();
-        let is_owed = |owed: &Owed| match owed {
-            // That a write of an ended workflow has no known outcome must be said.
-            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) | Owed::Undo(_) => true,
-            // A later moment is the next session's; what is due fires, whatever else is unknown.
-            Owed::Timer(_, due) => *due <= now,
-        };
         // One that waits for a person alone rests; one that waits for a moment goes on by itself.
         let moves = match status {
             Status::Waiting => live.state.moves_by_time(),
             Status::Compensating => true,
             status => status == Status::Running,
         };
-        if moves && status == Status::Waiting && self.falls_asleep(id, now) {
+        if moves && status == Status::Waiting && self.falls_asleep(id) {
             return;
         }
+        let clocks = self.clocks();
         let Some(live) = self.live.get(id) else {
             return;
+        };
+        let is_owed = |owed: &Owed| match owed {
+            // That a write of an ended workflow has no known outcome must be said.
+            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) | Owed::Undo(_) => true,
+            // A later moment is the next session's; what is due fires, whatever else is unknown.
+            Owed::Timer(key, _) => self.rings_at(id, &live.state, key, clocks) <= Some(clocks.steady),
         };
         if moves
             || live.state.owes().iter().any(is_owed)

@@ -114,7 +114,7 @@ impl Engine {
         self.take_up(id)?;
         // An answer that comes late finds that the time has run out.
         self.fire_due();
-        let now = self.around.machine.now();
+        let now = self.clocks().wall;
         let Some(live) = self.live.get_mut(id) else {
             return Err(Refusal::unknown_workflow(id));
         };

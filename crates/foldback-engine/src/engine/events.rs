@@ -38,7 +38,7 @@ impl Engine {
         }
         let data = Arc::unwrap_or_clone(data.get());
         let event = Stimulus::Signal { name, data, source: Some(source) };
-        let now = self.around.machine.now();
+        let now = self.clocks().wall;
         // In the middle of a turn nobody can tell yet what it will have a use for.
         let is_turning = self.cut.contains(id);
         let live = self.live.get_mut(id)?;

@@ -8,8 +8,8 @@ use foldback_core::{
 };
 use foldback_store::{Append, Commit, Expected, Pruned, WorkflowRow};
 use serde_json::Value;
-use std::cmp::Reverse;
 
+use super::alarms::Wait;
 use super::stimuli::With;
 use super::{Engine, ReplyTo};
 use crate::command::{Accepted, Answer, Command, Refusal, Start};
@@ -243,13 +243,18 @@ impl Engine {
 
     /// Takes over what a folded state owes, beside what its turn has just asked for.
     pub(super) fn owe(&mut self, id: &Arc<str>, owed: Vec<Owed>) {
+        let clocks = self.clocks();
         for owed in owed {
             match owed {
                 Owed::Attempt(..) | Owed::Start(_) | Owed::Undo(_) => {
                     self.pending.push_back((id.clone(), owed))
                 }
-                Owed::Retry(key, due) | Owed::Timer(key, due) => {
-                    self.alarms.push(Reverse((due, id.clone(), key)));
+                Owed::Retry(key, _) | Owed::Timer(key, _) => {
+                    let state = self.live.get(id).map(|live| &live.state);
+                    // Where nothing waits there any more, the turn has answered it meanwhile.
+                    if let Some((due, delay)) = state.and_then(|state| state.waits_until(&key)) {
+                        self.alarms.set(id, key, Wait { due, delay }, clocks);
+                    }
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use foldback_core::{Micros, Status, limits};
+use foldback_core::{Micros, Owed, Status, limits};
 
 use super::Engine;
 
@@ -13,15 +13,20 @@ const ROUND: usize = 64;
 
 impl Engine {
     /// Lets a workflow out of memory that waits for a moment far away. Whether it did.
-    pub(super) fn falls_asleep(&mut self, id: &Arc<str>, now: Micros) -> bool {
+    pub(super) fn falls_asleep(&mut self, id: &Arc<str>) -> bool {
+        let clocks = self.clocks();
         let Some(live) = self.live.get(id) else { return false };
-        let Some(due) = live.state.wake_at() else { return false };
-        let is_far = due - now >= limits::SLEEP_MIN_MS as Micros * 1_000;
+        let rings = |owed| match owed {
+            Owed::Retry(key, _) | Owed::Timer(key, _) => self.rings_at(id, &live.state, &key, clocks),
+            Owed::Start(_) | Owed::Attempt(..) | Owed::Undo(_) => None,
+        };
+        let Some(at) = live.state.owes().into_iter().filter_map(rings).min() else { return false };
+        let is_far = at.saturating_sub(clocks.steady) >= limits::SLEEP_MIN_MS as Micros * 1_000;
         if !is_far || !live.is_settled() || self.flying.contains_key(id) || self.cut.contains(id) {
             return false;
         }
         self.forget(id);
-        self.asleep.push(Reverse((due - limits::WAKE_AHEAD_MS as Micros * 1_000, id.clone())));
+        self.asleep.push(Reverse((at - limits::WAKE_AHEAD_MS as Micros * 1_000, id.clone())));
         true
     }
 
@@ -30,10 +35,10 @@ impl Engine {
         if self.is_winding_down || self.asleep.is_empty() {
             return;
         }
-        let now = self.around.machine.now();
+        let steady = self.clocks().steady;
         for _ in 0..ROUND {
             match self.asleep.peek() {
-                Some(Reverse((at, _))) if *at <= now => {}
+                Some(Reverse((at, _))) if *at <= steady => {}
                 _ => return,
             }
             if let Some(Reverse((_, id))) = self.asleep.pop() {

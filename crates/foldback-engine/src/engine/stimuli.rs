@@ -1,7 +1,6 @@
 //! Stimuli and commits: a word to a workflow becomes events, the events a commit; what the commit
 //! became decides what may leave.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use foldback_core::{Illegal, Owed, Status, Stimulus, Timing};
@@ -29,12 +28,13 @@ impl Engine {
         with: With,
     ) -> Result<(), Illegal> {
         let room = self.room();
+        let clocks = self.clocks();
         let Some(live) = self.live.get_mut(id) else {
             return Ok(());
         };
         // The one way in: nothing is judged, and so nothing is written, before this.
         let stimulus = live.redaction.stimulus(stimulus);
-        let timing = Timing { now: self.around.machine.now(), actor: Arc::from(actor), room };
+        let timing = Timing { now: clocks.wall, actor: Arc::from(actor), room };
         let source = &mut self.ids;
         let now = timing.now;
         let mut next_id = || source.next(now);
@@ -44,8 +44,8 @@ impl Engine {
         let mut advanced = live.say(stimulus, &timing, &mut next_id, &self.around.kinds, observed)?;
         self.promised = self.promised + live.waiting() - before;
         let incarnation = live.incarnation;
-        for (due, key) in advanced.alarms.drain(..) {
-            self.alarms.push(Reverse((due, id.clone(), key)));
+        for (wait, key) in advanced.alarms.drain(..) {
+            self.alarms.set(id, key, wait, clocks);
         }
         let left_behind = std::mem::take(&mut advanced.owed);
         for key in advanced.pending.drain(..) {

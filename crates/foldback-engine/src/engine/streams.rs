@@ -63,7 +63,7 @@ impl Engine {
     }
 
     fn appending(&mut self, id: &Arc<str>, head: u64, events: Vec<(Arc<str>, Value)>, actor: &str) -> Commit {
-        let (now, actor) = (self.around.machine.now(), Arc::from(actor));
+        let (now, actor) = (self.clocks().wall, Arc::from(actor));
         let rules = self.around.programs.redaction();
         let mut payloads = Vec::new();
         let mut written = Vec::with_capacity(events.len());

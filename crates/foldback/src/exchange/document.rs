@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldback_core::event::clock_of;
 use foldback_core::value::{Part, StoredRef};
 use foldback_core::{Event, Fact, Hash, Slot, Version, WorkflowState, limits};
 use foldback_engine::load::decode;
@@ -363,6 +364,7 @@ impl Document {
             causation_id: written.causation_id,
             correlation_id: written.correlation_id,
             actor: written.actor.clone(),
+            clock: clock_of(&written.payload),
             fact: fact.map_err(|error| error.to_string())?,
         };
         self.take_values(&mut event);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldback::core::{Event, Key, Micros};
 use foldback::engine::engine::{Engine, Message, Surroundings};
-use foldback::engine::{Attempt, Call, Machine, Observer, Performing, Registry, Rest, StepKind};
+use foldback::engine::{Attempt, Call, Clocks, Machine, Observer, Performing, Registry, Rest, StepKind};
 use foldback::programs::Definitions;
 use foldback::store::Ownership;
 
@@ -34,7 +34,7 @@ pub struct Process {
 pub struct Birth {
     pub serial: u64,
     pub clock: Arc<AtomicI64>,
-    /// How much its clock differs.
+    /// How much the time of day differs on it.
     pub offset: Micros,
     pub seed: u64,
     pub is_observed: bool,
@@ -50,7 +50,7 @@ impl Process {
         let shelf = Shelf::new(disk);
         let machine = Arc::new(Simulated {
             clock: birth.clock,
-            offset: birth.offset,
+            offset: AtomicI64::new(birth.offset),
             seed: birth.seed,
             started: Mutex::default(),
         });
@@ -81,11 +81,12 @@ impl Process {
     }
 }
 
-/// The machine: a clock that the simulation moves, chance from the seed, and attempts that wait
+/// The machine: a clock that the simulation moves, a time of day that somebody sets, chance from the seed, and attempts that wait
 /// until the simulation lets something become of them.
 pub struct Simulated {
     clock: Arc<AtomicI64>,
-    pub offset: Micros,
+    /// How far the time of day is ahead of the time that passes.
+    pub offset: AtomicI64,
     seed: u64,
     started: Mutex<Vec<(Attempt, Sender<Message>)>>,
 }
@@ -98,8 +99,9 @@ impl Simulated {
 }
 
 impl Machine for Simulated {
-    fn now(&self) -> Micros {
-        self.clock.load(Ordering::Relaxed) + self.offset
+    fn clocks(&self) -> Clocks {
+        let steady = self.clock.load(Ordering::Relaxed);
+        Clocks { wall: steady + self.offset.load(Ordering::Relaxed), steady }
     }
 
     fn seed(&self) -> u64 {

@@ -94,7 +94,7 @@ impl<'a> Sim<'a> {
             self.round(0)?;
             let Some(owner) = self.processes.first() else { continue };
             owner.shelf.bad_reads.store(0, Ordering::Relaxed);
-            let alarm = owner.engine.next_alarm().map(|due| due - owner.machine.offset);
+            let alarm = owner.engine.next_alarm();
             let waiting = owner.shelf.waiting();
             let flights = self.world.awaited_by(owner.serial);
             if waiting != (0, 0) {
@@ -178,7 +178,7 @@ impl<'a> Sim<'a> {
         let birth = Birth {
             serial: self.serial,
             clock: self.clock.clone(),
-            offset: if self.is_healing { 0 } else { self.dice.below(4_000_000) as i64 - 2_000_000 },
+            offset: if self.is_healing { 0 } else { self.time_of_day() },
             seed: self.dice.roll(),
             is_observed: self.story.is_observed,
             programs: self.story.programs.clone(),
@@ -189,6 +189,16 @@ impl<'a> Sim<'a> {
         self.say(|| format!("process {} takes the shard", process.serial));
         self.processes.push(process);
         self.resume_all(self.processes.len() - 1).map(drop)
+    }
+
+    /// How far a machine's time of day is ahead: by seconds, or as somebody set it.
+    fn time_of_day(&mut self) -> i64 {
+        let seconds = self.dice.below(4_000_000) as i64 - 2_000_000;
+        let jumps = [3_600, 86_400, 31_536_000].map(|seconds| seconds * 1_000_000);
+        match self.dice.below(8) {
+            way @ 0..=5 => seconds + jumps[way / 2] * if way % 2 == 0 { 1 } else { -1 },
+            _ => seconds,
+        }
     }
 
     /// Tells a process to go on with what is unfinished, as `serve` does. Says whether there is any.
@@ -242,7 +252,7 @@ impl<'a> Sim<'a> {
             15 => drop(self.clock.fetch_add(self.dice.within(1, 400_000) as i64, Ordering::Relaxed)),
             16 => {
                 if let Some(due) = process.engine.next_alarm() {
-                    self.clock.fetch_max(due - process.machine.offset, Ordering::Relaxed);
+                    self.clock.fetch_max(due, Ordering::Relaxed);
                 }
             }
             17 | 18 if process.is_owner() => {
@@ -290,9 +300,14 @@ impl<'a> Sim<'a> {
                 shelf.bad_reads.store(reads, Ordering::Relaxed);
                 shelf.good_reads.store(self.callers.good_reads(), Ordering::Relaxed);
             }
-            9 => {
-                // The clock of everything jumps: nothing may depend on how long it took.
+            9 if self.dice.one_in(2) => {
+                // Much time passes for everything: nothing may depend on how long it took.
                 self.clock.fetch_add(self.dice.within(1, 600) as i64 * 1_000_000, Ordering::Relaxed);
+            }
+            9 => {
+                let offset = self.time_of_day();
+                self.say(|| format!("the time of day of process {} is set", self.processes[at].serial));
+                self.processes[at].machine.offset.store(offset, Ordering::Relaxed);
             }
             _ => {
                 self.say(|| format!("process {} winds down", self.processes[at].serial));
