@@ -20,6 +20,7 @@ use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
 use crate::definition;
 use crate::ending;
 use crate::error::{Error, Exit};
+use crate::now;
 use crate::out::{Out, say, say_error};
 use crate::progress::{Progress, split_hint};
 
@@ -470,7 +471,11 @@ fn print_result(
                     "{id} is {}; `{again} show {id}` says what it waits for",
                     state.status().as_str()
                 ));
-                for (_, names, wants) in state.listeners() {
+                for (key, names, wants) in state.listeners() {
+                    if let Some(due) = state.deadline(key) {
+                        let until = now::until(due, None);
+                        say(format!("  {key} waits for {}, {until}", names.join(", ")));
+                    }
                     for (command, _) in ending::answers(&again, &quoted(id), names, &wants.get()) {
                         say(format!("hint: `{command}` answers it"));
                     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foldback::core::lists::Shown;
 use foldback::core::report::{Moment, changes};
-use foldback::core::{Event, Fact, Key, Version, WorkflowState, text};
+use foldback::core::{Event, Fact, Key, Status, Version, WorkflowState, text};
 use foldback::engine::load;
 use foldback::store::{Recorded, Store};
 use serde_json::{Value, json};
@@ -34,23 +34,33 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     };
     let mut out = Out::new();
     let mut values = Values::of(cli, store, &row);
-    let mut printing =
-        Printing { out: &mut out, is_json: cli.json, lists: Shown::default(), is_ended: false };
+    let mut printing = Printing { out: &mut out, is_json: cli.json, lists: Shown::default() };
     let mut seen = store.change_counter()?;
     let mut last = reading::pages(store, &args.id, 0, &mut |page| printing.page(page, to, &mut values))?;
     printing.out.flush()?;
-    while args.follow && !printing.is_ended {
+    let mut goes_on = args.follow && goes_on_after(store, &args.id, last)?;
+    while goes_on {
         std::thread::sleep(FOLLOW_EVERY);
         let now = store.change_counter()?;
         if now != seen {
             seen = now;
             last = reading::pages(store, &args.id, last, &mut |page| printing.page(page, to, &mut values))?;
             printing.out.flush()?;
+            goes_on = goes_on_after(store, &args.id, last)?;
         }
     }
     values.told(cli);
     out.flush()?;
     Ok(Exit::Done)
+}
+
+/// Whether more may come after the version that was printed last: there is more already, or the workflow has
+/// not ended. One that was reopened, or is being compensated, has not.
+fn goes_on_after(store: &dyn Store, id: &str, last: Version) -> Result<bool, Error> {
+    // A workflow that was taken away meanwhile gets no more events.
+    let Some(row) = store.workflow(id)? else { return Ok(false) };
+    let status = serde_json::from_value::<Status>(Value::String(row.status)).ok();
+    Ok(row.version > last || status.is_none_or(|status| !status.is_ended()))
 }
 
 /// The version that is meant. A plain number needs no fold, so a lawless log can be cut by it.
@@ -68,8 +78,6 @@ struct Printing<'a> {
     out: &'a mut Out,
     is_json: bool,
     lists: Shown,
-    /// Whether the last thing that was said of the workflow's course is that it ended.
-    is_ended: bool,
 }
 
 impl Printing<'_> {
@@ -83,11 +91,11 @@ impl Printing<'_> {
             if let Ok(event) = &mut event {
                 self.lists.complete(event);
                 values.fill_event(event)?;
-                self.is_ended |= is_end(&event.fact);
             }
-            let fact = event.as_ref().ok().map(|event| &event.fact);
+            let event = event.as_ref().ok();
+            let fact = event.map(|event| &event.fact);
             if self.is_json {
-                self.out.json(&as_json(recorded, fact))?;
+                self.out.json(&as_json(recorded, event))?;
             } else {
                 let line = as_line(recorded, fact).cut(self.out.width());
                 self.out.line(line)?;
@@ -97,30 +105,30 @@ impl Printing<'_> {
     }
 }
 
-fn is_end(fact: &Fact) -> bool {
-    matches!(fact, Fact::WorkflowCompleted { .. } | Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. })
-}
-
 /// An event as one line of JSON; as written where this build cannot read it.
-fn as_json(recorded: &Recorded, fact: Option<&Fact>) -> Value {
+fn as_json(recorded: &Recorded, event: Option<&Event>) -> Value {
     let as_written = || {
         serde_json::from_str(&recorded.event.payload)
             .unwrap_or_else(|_| Value::String(recorded.event.payload.clone()))
     };
-    json!({
+    let mut line = json!({
         "position": recorded.position,
         "id": recorded.event.id.to_string(),
         "workflow_id": recorded.workflow_id,
         "version": recorded.version,
         "type": recorded.event.event_type,
-        "payload": fact.map_or_else(as_written, Fact::plain),
+        "payload": event.map_or_else(as_written, |event| event.fact.plain()),
         "timestamp": Moment(recorded.event.timestamp),
         "hash": recorded.hash.to_hex(),
         "actor": recorded.event.actor,
         "causation_id": recorded.event.causation_id.map(|id| id.to_string()),
         "correlation_id": recorded.event.correlation_id.map(|id| id.to_string()),
         "schema_version": recorded.event.schema_version,
-    })
+    });
+    if let Some(clock) = event.and_then(|event| event.clock) {
+        line["clock"] = json!(Moment(clock));
+    }
+    line
 }
 
 fn as_line(recorded: &Recorded, fact: Option<&Fact>) -> Line {

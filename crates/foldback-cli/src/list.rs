@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use foldback::core::Changes;
 use foldback::core::report::{Moment, dollars, nearest};
+use foldback::core::{Changes, Status};
 use foldback::engine::load::decode;
 use foldback::store::{Filter, Store, WorkflowRow};
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::args::{Cli, ListArgs};
 use crate::error::{Error, Exit};
 use crate::moment::with_seconds;
-use crate::out::{Line, Out, say};
+use crate::now::Now;
+use crate::out::{Ink, Line, Out, say};
 use crate::state::status_ink;
 use crate::{projection, reading, table};
 
@@ -54,11 +55,12 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
     };
     projection::up_to_date(cli, &store, "workflows")?;
     let rows = with_figures(&*store, &filter)?;
+    let now = Now::of(&*store)?;
     let mut out = Out::new();
     if args.tree {
-        tree(cli, &*store, &rows, &mut out)?;
+        tree(cli, &*store, &rows, now, &mut out)?;
     } else if cli.json {
-        rows.iter().try_for_each(|row| out.json(&as_json(row)))?;
+        rows.iter().try_for_each(|row| out.json(&as_json(row, now)))?;
     } else if rows.is_empty() {
         let is_filtered = args.status.is_some() || args.definition.is_some();
         say(if is_filtered { "no workflow is like that" } else { "no workflows yet" });
@@ -74,7 +76,11 @@ pub fn list(cli: &Cli, args: &ListArgs) -> Result<Exit, Error> {
             table::whole("started"),
             table::whole("wakes"),
         ];
-        table::print(&mut out, &columns, rows.iter().map(as_cells).collect())?;
+        table::print(&mut out, &columns, rows.iter().map(|row| as_cells(row, now)).collect())?;
+        if rows.iter().any(|(row, _)| now.interrupts(&row.status) || is_late(row, now)) {
+            out.flush()?;
+            say(format!("nobody runs what is interrupted or overdue; `{} resume` goes on", cli.again()));
+        }
         if is_full {
             out.flush()?;
             say(format!("the newest {}; --limit 0 shows all", args.limit));
@@ -107,7 +113,7 @@ pub fn with_figures(store: &dyn Store, filter: &Filter) -> Result<Vec<Listed>, E
 
 /// The rows as a forest: each fork below what it branched from, oldest first, with what was changed in
 /// it. A fork whose parent is not among the rows stands by itself.
-fn tree(cli: &Cli, store: &dyn Store, rows: &[Listed], out: &mut Out) -> Result<(), Error> {
+fn tree(cli: &Cli, store: &dyn Store, rows: &[Listed], now: Now, out: &mut Out) -> Result<(), Error> {
     let known: HashSet<&str> = rows.iter().map(|(row, _)| &*row.workflow_id).collect();
     let mut below: HashMap<&str, Vec<&Listed>> = HashMap::new();
     let mut roots = Vec::new();
@@ -125,7 +131,7 @@ fn tree(cli: &Cli, store: &dyn Store, rows: &[Listed], out: &mut Out) -> Result<
     while let Some((row, indent, branch, depth)) = stack.pop() {
         let told = changes_of(store, &row.0)?;
         if cli.json {
-            let mut line = as_json(row);
+            let mut line = as_json(row, now);
             line["depth"] = json!(depth);
             line["changes"] = json!(told);
             out.json(&line)?;
@@ -179,8 +185,13 @@ fn as_branch(row: &WorkflowRow, indent: &str, branch: &str, told: &[String]) -> 
     ]
 }
 
-fn as_json((row, figures): &Listed) -> Value {
-    json!({
+/// Whether a workflow should have woken, and there is nobody who wakes it.
+fn is_late(row: &WorkflowRow, now: Now) -> bool {
+    !now.is_owned && now.is_overdue(row)
+}
+
+fn as_json((row, figures): &Listed, now: Now) -> Value {
+    let mut line = json!({
         "workflow_id": row.workflow_id,
         "definition": row.name,
         "status": row.status,
@@ -194,19 +205,30 @@ fn as_json((row, figures): &Listed) -> Value {
         "tokens": {"input": figures["input_tokens"], "output": figures["output_tokens"]},
         "micro_usd": figures["micro_usd"],
         "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
-    })
+    });
+    let status = serde_json::from_value::<Status>(json!(row.status));
+    // Nobody owns what has ended, and a stream without a definition has no status.
+    if status.is_ok_and(|status| !status.is_ended()) {
+        line["is_owned"] = json!(now.is_owned);
+        line["is_overdue"] = json!(now.is_overdue(row));
+    }
+    line
 }
 
-fn as_cells((row, figures): &Listed) -> Vec<Line> {
+fn as_cells((row, figures): &Listed, now: Now) -> Vec<Line> {
+    let status = Line::new().ink(status_ink(&row.status), &row.status);
+    let status = if now.interrupts(&row.status) { status.ink(Ink::Yellow, ", interrupted") } else { status };
+    let wakes = Line::new().dim(row.wake_at.map(with_seconds).unwrap_or_default());
+    let wakes = if is_late(row, now) { wakes.ink(Ink::Yellow, ", overdue") } else { wakes };
     let figure = |name: &str| figures[name].as_u64();
     vec![
         (&*row.workflow_id).into(),
         row.name.as_str().into(),
-        Line::new().ink(status_ink(&row.status), &row.status),
+        status,
         row.version.to_string().into(),
         figure("steps").map(|steps| steps.to_string()).unwrap_or_default().as_str().into(),
         figure("micro_usd").filter(|&cost| cost > 0).map(dollars).unwrap_or_default().as_str().into(),
         Line::new().dim(with_seconds(row.started_at)),
-        Line::new().dim(row.wake_at.map(with_seconds).unwrap_or_default()),
+        wakes,
     ]
 }

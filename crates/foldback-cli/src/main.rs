@@ -20,6 +20,7 @@ mod init;
 mod list;
 mod manual;
 mod moment;
+mod now;
 mod out;
 mod progress;
 mod projection;

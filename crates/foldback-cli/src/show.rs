@@ -2,8 +2,8 @@
 //! what a person does next.
 
 use foldback::core::report::{
-    LedgerEffect, Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, ledger, tree,
-    why,
+    LedgerEffect, Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, ledger,
+    state_view, tree, why,
 };
 use foldback::core::state::{End, EntryBody};
 use foldback::core::{Changes, Event, Fact, Failure, StepStatus, Verdict, WorkflowState};
@@ -13,6 +13,7 @@ use crate::args::{AtArgs, Cli, quoted};
 use crate::ending;
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_seconds};
+use crate::now::{self, Now};
 use crate::out::{Ink, Line, Out, columns};
 use crate::reading::{self, Log, Values};
 use crate::state::{mark, spent_text, status_ink};
@@ -45,8 +46,11 @@ pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let mut state = WorkflowState::folded(&args.id, shown);
     values.fill_state(&mut state)?;
     values.told(cli);
-    let page =
-        Page { log: &log, shown, state: &state, nodes: tree(shown), is_quarantined: trouble.is_some() };
+    // A stream of events alone is moved by nobody.
+    let is_now = args.at.is_none() && state.is_started() && !state.status().is_ended();
+    let now = if is_now { Some(Now::of(&*store)?) } else { None };
+    let nodes = tree(shown);
+    let page = Page { log: &log, shown, state: &state, nodes, is_quarantined: trouble.is_some(), now };
     let mut out = Out::new();
     if cli.json {
         out.json(&page.as_json())?;
@@ -63,6 +67,8 @@ struct Page<'a> {
     state: &'a WorkflowState,
     nodes: Vec<TreeNode>,
     is_quarantined: bool,
+    /// This moment, where the page is of now and the workflow has not ended.
+    now: Option<Now>,
 }
 
 impl Page<'_> {
@@ -77,9 +83,10 @@ impl Page<'_> {
         }
     }
 
-    /// From its begin to its last event, in ms.
+    /// From its begin to its last event, in ms; to this moment, where it has not ended.
     fn duration_ms(&self) -> u64 {
-        lasted_ms(self.shown)
+        let since = self.now.map_or(0, |now| now.at.saturating_sub(self.state.clock).max(0));
+        lasted_ms(self.shown) + u64::try_from(since).unwrap_or(0) / 1_000
     }
 
     fn as_json(&self) -> Value {
@@ -90,7 +97,7 @@ impl Page<'_> {
             Some(End::Completed { output }) => (*output.get()).clone(),
             Some(End::Failed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => Value::Null,
         };
-        json!({
+        let mut page = json!({
             "workflow_id": row.workflow_id,
             "definition": row.name,
             "definition_hash": row.definition.map(|hash| hash.to_hex()),
@@ -106,7 +113,12 @@ impl Page<'_> {
             "spent": self.state.spent,
             "tree": self.nodes,
             "effects": self.effects(),
-        })
+            "waits": state_view(self.state).waits,
+        });
+        if let Some(now) = self.now {
+            page["is_owned"] = json!(now.is_owned);
+        }
+        page
     }
 
     fn print(&self, cli: &Cli, out: &mut Out) -> Result<(), Error> {
@@ -134,19 +146,27 @@ impl Page<'_> {
         if !self.nodes.is_empty() {
             out.line("")?;
             let mut rows = Vec::new();
-            lay_out(&self.nodes, "", true, &mut rows);
+            lay_out(self, &self.nodes, "", true, &mut rows);
             let wide = rows.iter().map(|row| row.name.width()).max().unwrap_or(0).min(NAME_MAX);
             let width = out.width();
             for row in rows {
                 out.line(row.name.padded(wide).plain("  ").and(row.rest).cut(width))?;
             }
         }
+        if self.now.is_some_and(|now| now.interrupts(status)) {
+            out.line("")?;
+            out.line(Line::new().ink(Ink::Yellow, "⚠ interrupted: nobody runs it"))?;
+        }
         if let Some(pause) = &self.state.pause {
             out.line("")?;
             out.line(Line::new().ink(Ink::Yellow, format!("‖ paused: {}", pause.reason)))?;
         }
         for (scope, budget) in &self.state.budgets {
-            out.line(Line::new().dim(ending::budget_line(scope, budget, self.state.now)))?;
+            out.line(Line::new().dim(ending::budget_line(
+                scope,
+                budget,
+                self.now.map_or(self.state.clock, |now| now.at),
+            )))?;
         }
         ending::print_ledger(out, &self.effects())?;
         self.print_end(cli, out)
@@ -270,8 +290,12 @@ impl Page<'_> {
             }
         }
         if is_owed {
-            next.push((format!("{again} resume {id}"), "if no process is at it"));
-            next.push((format!("{again} events {id} --follow"), "watch it"));
+            let is_owned = self.now.is_none_or(|now| now.is_owned);
+            let why = if is_owned { "if no process is at it" } else { "go on" };
+            next.push((format!("{again} resume {id}"), why));
+            if is_owned {
+                next.push((format!("{again} events {id} --follow"), "watch it"));
+            }
         }
     }
 }
@@ -317,7 +341,7 @@ struct TreeLine {
 }
 
 /// Lays the nodes out below each other. `indent` is what stands before their branches.
-fn lay_out(nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLine>) {
+fn lay_out(page: &Page<'_>, nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLine>) {
     let left_out = if nodes.len() > CHILDREN_MAX { nodes.len() - CHILDREN_MAX } else { 0 };
     for (at, node) in nodes.iter().enumerate() {
         let is_last = at + 1 == nodes.len();
@@ -336,8 +360,8 @@ fn lay_out(nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLi
             }
             continue;
         }
-        rows.push(TreeLine { name: name(node, &format!("{indent}{branch}")), rest: rest(node) });
-        lay_out(&node.children, &format!("{indent}{below}"), false, rows);
+        rows.push(TreeLine { name: name(node, &format!("{indent}{branch}")), rest: rest(page, node) });
+        lay_out(page, &node.children, &format!("{indent}{below}"), false, rows);
     }
 }
 
@@ -360,7 +384,7 @@ fn name(node: &TreeNode, branch: &str) -> Line {
     Line::new().dim(branch).ink(ink, sign).plain(" ").plain(label)
 }
 
-fn rest(node: &TreeNode) -> Line {
+fn rest(page: &Page<'_>, node: &TreeNode) -> Line {
     match &node.what {
         What::Decision { chosen, options, because: values } => {
             let others: Vec<&str> =
@@ -372,11 +396,12 @@ fn rest(node: &TreeNode) -> Line {
         }
         What::Event { event_type } => Line::new().ink(Ink::Cyan, &**event_type),
         What::Timer { due } if node.duration_ms.is_none() => {
-            Line::new().ink(Ink::Yellow, format!("waits until {}", with_seconds(due.0)))
+            Line::new().ink(Ink::Yellow, format!("waits {}", now::until(due.0, page.now)))
         }
         What::Timer { .. } => Line::new().dim("waited").and(figures(node)),
         What::Listen { names } if node.duration_ms.is_none() => {
-            Line::new().ink(Ink::Yellow, format!("waits for {}", names.join(", ")))
+            let deadline = now::deadline(page.state, &node.key, page.now);
+            Line::new().ink(Ink::Yellow, format!("waits for {}{deadline}", names.join(", ")))
         }
         What::Listen { names } => Line::new().dim(names.join(", ")).and(figures(node)),
         What::Scope { task } => {

@@ -10,9 +10,10 @@ use foldback::engine::{LoadError, state_at};
 use foldback::store::Store;
 use serde_json::Value;
 
-use crate::args::{AtArgs, Cli};
+use crate::args::{AtArgs, Cli, quoted};
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_millis};
+use crate::now::{Now, until};
 use crate::out::{Ink, Line, Out, columns};
 use crate::reading::{self, Log, Values};
 use crate::table;
@@ -28,8 +29,9 @@ const CELL_MAX: usize = 400;
 /// No such workflow or version, or the store fails.
 pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
+    let now = if args.at.is_none() { Some(Now::of(&*store)?) } else { None };
     if let Some(view) = near(&*store, args)? {
-        return print(cli, &view).map(|()| Exit::Done);
+        return print(cli, &view, now).map(|()| Exit::Done);
     }
     let log = reading::read(cli, &*store, &args.id)?;
     let shown = log.up_to(cli, args.at.as_deref())?;
@@ -40,16 +42,25 @@ pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
         view.status = Status::Quarantined;
     }
     values.told(cli);
-    print(cli, &view)?;
+    print(cli, &view, now)?;
     trouble.map_or(Ok(Exit::Done), Err)
 }
 
-fn print(cli: &Cli, view: &StateView) -> Result<(), Error> {
+fn print(cli: &Cli, view: &StateView, now: Option<Now>) -> Result<(), Error> {
+    let now = now.filter(|_| !view.status.is_ended());
     let mut out = Out::new();
     if cli.json {
-        out.json(view)?;
+        let mut document = serde_json::to_value(view).map_err(|e| Error::machine(e.to_string()))?;
+        if let Some(now) = now {
+            document["is_owned"] = now.is_owned.into();
+            for (at, wait) in view.waits.iter().enumerate() {
+                let is_overdue = wait.due.is_some_and(|due| due.0 < now.at);
+                document["waits"][at]["is_overdue"] = is_overdue.into();
+            }
+        }
+        out.json(&document)?;
     } else {
-        print_state(&mut out, view)?;
+        print_state(cli, &mut out, view, now)?;
     }
     out.flush()
 }
@@ -84,7 +95,7 @@ fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateV
     Ok(view)
 }
 
-fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
+fn print_state(cli: &Cli, out: &mut Out, view: &StateView, now: Option<Now>) -> Result<(), Error> {
     let at = with_millis(view.at.0);
     out.line(
         Line::new()
@@ -93,6 +104,11 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
             .ink(status_ink(view.status.as_str()), view.status.as_str())
             .dim(format!("  version {} at {at}", view.version)),
     )?;
+    if now.is_some_and(|now| now.interrupts(view.status.as_str())) {
+        let (again, id) = (cli.again(), quoted(&view.workflow_id));
+        let text = format!("interrupted: nobody runs it; `{again} resume {id}` goes on");
+        out.line(Line::new().ink(Ink::Yellow, text))?;
+    }
     value(out, "input", &view.input)?;
     if *view.context != Value::Null {
         value(out, "context", &view.context)?;
@@ -120,8 +136,12 @@ fn print_state(out: &mut Out, view: &StateView) -> Result<(), Error> {
         )?;
     }
     for wait in &view.waits {
+        let until = wait.due.map(|due| until(due.0, now)).unwrap_or_default();
         let what = match wait.due {
-            Some(due) => format!("  until {}", with_millis(due.0)),
+            Some(_) if wait.wants == "signal" => {
+                format!("  for a signal: {}, {until}", wait.signals.join(", "))
+            }
+            Some(_) => format!("  {until}"),
             None if wait.wants == "decision" => {
                 "  for somebody who says what becomes of it: live, stub or deny".to_owned()
             }

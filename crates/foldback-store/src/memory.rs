@@ -381,6 +381,10 @@ impl Store for Memory {
         Ok(Some(Ownership { epoch: inner.epoch, guard: Box::new(Held(self.is_owned.clone())) }))
     }
 
+    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
+        Ok(shard == 0 && self.is_owned.load(Ordering::SeqCst))
+    }
+
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
         self.inner().send(command);
         Ok(())

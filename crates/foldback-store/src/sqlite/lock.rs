@@ -6,9 +6,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error;
 use crate::contract::{StoreError, StoreResult};
+
+/// How long somebody who looks whether the lock is taken may be in the way.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The lock file of a store: `foldback.db-lock`.
 pub(crate) fn place(path: &Path) -> PathBuf {
@@ -35,7 +39,15 @@ pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
         .truncate(false)
         .open(&place)
         .map_err(failed)?;
-    match file.try_lock() {
+    let tried = match file.try_lock() {
+        // It may be somebody who only looks: that takes no time.
+        Err(TryLockError::WouldBlock) => {
+            std::thread::sleep(LOOK);
+            file.try_lock()
+        }
+        other => other,
+    };
+    match tried {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(e)) => return Err(failed(e)),
@@ -44,4 +56,25 @@ pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
     let _ = file.set_len(0).and_then(|()| file.rewind());
     let _ = writeln!(file, "{owner} (process {})", std::process::id());
     Ok(Some(file))
+}
+
+/// Whether somebody has the lock. Nothing is made or written; who takes the lock in this very moment has
+/// to try again, as [`take`] does.
+pub(crate) fn is_taken(path: &Path) -> StoreResult<bool> {
+    let place = place(path);
+    let failed = |e: std::io::Error| StoreError {
+        message: format!("cannot look at {}: {e}", place.display()),
+        hint: None,
+        is_input: false,
+    };
+    let file = match File::open(&place) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
 }

@@ -176,6 +176,10 @@ impl Store for Sqlite {
         Ok(Some(Ownership { epoch, guard: Box::new(held) }))
     }
 
+    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
+        if shard == 0 { lock::is_taken(&self.path) } else { Ok(false) }
+    }
+
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
         let is_there = self.telling(|conn| {
             conn.execute(

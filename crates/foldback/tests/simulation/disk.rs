@@ -309,6 +309,9 @@ impl Store for Shelf {
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>> {
         self.disk.store.acquire(shard, owner)
     }
+    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
+        self.disk.store.is_owned(shard)
+    }
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
         self.disk.store.send(command)
     }
