@@ -13,6 +13,10 @@ use crate::drive::load_config;
 use crate::error::{Error, Exit};
 use crate::out::{Ink, Line, Out, say};
 
+/// Characters of a line that are shown, and how many of them stand behind the column at least.
+const EXCERPT_MAX: usize = 100;
+const EXCERPT_AHEAD: usize = 30;
+
 /// Checks a definition.
 ///
 /// # Errors
@@ -20,10 +24,11 @@ use crate::out::{Ink, Line, Out, say};
 pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
     let file = &args.file;
     let mut out = Out::new();
-    let loaded = match definition::read(file)? {
+    let source = definition::source(file)?;
+    let loaded = match definition::parse(cli, file, &source) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            problems.iter().for_each(|problem| tell(file, "", problem));
+            problems.iter().for_each(|problem| tell(file, &source, "", problem));
             if cli.json {
                 let problems: Vec<Value> = problems.iter().map(as_json).collect();
                 out.json(
@@ -42,7 +47,7 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
     let mut warnings = loaded.warnings.clone();
     warnings.extend(strangers(&load_config(cli)?, &loaded.models));
     warnings.sort_by_key(|warning| (warning.line, warning.column));
-    warnings.iter().for_each(|warning| tell(file, "warning: ", warning));
+    warnings.iter().for_each(|warning| tell(file, &source, "warning: ", warning));
     if cli.json {
         let warnings: Vec<Value> = warnings.iter().map(as_json).collect();
         let hash = loaded.hash.to_hex();
@@ -68,11 +73,32 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
     Ok(if args.strict && !warnings.is_empty() { Exit::No } else { Exit::Done })
 }
 
-fn tell(file: &Path, severity: &str, problem: &Problem) {
+/// Prints a problem or a warning: its place, the line where it stands, and the hint.
+fn tell(file: &Path, source: &str, severity: &str, problem: &Problem) {
     say(format!("{}:{}:{}: {severity}{}", file.display(), problem.line, problem.column, problem.message));
+    excerpt(source, problem).iter().for_each(say);
     if let Some(hint) = &problem.hint {
         say(format!("  hint: {hint}"));
     }
+}
+
+/// The line of a problem with a mark under its column. Of a long line the part around the column is shown.
+fn excerpt(source: &str, problem: &Problem) -> Vec<String> {
+    let line = source.lines().nth((problem.line as usize).saturating_sub(1));
+    let Some(line) = line.filter(|line| !line.trim().is_empty()) else {
+        return Vec::new();
+    };
+    let column = (problem.column as usize).saturating_sub(1);
+    let from = (column + EXCERPT_AHEAD).saturating_sub(EXCERPT_MAX);
+    // One character, one column: what is no plain one would move the mark.
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = line.chars().skip(from).take(EXCERPT_MAX).map(plain).collect();
+    let number = problem.line.to_string();
+    let margin = " ".repeat(number.len());
+    vec![
+        format!("  {number} | {}", shown.trim_end()),
+        format!("  {margin} | {}^", " ".repeat(column.saturating_sub(from))),
+    ]
 }
 
 fn as_json(problem: &Problem) -> Value {

@@ -1,61 +1,111 @@
 //! From a file to a loaded definition, with every problem at its line and column.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use foldback::core::limits;
 use foldback::ows::{Loaded, Problem};
 
-use crate::args::quoted;
+use crate::args::{Cli, quoted};
+use crate::drive::load_config;
 use crate::error::Error;
 
 /// Hints that are told of one definition: more are `check`'s to tell.
 const HINTS_MAX: usize = 3;
 
-/// Reads a definition and the files it names, which lie beside it.
+/// Reads a definition and the files it names, which lie in its folder or where the configuration allows.
 ///
 /// # Errors
 /// The file cannot be read, or `Err` inside: what is wrong with it.
-pub fn read(file: &Path) -> Result<Result<Loaded, Vec<Problem>>, Error> {
-    let source = text_of(file).map_err(|e| {
+pub fn read(cli: &Cli, file: &Path) -> Result<Result<Loaded, Vec<Problem>>, Error> {
+    Ok(parse(cli, file, &source(file)?))
+}
+
+/// The text of a definition.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn source(file: &Path) -> Result<String, Error> {
+    text_of(file).map_err(|e| {
         Error::input(format!("{}: {e}", file.display()), "`foldback init` writes a first pipeline")
-    })?;
-    let folder = file.parent().unwrap_or(Path::new(""));
-    Ok(foldback::ows::load(&source, &|path| text_of(&folder.join(path))))
+    })
+}
+
+/// Reads the text of a definition, and the files it names.
+pub fn parse(cli: &Cli, file: &Path, source: &str) -> Result<Loaded, Vec<Problem>> {
+    // What comes from a pipe lies nowhere: it names files of the folder that we are in.
+    let folder = if file.is_file() { file.parent() } else { None };
+    let folder = folder.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    foldback::ows::load(source, &|name| text_inside(cli, folder, name))
 }
 
 /// A definition that can be run.
 ///
 /// # Errors
 /// As [`read`], with each problem as `FILE:LINE:COLUMN`.
-pub fn load(file: &Path) -> Result<Loaded, Error> {
-    read(file)?.map_err(|problems| {
-        let more = format!("`foldback check {}` says more", quoted(&file.display().to_string()));
+pub fn load(cli: &Cli, file: &Path) -> Result<Loaded, Error> {
+    read(cli, file)?.map_err(|problems| {
+        let file_shown = quoted(&file.display().to_string());
+        let more = format!("`foldback check {file_shown}` shows each line, with every hint");
         told(file, problems, &more)
     })
 }
 
-/// Problems of a file as one error, each with its place. `otherwise` is the hint where none has one.
+/// Problems of a file as one error, each with its place. `otherwise` is the hint where none has one, and the
+/// last where there are more than are shown.
 pub fn told(file: &Path, problems: Vec<Problem>, otherwise: &str) -> Error {
     let lines = problems.iter().map(|p| format!("{}:{}:{}: {}", file.display(), p.line, p.column, p.message));
     let message = lines.collect::<Vec<_>>().join("\n");
-    let mut hints: Vec<String> = problems.into_iter().filter_map(|problem| problem.hint).collect();
-    hints.dedup();
+    let mut hints: Vec<String> = Vec::new();
+    for hint in problems.into_iter().filter_map(|problem| problem.hint) {
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    }
+    let is_cut = hints.len() > HINTS_MAX;
     hints.truncate(HINTS_MAX);
-    if hints.is_empty() {
+    if hints.is_empty() || is_cut {
         hints.push(otherwise.to_owned());
     }
     Error { code: 2, message, hint: Some(hints.join("\n")) }
 }
 
-/// The text of a file from outside, bounded.
+/// The text of a file that a person names, whatever it is: a file, a pipe, a device. Only its length has a
+/// bound.
 ///
 /// # Errors
 /// It cannot be read, in words.
 pub fn text_of(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size > limits::DEFINITION_MAX_BYTES as u64 {
-        return Err(format!("is larger than {} MiB", limits::DEFINITION_MAX_BYTES / (1024 * 1024)));
+    let most = limits::DEFINITION_MAX_BYTES;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|e| e.to_string())?;
+    if bytes.len() > most {
+        return Err(format!("is larger than {} MiB", most / (1024 * 1024)));
     }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+/// The text of a file that a definition names. A definition may come from a stranger, so what it names is a
+/// regular file inside its own folder, links followed, or in a folder that the configuration allows.
+fn text_inside(cli: &Cli, folder: &Path, name: &str) -> Result<String, String> {
+    let path = std::fs::canonicalize(folder.join(name)).map_err(|e| e.to_string())?;
+    let is_inside =
+        |folder: &Path| std::fs::canonicalize(folder).is_ok_and(|folder| path.starts_with(folder));
+    if !is_inside(folder) {
+        let config = load_config(cli).map_err(|error| error.message)?;
+        if !config.definition_folders().iter().any(|folder| is_inside(folder)) {
+            return Err(
+                "it lies outside the definition's folder; a configuration that --config names may allow \
+                        its folder: [definitions] folders = [\"DIR\"]"
+                    .to_owned(),
+            );
+        }
+    }
+    // Before it is opened: a pipe that nobody writes to would be waited for.
+    if !path.metadata().map_err(|e| e.to_string())?.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    text_of(&path)
 }

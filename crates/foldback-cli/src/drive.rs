@@ -31,7 +31,7 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
         .as_deref()
         .map_or(Ok(Value::Object(Default::default())), |text| read_json("--input", text))?;
     let config = load_config(cli)?;
-    let loaded = definition::load(&args.file)?;
+    let loaded = definition::load(cli, &args.file)?;
     check_models(&config, &loaded, &args.file)?;
     loaded.check_input(&input).map_err(|why| {
         let what = if args.input.is_some() { "--input" } else { "without --input it is {}, which" };

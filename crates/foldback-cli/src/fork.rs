@@ -31,7 +31,7 @@ pub fn fork(cli: &Cli, args: &ForkArgs) -> Result<Exit, Error> {
     let store = foldback::store::open_existing(&cli.store_url())?;
     let row = reading::row(cli, &*store, &args.id)?;
     let at = args.at.as_deref().map(|text| version(cli, &*store, &args.id, text, row.version)).transpose()?;
-    let branching = branching(&args.id, at, &args.change)?;
+    let branching = branching(cli, &args.id, at, &args.change)?;
     let programs = Definitions::default().with_redaction(config.redaction().clone());
     let prepared = prepare_fork(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
     is_known_member(&*store, &prepared)?;
@@ -68,7 +68,7 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let row = reading::row(cli, &*store, &args.id)?;
     let at =
         args.from.as_deref().map(|text| version(cli, &*store, &args.id, text, row.version)).transpose()?;
-    let branching = branching(&args.id, at, change)?;
+    let branching = branching(cli, &args.id, at, change)?;
     let programs = Definitions::default().with_redaction(config.redaction().clone());
     let prepared = prepare_retry(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
     is_known_member(&*store, &prepared)?;
@@ -172,7 +172,7 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     lines
 }
 
-fn branching(id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branching, Error> {
+fn branching(cli: &Cli, id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branching, Error> {
     let unreadable = |e: foldback::core::change::Unreadable| Error::input(e.message, e.hint);
     let mut edits = Vec::new();
     for text in &change.edits {
@@ -183,7 +183,7 @@ fn branching(id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branc
         edits.push(said);
     }
     let followed = match &change.definition {
-        Some(file) => Some(start_document(&definition::load(file)?, "", Value::Null).into()),
+        Some(file) => Some(start_document(&definition::load(cli, file)?, "", Value::Null).into()),
         None => None,
     };
     Ok(Branching {

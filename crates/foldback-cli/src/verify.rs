@@ -33,7 +33,7 @@ struct Subject {
 /// No such workflow, file or definition, or the store fails. That a log and its definition part is
 /// no error: the answer is no.
 pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<Exit, Error> {
-    let other = args.definition.as_deref().map(definition::load).transpose()?;
+    let other = args.definition.as_deref().map(|file| definition::load(cli, file)).transpose()?;
     let subjects = match args.targets.is_empty() {
         true => all(cli, other.as_ref())?,
         false => args.targets.iter().map(|target| subject(cli, target)).collect::<Result<_, _>>()?,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foldback_core::redact::RuleText;
@@ -32,6 +32,7 @@ pub struct Config {
     pub(crate) providers: BTreeMap<String, Arc<Provider>>,
     redaction: Redaction,
     pub(crate) stand_ins: StandIns,
+    definition_folders: Vec<PathBuf>,
 }
 
 /// Servers that answer in the place of hosts: a host, and the address that `http` asks instead.
@@ -80,6 +81,7 @@ impl Default for Config {
             providers: kinds.into_iter().map(entry).collect(),
             redaction: Redaction::default(),
             stand_ins: StandIns::new(),
+            definition_folders: Vec::new(),
         }
     }
 }
@@ -91,6 +93,15 @@ struct Members {
     providers: BTreeMap<String, Spanned<Entry>>,
     #[serde(default)]
     redact: Vec<Spanned<RuleText>>,
+    #[serde(default)]
+    definitions: Definitions,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Definitions {
+    #[serde(default)]
+    folders: Vec<PathBuf>,
 }
 
 impl Config {
@@ -108,12 +119,16 @@ impl Config {
     /// [[redact]]                               # taken out of everything that comes in
     /// name = "card"                            # stands in its place: [redacted card]
     /// pattern = '\b\d{16}\b'                  # or path = "$..card_number"
+    ///
+    /// [definitions]                            # heard only in a file that is named
+    /// folders = ["../prompts"]                 # whence definitions may name files, beside their own folder
     /// ```
     ///
     /// # Errors
     /// A file that cannot be read, a member that is not known, a provider that makes no sense:
     /// with the file and the line, and never with a value that may be a key.
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let is_named = path.is_some();
         let path = match path {
             Some(path) => path,
             None if Path::new(FILE).exists() => Path::new(FILE),
@@ -123,7 +138,12 @@ impl Config {
             message: format!("{}: {why}", path.display()),
             hint: "name an existing file with --config, or leave it out".to_owned(),
         })?;
-        Config::parse(&text, path)
+        let mut config = Config::parse(&text, path)?;
+        if !is_named {
+            // It may have come with the definition, from a stranger.
+            config.definition_folders.clear();
+        }
+        Ok(config)
     }
 
     /// Lets a server stand in for a host, as in a test: what `http` would ask of the host is asked of
@@ -148,11 +168,13 @@ impl Config {
         let file: Members = toml::from_str(text).map_err(|why| {
             let at = why.span().map_or(0, |span| span.start);
             let hint = "members are kind, base_url, api_key_env, stream, prices and file, under [providers.NAME]; \
-                        path, pattern, replace and name, under [[redact]]; \
+                        path, pattern, replace and name, under [[redact]]; folders, under [definitions]; \
                         a key itself never stands in the file, only its variable's name (api_key_env)";
             error(at, without_values(why.message()), hint)
         })?;
-        let mut config = Config::default();
+        let beside = path.parent().unwrap_or(Path::new(""));
+        let folders = file.definitions.folders.iter().map(|folder| beside.join(folder));
+        let mut config = Config { definition_folders: folders.collect(), ..Config::default() };
         for (name, entry) in file.providers {
             let at = entry.span().start;
             let provider = provider(&name, entry.into_inner(), path)
@@ -172,6 +194,12 @@ impl Config {
     /// The variables that hold the keys of providers: no process that a step starts inherits them.
     pub(crate) fn key_variables(&self) -> Arc<[String]> {
         self.providers.values().filter_map(|provider| provider.api_key_env.clone()).collect()
+    }
+
+    /// Folders from which a definition may name files, beside its own: what a file says that was named, and
+    /// none of one that was merely found.
+    pub fn definition_folders(&self) -> &[PathBuf] {
+        &self.definition_folders
     }
 
     /// What is redacted in every workflow that runs with this configuration.
