@@ -10,6 +10,7 @@ mod mend;
 use std::path::Path;
 
 use foldback::connectors::{Config, check_model, try_rules};
+use foldback::core::event::clock_of;
 use foldback::core::report;
 use foldback::core::{Event, Fact, Hash, Stimulus, Timing, WorkflowState, advance};
 use foldback::engine::{Programs, load};
@@ -100,8 +101,10 @@ pub fn event(data: &[u8]) {
         causation_id: None,
         correlation_id: None,
         actor: "fuzz".into(),
+        clock: clock_of(payload),
         fact,
     };
+    assert_eq!(clock_of(&event.encode()), event.clock, "{event_type} keeps its clock");
     // Reports take any events; the fold takes what the law admits.
     reports(std::slice::from_ref(&event));
     let mut state = WorkflowState::empty("fuzz");

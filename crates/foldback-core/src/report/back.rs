@@ -19,10 +19,10 @@ pub fn effective(events: &[Event]) -> Vec<&Event> {
 /// the cut of a fork and its begin.
 pub fn lasted_ms(events: &[Event]) -> u64 {
     // Where the clock was set back, the time between two events is not known.
-    let passed: i64 = events
+    let passed = events
         .windows(2)
         .filter(|pair| !matches!(pair[1].fact, Fact::WorkflowForked(_)))
         .map(|pair| pair[1].clock().saturating_sub(pair[0].clock()).max(0))
-        .sum();
+        .fold(0, i64::saturating_add);
     u64::try_from(passed).unwrap_or(0) / 1_000
 }
