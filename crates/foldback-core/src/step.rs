@@ -93,13 +93,17 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+fn is_false(is: &bool) -> bool {
+    !is
+}
+
 impl RetryPolicy {
-    /// The policy of a model call: 429 and 503 are tried again, and an answer that misses its
-    /// schema has one repair round.
+    /// The policy of a model call: 429 and the errors of a server (500, 502, 503, 504) are tried again,
+    /// and an answer that misses its schema has one repair round.
     pub fn model() -> RetryPolicy {
         RetryPolicy {
             attempts: 6,
-            statuses: vec![429, 503],
+            statuses: vec![429, 500, 502, 503, 504],
             delay_ms: 500,
             max_delay_ms: 60_000,
             repairs: 1,
@@ -108,11 +112,12 @@ impl RetryPolicy {
     }
 
     /// The policy of a model call that may fall back on `others` models. The next one is asked when
-    /// this one cannot answer now (overload, limits, errors of the server, time, the network) or is
-    /// not there at all; never because an answer was refused or was not liked.
+    /// this one cannot answer now (overload, limits, errors of the server, time, the network), is not
+    /// there at all, or cannot read a prompt of this length (413); never because an answer was refused
+    /// or was not liked.
     pub fn model_or(others: u32) -> RetryPolicy {
         let variant_statuses =
-            if others == 0 { Vec::new() } else { vec![402, 404, 408, 429, 500, 502, 503, 504] };
+            if others == 0 { Vec::new() } else { vec![402, 404, 408, 413, 429, 500, 502, 503, 504] };
         RetryPolicy { variants: others, variant_statuses, ..RetryPolicy::model() }
     }
 
@@ -170,6 +175,9 @@ pub struct Failure {
     /// The key of the step or task that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// Whether another attempt is known not to help, whatever a policy says of the status.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub non_retryable: bool,
 }
 
 /// The error types of the Open Workflow Specification 1.0.3, section "Standard Error Types".
@@ -205,7 +213,14 @@ impl Failure {
             detail: Some(detail.into()),
             instance: None,
             key: None,
+            non_retryable: false,
         }
+    }
+
+    /// The same failure, after which no further attempt is made.
+    pub fn non_retryable(mut self) -> Failure {
+        self.non_retryable = true;
+        self
     }
 
     /// The same failure at a key.
@@ -241,6 +256,13 @@ pub struct Usage {
     /// The usage as the provider reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<Value>,
+    /// Whether tokens, and with them the cost, are estimated: the provider did not tell them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_estimated: bool,
+    /// The place in what the model wrote from which the answer was taken, where it was not simply the
+    /// text: `think` (after `<think>…</think>`), `fence`, `prose`, `reasoning`, or several of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_in: Option<String>,
 }
 
 /// How an attempt ended, as its performer reports it.

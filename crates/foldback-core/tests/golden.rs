@@ -44,6 +44,7 @@ fn full() -> Vec<Fact> {
         detail: Some("try later".into()),
         instance: Some("/do/0/critique".into()),
         key: Some(key.clone()),
+        non_retryable: false,
     };
     let usage = Usage {
         model: "smollm2".into(),
@@ -53,6 +54,8 @@ fn full() -> Vec<Fact> {
         price_source: Some("genai-prices 1".into()),
         finish_reason: Some("stop".into()),
         raw: Some(json!({"prompt_tokens": 153})),
+        is_estimated: false,
+        found_in: None,
     };
     let request = Request {
         parts: [
@@ -81,7 +84,7 @@ fn full() -> Vec<Fact> {
             effect: Effect::Write,
             recovery: Some(Recovery::Retry),
             timeout_ms: Some(60_000),
-            retry: Some(RetryPolicy::model()),
+            retry: Some(first_policy()),
             secrets: [("/headers/X-Key".to_owned(), "token".to_owned())].into(),
             instance: Some("/do/0/critique".into()),
             finishes: true,
@@ -253,6 +256,11 @@ fn changes() -> Changes {
     }
 }
 
+/// The policy of model calls as it was first: which statuses it names is no part of its shape.
+fn first_policy() -> RetryPolicy {
+    RetryPolicy { statuses: vec![429, 503], ..RetryPolicy::model() }
+}
+
 /// Facts with fields that came later and may be absent, each with a word for its file's name.
 fn with_later_fields() -> Vec<(&'static str, Fact)> {
     let lost = Some(Lost { attempt: 2, at_most_ms: 3_100, reason: "the process ended".into() });
@@ -266,7 +274,11 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         effect: Effect::Read,
         recovery: None,
         timeout_ms: None,
-        retry: Some(RetryPolicy::model_or(1)),
+        retry: Some(RetryPolicy {
+            variants: 1,
+            variant_statuses: vec![402, 404, 408, 429, 500, 502, 503, 504],
+            ..first_policy()
+        }),
         secrets: Default::default(),
         instance: None,
         finishes: true,
@@ -292,7 +304,30 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         finishes: false,
         limits: true,
     };
+    let guessed = StepCompleted {
+        key: key.clone(),
+        attempt: 1,
+        output: Slot::of(json!({"verdict": "revise"})),
+        latency_ms: 1_150,
+        usage: Some(Usage {
+            model: "smollm2".into(),
+            input_tokens: 153,
+            output_tokens: 35,
+            is_estimated: true,
+            found_in: Some("think, fence".into()),
+            ..Usage::default()
+        }),
+    };
+    let hopeless = StepFailed {
+        key: key.clone(),
+        attempt: 1,
+        error: Failure::new(error_type::COMMUNICATION, 502, "Empty answer", "not a word").non_retryable(),
+        rejected: None,
+        usage: None,
+    };
     vec![
+        ("found", Fact::StepCompleted(Box::new(guessed))),
+        ("final", Fact::StepFailed(Box::new(hopeless))),
         ("lost", Fact::AttemptStarted { key, attempt: 3, lost }),
         ("alternatives", Fact::StepAsked(Box::new(asked))),
         ("alternative", Fact::AttemptFailed(Box::new(passed_by))),

@@ -100,6 +100,11 @@ fn how_an_attempt_may_end() {
         error: Failure::new("t", 400, "schema", "x"),
         usage: None,
     };
+    let hopeless = || Outcome::Failed {
+        error: Failure::new(error_type::COMMUNICATION, 500, "no", "x").non_retryable(),
+        retry_after_ms: None,
+        usage: None,
+    };
     let unknown = || Outcome::Unknown { reason: "gone".into() };
     let deep = || {
         let output = (0..=limits::VALUE_DEPTH_MAX).fold(json!(1), |inner, _| json!([inner]));
@@ -124,6 +129,9 @@ fn how_an_attempt_may_end() {
             "AttemptFailed     a  attempt 1 429 no; again in",
         ),
         (Write, operator, policy(vec![]), failed(500, None), "AttemptFailed"),
+        // Nor what is known not to help, whatever a policy says.
+        (Read, operator, policy(vec![]), hopeless(), "StepFailed"),
+        (Write, operator, policy(vec![500]), hopeless(), "StepFailed"),
         // What a server asks for is honoured, up to a day.
         (
             Read,

@@ -88,9 +88,14 @@ fn what_leads_to_the_next_variant_as_a_table() {
     for (status, retry_after_ms, expected) in [
         // Not there at all: no second attempt, the next at once.
         (404, None, vec![0, 1]),
-        (500, None, vec![0, 1]),
         (408, None, vec![0, 1]),
+        // A prompt that this one has no room for.
+        (413, None, vec![0, 1]),
+        // A server that fell over, or is not reached, may be back in a moment.
+        (500, None, vec![0, 0, 1]),
+        (502, None, vec![0, 0, 1]),
         (503, None, vec![0, 0, 1]),
+        (504, None, vec![0, 0, 1]),
         // Who asks for more patience than the policy has is passed by.
         (429, Some(5_000), vec![0, 1]),
         (429, Some(500), vec![0, 0, 1]),
@@ -106,6 +111,18 @@ fn what_leads_to_the_next_variant_as_a_table() {
         let whole = rehearse(&OneStep(policy()), "w", json!({}), &world);
         assert_eq!(tried(&whole.events), expected, "{status}: {}", render(&whole.events));
     }
+}
+
+#[test]
+fn what_is_known_not_to_help_is_not_tried_again_and_the_next_variant_is() {
+    let world = |_: &Key, step: &Step, _: u32| match (step.variant, failed(503, None)) {
+        (0, Outcome::Failed { error, retry_after_ms, usage }) => {
+            Outcome::Failed { error: error.non_retryable(), retry_after_ms, usage }
+        }
+        (_, _) => completed(step),
+    };
+    let whole = crash_anywhere(&OneStep(policy()), json!({}), &world);
+    assert_eq!(tried(&whole.events), [0, 1], "{}", render(&whole.events));
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Drop for Reporting {
         let outcome = match self.effect {
             Effect::Write => Outcome::Unknown { reason },
             Effect::Pure | Effect::Read => {
-                failed(Failure::new(error_type::RUNTIME, 500, "The step broke off", reason))
+                failed(Failure::new(error_type::RUNTIME, 500, "The step broke off", reason).non_retryable())
             }
         };
         self.send(outcome);

@@ -56,7 +56,8 @@ impl Attempt<'_> {
         };
         let asked_ms = retry_after_ms.unwrap_or(0);
         let own_attempts = self.step.own_attempts();
-        let may_repeat = own_attempts < policy.attempts
+        let may_repeat = !error.non_retryable
+            && own_attempts < policy.attempts
             && (policy.statuses.is_empty() || policy.statuses.contains(&error.status));
         let has_next = self.step.variant < policy.variants && policy.variant_statuses.contains(&error.status);
         // Who asks for more patience than the policy has is passed by, where there is another.

@@ -130,6 +130,12 @@ pub struct StepReport {
     pub variant: u32,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
+    /// The place in what the model wrote from which the answer was taken, where it was not the text itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found_in: Option<String>,
+    /// Whether tokens of an attempt are estimated, since its provider did not tell them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_estimated: bool,
     /// When the next attempt is due, while it backs off.
     pub due: Option<Moment>,
     /// Where its outcome was taken from, if it was.
@@ -391,6 +397,8 @@ impl Rows {
             model: None,
             variant: 0,
             finish_reason: None,
+            found_in: None,
+            is_estimated: false,
             due: None,
             reused: None,
             held: None,
@@ -433,6 +441,8 @@ impl Rows {
             model: None,
             variant: 0,
             finish_reason: None,
+            found_in: None,
+            is_estimated: false,
             due: None,
             reused: None,
             held: None,
@@ -481,6 +491,8 @@ impl Row {
         report.micro_usd = (known > 0 || !report.is_unpriced).then_some(known);
         report.model = Some(usage.model.clone());
         report.finish_reason = usage.finish_reason.clone();
+        report.found_in = usage.found_in.clone();
+        report.is_estimated |= usage.is_estimated;
     }
 
     fn complete(&mut self, output: &Slot, version: Version, at: Micros) {

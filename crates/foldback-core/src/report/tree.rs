@@ -69,6 +69,12 @@ pub enum What {
         /// Why the model stopped.
         #[serde(skip_serializing_if = "Option::is_none")]
         finish_reason: Option<String>,
+        /// The place in what the model wrote from which the answer was taken, where it was not the text itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        found_in: Option<String>,
+        /// Whether tokens are estimated.
+        #[serde(skip_serializing_if = "is_false")]
+        is_estimated: bool,
         /// Whether something was used whose price is not known, so that the cost is at least this.
         #[serde(skip_serializing_if = "is_false")]
         is_unpriced: bool,
@@ -296,6 +302,8 @@ impl Growing {
             model: report.model.clone(),
             variant: report.variant,
             finish_reason: report.finish_reason.clone(),
+            found_in: report.found_in.clone(),
+            is_estimated: report.is_estimated,
             is_unpriced: report.is_unpriced,
             error: report.error.clone(),
             due: report.due,

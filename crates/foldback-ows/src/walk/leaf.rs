@@ -293,6 +293,7 @@ impl<'a> Walker<'a> {
             detail: optional(&error.detail)?,
             instance: optional(&error.instance)?,
             key: None,
+            non_retryable: false,
         })
     }
 
