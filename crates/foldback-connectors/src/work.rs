@@ -12,6 +12,9 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// See [`StepKind::run_ahead`].
     const RUN_AHEAD: u32;
 
+    /// See [`StepKind::timeout_ms`].
+    const TIMEOUT_MS: u64 = foldback_core::limits::STEP_TIMEOUT_MS;
+
     /// Performs one attempt. `request` is taken out of the call, with its secrets filled in.
     fn work(self: Arc<Self>, call: Call, request: Value) -> impl Future<Output = Outcome> + Send;
 }
@@ -27,6 +30,10 @@ impl<W: Work> StepKind for Working<W> {
 
     fn run_ahead(&self) -> u32 {
         W::RUN_AHEAD
+    }
+
+    fn timeout_ms(&self) -> u64 {
+        W::TIMEOUT_MS
     }
 }
 

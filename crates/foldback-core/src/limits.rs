@@ -77,11 +77,26 @@ pub const WAKE_AHEAD_MS: u64 = 2_000;
 /// snapshot.
 pub const SNAPSHOT_MIN_EVENTS: u64 = 1_000;
 
-/// The time a step may take unless it says otherwise, in ms (ten minutes).
+/// The time an attempt may take unless its step says otherwise, in ms (ten minutes). A step kind may
+/// have a shorter one; `docs/profile.md` tells them.
 pub const STEP_TIMEOUT_MS: u64 = 600_000;
+
+/// The time an HTTP call may take unless its step says otherwise, in ms (two minutes): no gateway waits
+/// longer.
+pub const HTTP_TIMEOUT_MS: u64 = 120_000;
 
 /// Bytes of an HTTP answer, a model answer, or a process's output that a step keeps.
 pub const STEP_OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of one event of a model's stream, and of one line of it.
+pub const MODEL_EVENT_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a model's stream. An answer comes in many small events, each some fifty times as long as
+/// the words that it carries.
+pub const MODEL_STREAM_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the body of a model server's error that are read.
+pub const MODEL_ERROR_MAX_BYTES: usize = 64 * 1024;
 
 /// Bytes of the attachments of one model call, all together. Past it every provider refuses.
 pub const ATTACHMENTS_MAX_BYTES: usize = 20 * 1024 * 1024;

@@ -32,6 +32,12 @@ pub trait StepKind: Send + Sync {
     fn run_ahead(&self) -> u32 {
         foldback_core::limits::RUN_AHEAD_OTHER
     }
+
+    /// How long an attempt may take where its step does not say, in ms; at most
+    /// [`STEP_TIMEOUT_MS`](foldback_core::limits::STEP_TIMEOUT_MS).
+    fn timeout_ms(&self) -> u64 {
+        foldback_core::limits::STEP_TIMEOUT_MS
+    }
 }
 
 /// One attempt to be performed.

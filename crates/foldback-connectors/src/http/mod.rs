@@ -51,6 +51,7 @@ impl Http {
 
 impl Work for Http {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+    const TIMEOUT_MS: u64 = limits::HTTP_TIMEOUT_MS;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         match Plan::read(&call, &request) {

@@ -64,6 +64,8 @@ impl Engine {
             }
             Some(_) | None => Arc::new(|_: &str| {}) as crate::Progress,
         };
+        let kind = self.around.kinds.get(&step.kind);
+        let usual_ms = kind.as_ref().map_or(limits::STEP_TIMEOUT_MS, |kind| kind.timeout_ms());
         let call = Call {
             workflow_id: id.clone(),
             attempt,
@@ -74,7 +76,7 @@ impl Engine {
             idempotency_key: is_write
                 .then(|| step::idempotency_key(id, &key, &step.request_hash, step.generation)),
             tokens_left: live.state.tokens_left(&key),
-            timeout_ms: step.timeout_ms.unwrap_or(limits::STEP_TIMEOUT_MS),
+            timeout_ms: step.timeout_ms.unwrap_or(usual_ms.min(limits::STEP_TIMEOUT_MS)),
             rejected: step
                 .rejected
                 .as_ref()
@@ -82,7 +84,6 @@ impl Engine {
             progress,
             key,
         };
-        let kind = self.around.kinds.get(&step.kind);
         let attempt = Attempt { kind, kind_name: step.kind.clone(), call, stop: stopped, flight };
         self.around.machine.start(attempt, self.to_self.clone());
     }
