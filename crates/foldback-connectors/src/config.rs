@@ -3,7 +3,9 @@
 //!
 //! Invariants: a key is looked up in the environment when it is used, and is never part of the
 //! configuration; only its variable's name is told. A provider of a new name and with an address of
-//! its own gets no key that the file does not name, so that a key never goes to a stranger.
+//! its own gets no key that the file does not name, so that a key never goes to a stranger. A file that
+//! nobody named, but that lies in the folder, leads a key nowhere but to its kind's own service or to
+//! this machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +28,9 @@ pub(crate) use provider::{Kind, Provider, under, variable};
 /// The file that is read where none is named.
 const FILE: &str = "foldback.toml";
 
+/// The variable that names the file.
+const VARIABLE: &str = "FOLDBACK_CONFIG";
+
 /// Who can be asked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -33,6 +38,7 @@ pub struct Config {
     redaction: Redaction,
     pub(crate) stand_ins: StandIns,
     definition_folders: Vec<PathBuf>,
+    file: Option<PathBuf>,
 }
 
 /// Servers that answer in the place of hosts: a host, and the address that `http` asks instead.
@@ -82,6 +88,7 @@ impl Default for Config {
             redaction: Redaction::default(),
             stand_ins: StandIns::new(),
             definition_folders: Vec::new(),
+            file: None,
         }
     }
 }
@@ -105,8 +112,9 @@ struct Definitions {
 }
 
 impl Config {
-    /// The built-in providers and those of a file. Without a path `./foldback.toml` is read where
-    /// it exists; a path that is named must exist.
+    /// The built-in providers and those of a file: of this path, or of the variable `FOLDBACK_CONFIG`.
+    /// Who names neither has `./foldback.toml` read where it exists; a file that is named must exist.
+    /// One that is merely found sends a key only to its kind's own service or to this machine.
     ///
     /// ```toml
     /// [providers.local]
@@ -115,6 +123,8 @@ impl Config {
     /// api_key_env = "LOCAL_KEY"                # the variable's name; "" where no key is needed
     /// stream = true                            # false for a server that cannot stream
     /// prices = "openai"                        # a gateway: whose price list its calls are charged by
+    ///                                          # (or a table: input_usd_per_million_tokens = 0.15,
+    ///                                          # output_usd_per_million_tokens = 0.60)
     ///
     /// [[redact]]                               # taken out of everything that comes in
     /// name = "card"                            # stands in its place: [redacted card]
@@ -128,22 +138,28 @@ impl Config {
     /// A file that cannot be read, a member that is not known, a provider that makes no sense:
     /// with the file and the line, and never with a value that may be a key.
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-        let is_named = path.is_some();
-        let path = match path {
+        let named = path.map(Path::to_owned).or_else(|| provider::variable(VARIABLE).map(PathBuf::from));
+        let is_named = named.is_some();
+        let path = match named {
             Some(path) => path,
-            None if Path::new(FILE).exists() => Path::new(FILE),
+            None if Path::new(FILE).exists() => PathBuf::from(FILE),
             None => return Ok(Config::default()),
         };
-        let text = read_bounded(path).map_err(|why| ConfigError {
+        let text = read_bounded(&path).map_err(|why| ConfigError {
             message: format!("{}: {why}", path.display()),
-            hint: "name an existing file with --config, or leave it out".to_owned(),
+            hint: format!("name an existing file with --config or {VARIABLE}, or leave both out"),
         })?;
-        let mut config = Config::parse(&text, path)?;
+        let mut config = Config::of(&text, &path, is_named)?;
         if !is_named {
             // It may have come with the definition, from a stranger.
             config.definition_folders.clear();
         }
-        Ok(config)
+        Ok(Config { file: Some(path), ..config })
+    }
+
+    /// The file that was read, where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// Lets a server stand in for a host, as in a test: what `http` would ask of the host is asked of
@@ -160,6 +176,10 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        Config::of(text, path, true)
+    }
+
+    fn of(text: &str, path: &Path, is_named: bool) -> Result<Config, ConfigError> {
         let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
         let error = |at: usize, what: String, hint: &str| ConfigError {
             message: format!("{}:{}: {what}", path.display(), line(at)),
@@ -177,7 +197,7 @@ impl Config {
         let mut config = Config { definition_folders: folders.collect(), ..Config::default() };
         for (name, entry) in file.providers {
             let at = entry.span().start;
-            let provider = provider(&name, entry.into_inner(), path)
+            let provider = provider(&name, entry.into_inner(), path, is_named)
                 .map_err(|(what, hint)| error(at, format!("[providers.{name}]: {what}"), &hint))?;
             config.providers.insert(name, Arc::new(provider));
         }
@@ -221,7 +241,7 @@ pub(crate) fn read_bounded(path: &Path) -> Result<String, String> {
 }
 
 /// A parser's message without the value that it complains about.
-fn without_values(message: &str) -> String {
+pub(crate) fn without_values(message: &str) -> String {
     let is_about_a_value = message.starts_with("invalid type") || message.starts_with("invalid value");
     match (is_about_a_value, message.split_once(", expected")) {
         (true, Some((_, expected))) => format!("a value is not as expected: expected{expected}"),
@@ -261,6 +281,12 @@ pub(crate) fn resolve<'a>(
 pub fn check_model(config: &Config, model: &str) -> Result<(), ModelProblem> {
     let (provider, _) = resolve(config, model)?;
     provider.key().map(|_| ())
+}
+
+/// Whether the price of a model that is written `provider/model` is known, so that a budget in money
+/// counts its calls. Asks nobody.
+pub fn is_priced(config: &Config, model: &str) -> bool {
+    resolve(config, model).is_ok_and(|(provider, name)| crate::llm::is_priced(provider, name))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod llm;
 mod noop;
 mod probe;
 mod process;
+mod proxy;
 mod request;
 mod web;
 mod work;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use foldback_engine::Registry;
 
-pub use config::{Config, ConfigError, ModelProblem, check_model};
+pub use config::{Config, ConfigError, ModelProblem, check_model, is_priced};
 pub use llm::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
 pub use probe::{ProviderStatus, probe, providers};
 pub use process::end_all as end_processes;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use foldback_core::limits;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::config::{Config, Kind, Provider, under};
+use crate::config::{Config, Kind, ModelProblem, Provider, under};
 use crate::web;
 
 /// How long a provider may take to answer a probe.
@@ -24,6 +25,8 @@ pub struct ProviderStatus {
     pub api_key_env: Option<String>,
     /// Whether that variable is set.
     pub is_key_set: bool,
+    /// Why that key is not sent, and what to do, where the configuration may not say so.
+    pub withheld: Option<ModelProblem>,
 }
 
 /// All providers of a configuration, by name.
@@ -34,6 +37,7 @@ pub fn providers(config: &Config) -> Vec<ProviderStatus> {
         base_url: provider.base_url.clone(),
         api_key_env: provider.api_key_env.clone(),
         is_key_set: provider.key_if_set().is_some(),
+        withheld: provider.withheld(),
     };
     config.providers.values().map(|provider| status(provider)).collect()
 }
@@ -50,6 +54,9 @@ pub async fn probe(status: &ProviderStatus) -> Result<String, String> {
         } else {
             Err(format!("{} is missing", status.base_url))
         };
+    }
+    if let Some(problem) = &status.withheld {
+        return Err(problem.message.clone());
     }
     let key = status.api_key_env.as_deref().and_then(crate::config::variable);
     let (path, header) = match status.kind.as_str() {
@@ -85,8 +92,20 @@ fn variable_of(status: &ProviderStatus) -> &str {
     status.api_key_env.as_deref().unwrap_or("`api_key_env`")
 }
 
+/// A list of models, as far as it is not longer than an answer may be.
+async fn list(mut response: reqwest::Response) -> Option<Value> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = response.chunk().await.ok()? {
+        if bytes.len() + piece.len() > limits::STEP_OUTPUT_MAX_BYTES {
+            return None;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
 async fn models(response: reqwest::Response) -> String {
-    let list: Option<Value> = response.json().await.ok();
+    let list: Option<Value> = list(response).await;
     let count =
         |name: &str| list.as_ref().and_then(|list| list.get(name)).and_then(Value::as_array).map(Vec::len);
     match count("data").or_else(|| count("models")) {

@@ -58,7 +58,7 @@ pub(crate) fn install_cryptography() {
 }
 
 fn builder() -> ClientBuilder {
-    Client::builder()
+    crate::proxy::proxied(Client::builder())
         .user_agent(concat!("foldback/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(retry::never())

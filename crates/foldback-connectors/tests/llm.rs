@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use foldback_core::Effect::Read;
+use foldback_core::Effect::{Read, Write};
 use foldback_core::{Failure, Outcome, Usage};
 use serde_json::{Value, json};
 use support::models::*;
@@ -197,11 +197,30 @@ async fn a_broken_connection_is_told_for_what_it_is() {
     let server = Server::start(|_, _| vec![Act::Close]).await;
     let told = unknown(ask(&fake(&server), hello()).await);
     assert!(told.contains("`fake`"), "{told}");
+    // An answer that had begun is paid for.
+    for end in [vec![], vec![Act::Send(b"0\r\n\r\n".to_vec())]] {
+        let end = std::sync::Mutex::new(end);
+        let server = Server::start(move |_, _| {
+            let mut end = std::mem::take(&mut *end.lock().expect("acts"));
+            end.push(Act::Close);
+            cut(end)
+        })
+        .await;
+        match ask(&fake(&server), hello()).await {
+            Outcome::Failed { error, usage: Some(usage), .. } => {
+                let detail = error.detail.unwrap_or_default();
+                assert_eq!((error.status, &*error.title), (503, "No answer"), "{detail}");
+                assert!(detail.contains("broke off after 6 characters"), "{detail}");
+                assert_eq!((usage.input_tokens, usage.output_tokens, usage.is_estimated), (2, 2, true));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.seen().len(), 1);
+    }
+    // Of a call that is said to change the world, nobody knows whether it did.
     let server = Server::start(move |_, _| cut(vec![Act::Close])).await;
-    unknown(ask(&fake(&server), hello()).await);
-    let server = Server::start(move |_, _| cut(vec![Act::Send(b"0\r\n\r\n".to_vec()), Act::Close])).await;
-    let told = unknown(ask(&fake(&server), hello()).await);
-    assert!(told.contains("broke off after 6 characters"), "{told}");
+    let (call, _) = call(hello(), Write);
+    unknown(perform(&fake(&server), "llm", call).await);
     assert_eq!(server.seen().len(), 1);
 
     // An error in the middle of a stream is the provider's word.

@@ -39,7 +39,7 @@ fn whole_answer() -> Vec<Act> {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_stream_is_asked_without() {
+async fn a_server_that_does_not_stream_is_understood_at_once() {
     let server = Server::start(|_, _| whole_answer()).await;
     let registry = fake(&server);
     for _ in 0..2 {
@@ -57,7 +57,20 @@ async fn a_server_that_does_not_stream_is_asked_without() {
         }
     }
     let streamed: Vec<Value> = server.seen().iter().map(|seen| seen.json()["stream"].clone()).collect();
-    assert_eq!(streamed, [true, false, false], "it is found out once");
+    assert_eq!(streamed, [true, true], "no call is lost to find it out");
+
+    // One that fails to stream once is asked to stream the next time.
+    let error = "{\"error\": {\"code\": 503, \"message\": \"busy\"}}";
+    let answer = http("200 OK", "content-type: application/json\r\n", error);
+    let server = Server::start(move |n, _| {
+        if n == 0 { vec![Act::Send(answer.clone())] } else { chat_stream(&["in ", "pieces"], "stop") }
+    })
+    .await;
+    let registry = fake(&server);
+    assert_eq!(failed(ask(&registry, hello()).await).1, 503);
+    let (call, told) = call(hello(), Read);
+    assert_eq!(completed(perform(&registry, "llm", call).await), "in pieces");
+    assert_eq!(told.lock().expect("a log").len(), 2);
 
     let server = Server::start(|_, _| whole_answer()).await;
     let url = server.url("/v1/");
@@ -217,7 +230,7 @@ async fn anthropic_gemini_and_ollama_are_spoken_to() {
         "{:?}",
         server.seen()
     );
-    unknown(ask(&registry, request.clone()).await);
+    assert_eq!(failed(ask(&registry, request.clone()).await).1, 503);
 
     let server = Server::start(|_, _| chat_stream(&["{\"label\":\"a\"}"], "stop")).await;
     let text = format!("[providers.p]\nkind = \"ollama\"\nbase_url = \"{}\"\n", server.url(""));

@@ -6,7 +6,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::ModelProblem;
-use crate::llm::Rules;
+use crate::llm::{Prices, Rules};
 use crate::web;
 
 /// One provider of models.
@@ -26,10 +26,12 @@ pub(crate) struct Provider {
     pub(crate) is_official: bool,
     /// Whether it is asked to stream.
     pub(crate) streams: bool,
-    /// By whose prices it is charged, in the words of the price list, where its address does not say.
-    pub(crate) prices: Option<String>,
+    /// By what it is charged, where its address does not say.
+    pub(crate) prices: Option<Prices>,
     /// The variable that should say where it is, where that is no address.
     bad_address: Option<&'static str>,
+    /// The file that leads its key elsewhere without having been named by anybody: no key is sent then.
+    led_by: Option<PathBuf>,
 }
 
 /// Which protocol a provider speaks.
@@ -116,6 +118,7 @@ impl Provider {
             streams: true,
             prices: None,
             bad_address,
+            led_by: None,
             kind,
         }
     }
@@ -125,6 +128,25 @@ impl Provider {
         self.api_key_env.as_deref().and_then(variable)
     }
 
+    /// Why a key that is set is not sent, and what a person does who wants it to be. A file that lies in
+    /// a folder came with the folder: it may name any server, and any variable.
+    pub(crate) fn withheld(&self) -> Option<ModelProblem> {
+        let (file, variable) = (self.led_by.as_ref()?, self.api_key_env.as_ref()?);
+        self.key_if_set()?;
+        let (file, place) = (file.display(), self.base_url.split('?').next().unwrap_or_default());
+        Some(ModelProblem {
+            message: format!(
+                "the key in {variable} is not sent to {place} (provider `{}`): {file} was found in this folder, and \
+                 nobody named it",
+                self.name
+            ),
+            hint: format!(
+                "look at [providers.{}], then say `--config {file}` or set FOLDBACK_CONFIG={file}",
+                self.name
+            ),
+        })
+    }
+
     /// The key, where one is needed or set.
     pub(crate) fn key(&self) -> Result<Option<String>, ModelProblem> {
         if let Some(variable) = self.bad_address {
@@ -132,6 +154,9 @@ impl Provider {
                 message: format!("{variable} is no http address, or holds a password"),
                 hint: format!("set {variable} to an address as in http://127.0.0.1:8080/v1, or unset it"),
             });
+        }
+        if let Some(problem) = self.withheld() {
+            return Err(problem);
         }
         let key = self.key_if_set();
         if key.is_some() || !self.needs_key {
@@ -159,6 +184,14 @@ impl Provider {
             Kind::Ollama => under(&self.base_url, "v1/"),
             _ => self.base_url.clone(),
         }
+    }
+}
+
+/// Whether two addresses are of one server, spoken to in the same way.
+fn is_same_origin(a: &str, b: &str) -> bool {
+    match (Url::parse(a), Url::parse(b)) {
+        (Ok(a), Ok(b)) => a.origin() == b.origin(),
+        _ => false,
     }
 }
 
@@ -208,11 +241,17 @@ pub(super) struct Entry {
     api_key_env: Option<String>,
     file: Option<PathBuf>,
     stream: Option<bool>,
-    prices: Option<String>,
+    prices: Option<toml::Value>,
 }
 
-/// One provider of a file, or what is wrong with it and what to do.
-pub(super) fn provider(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, String)> {
+/// One provider of a file, or what is wrong with it and what to do. `is_named` says that a person named
+/// the file.
+pub(super) fn provider(
+    name: &str,
+    entry: Entry,
+    path: &Path,
+    is_named: bool,
+) -> Result<Provider, (String, String)> {
     let wrong = |what: &str, hint: &str| Err((what.to_owned(), hint.to_owned()));
     if name.is_empty() || name.contains(['/', ' ']) {
         return wrong("a name has no slash and no space", "models are written NAME/MODEL");
@@ -230,7 +269,7 @@ pub(super) fn provider(name: &str, entry: Entry, path: &Path) -> Result<Provider
     }
     let mut provider =
         Provider { name: name.to_owned(), streams: entry.stream.unwrap_or(true), ..Provider::built_in(kind) };
-    provider.prices = entry.prices;
+    provider.prices = entry.prices.map(Prices::read).transpose()?;
     if let Some(text) = &entry.base_url {
         let Some((base_url, is_loopback)) = address(&provider.kind, text) else {
             return wrong(
@@ -238,7 +277,10 @@ pub(super) fn provider(name: &str, entry: Entry, path: &Path) -> Result<Provider
                 "as in http://127.0.0.1:8080/v1",
             );
         };
-        provider = Provider { base_url, is_loopback, is_official: false, bad_address: None, ..provider };
+        let is_home = is_same_origin(&base_url, provider.kind.home());
+        let led_by = (!is_named && !is_loopback && !is_home).then(|| path.to_owned());
+        provider =
+            Provider { base_url, is_loopback, is_official: false, bad_address: None, led_by, ..provider };
         if name != provider.kind.name() {
             provider.api_key_env = None;
         }
@@ -284,6 +326,7 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
         streams: true,
         prices: None,
         bad_address: None,
+        led_by: None,
     })
 }
 

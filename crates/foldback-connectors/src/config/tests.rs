@@ -93,6 +93,25 @@ fn errors_name_the_line_and_never_a_value() {
         ("[providers.x]\nkind = \"scripted\"\nfile = \"no.toml\"\n", 1, "no.toml"),
         ("[providers.x]\nkind = \"openai\"\nfile = \"no.toml\"\n", 1, "`file` is for"),
         ("[providers.\"a/b\"]\nkind = \"openai\"\n", 1, "no slash"),
+        ("[providers.x]\nkind = \"openai\"\nprices = \"nonsense\"\n", 1, "`prices` names no price list"),
+        ("[providers.x]\nkind = \"openai\"\nprices = 7\n", 1, "`prices`: "),
+        ("[providers.x]\nkind = \"openai\"\n[providers.x.prices]\ninput = 0.1\n", 1, "unknown field `input`"),
+        (
+            "[providers.x]\nkind = \"openai\"\n[providers.x.prices]\ninput_usd_per_million_tokens = 0.1\n",
+            1,
+            "a price for input and one for output",
+        ),
+        (
+            "[providers.x]\nkind = \"openai\"\n[providers.x.prices]\n",
+            1,
+            "a price for input and one for output",
+        ),
+        (
+            "[providers.x]\nkind = \"openai\"\n[providers.x.prices]\ninput_usd_per_million_tokens = -1.0\n\
+             output_usd_per_million_tokens = 1.0\n",
+            1,
+            "no price",
+        ),
     ] {
         let error = parse(&text.replace("KEY", KEY)).expect_err(text);
         assert!(error.message.starts_with(&format!("/nowhere/foldback.toml:{line}: ")), "{text}: {error}");
@@ -103,6 +122,67 @@ fn errors_name_the_line_and_never_a_value() {
     }
     let missing = Config::load(Some(Path::new("/nowhere/foldback.toml"))).expect_err("no file");
     assert!(missing.message.contains("/nowhere/foldback.toml"), "{missing}");
+}
+
+/// A configuration that came with a folder leads a key nowhere but home; one that a person named may
+/// say more. The variable is one that every test has.
+#[test]
+fn a_key_goes_where_it_belongs_unless_a_person_named_the_file() {
+    let key = "api_key_env = \"CARGO_PKG_NAME\"";
+    for (name, address, is_sent) in [
+        ("openai", "base_url = \"https://api.openai.com/v1\"", true),
+        ("mine", "kind = \"openai\"\nbase_url = \"https://api.openai.com/v1\"", true),
+        ("mine", "kind = \"openai\"\nbase_url = \"http://127.0.0.1:8080/v1\"", true),
+        ("mine", "kind = \"openai\"\nbase_url = \"http://localhost:8080/v1\"", true),
+        ("anthropic", "", true),
+        ("openai", "base_url = \"https://api.openai.com.evil.example/v1\"", false),
+        // In the clear, or at another port, it is not the provider's own.
+        ("openai", "base_url = \"http://api.openai.com/v1\"", false),
+        ("openai", "base_url = \"https://api.openai.com:4433/v1\"", false),
+        ("anthropic", "base_url = \"https://api.openai.com/v1\"", false),
+        ("gemini", "base_url = \"http://192.168.0.7/v1\"", false),
+        ("ollama", "base_url = \"http://box:11434\"", false),
+        ("mine", "kind = \"openai\"\nbase_url = \"https://gateway.example/v1\"", false),
+    ] {
+        let text = format!("[providers.{name}]\n{address}\n{key}\n");
+        let path = Path::new("foldback.toml");
+        let found = Config::of(&text, path, false).expect("a configuration");
+        let model = format!("{name}/x");
+        match (check_model(&found, &model), is_sent) {
+            (Ok(()), true) => {}
+            (Err(problem), false) => {
+                let told = problem.to_string();
+                assert!(told.contains("CARGO_PKG_NAME") && told.contains("--config foldback.toml"), "{told}");
+                assert!(!told.contains(env!("CARGO_PKG_NAME")), "{told}");
+            }
+            (found, _) => panic!("{text}: {found:?}"),
+        }
+        let status = crate::providers(&found).into_iter().find(|status| status.name == name).expect("known");
+        assert_eq!(status.withheld.is_none(), is_sent, "{text}");
+        let named = Config::of(&text, path, true).expect("a configuration");
+        check_model(&named, &model).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+    }
+    // Without a key there is nothing to keep back.
+    let text = "[providers.lan]\nkind = \"openai\"\nbase_url = \"http://box:8000/v1\"\napi_key_env = \"\"\n";
+    let found = Config::of(text, Path::new("foldback.toml"), false).expect("a configuration");
+    check_model(&found, "lan/x").expect("no key is needed");
+}
+
+#[test]
+fn prices_of_ones_own_are_counted_by_the_million() {
+    let config = parse(
+        "[providers.lan]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+         [providers.lan.prices]\ninput_usd_per_million_tokens = 0.5\noutput_usd_per_million_tokens = 2\n\
+         [providers.lan.prices.models.\"big\"]\ninput_usd_per_million_tokens = 1.0\noutput_usd_per_million_tokens = 4.0\n\
+         [providers.some]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\n\
+         [providers.some.prices.models.\"big\"]\ninput_usd_per_million_tokens = 1.0\noutput_usd_per_million_tokens = 4.0\n",
+    )
+    .expect("a configuration");
+    for (model, expected) in
+        [("lan/x", true), ("lan/big", true), ("some/big", true), ("some/x", false), ("ollama/x", false)]
+    {
+        assert_eq!(is_priced(&config, model), expected, "{model}");
+    }
 }
 
 #[test]
@@ -136,6 +216,7 @@ async fn a_probe_tells_what_it_met() {
         base_url: base_url.to_owned(),
         api_key_env: Some("CARGO_PKG_NAME".to_owned()),
         is_key_set: true,
+        withheld: None,
     };
     let told = crate::probe(&status("http://127.0.0.1:1/")).await.expect_err("nobody is there");
     assert!(told.contains("not reachable"), "{told}");

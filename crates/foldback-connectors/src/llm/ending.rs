@@ -7,7 +7,7 @@
 use foldback_core::step::error_type;
 use foldback_core::{Failure, Usage};
 
-use super::frames::Seen;
+use super::heard::Heard;
 use super::model::{Answer, ModelError};
 
 /// The type of a refusal. The specification knows no such error, so the name is ours.
@@ -47,25 +47,21 @@ impl Ending {
     }
 }
 
-/// The answer that a text, its ending and its usage make, or why it is none. `place` names the
-/// provider for the error.
-pub(super) fn settle(text: String, seen: &Seen, mut usage: Usage, place: &str) -> Result<Answer, ModelError> {
+/// The answer that was heard, or why it is none. `place` names the provider for the error.
+pub(super) fn settle(heard: Heard, mut usage: Usage, place: &str) -> Result<Answer, ModelError> {
     let failed = |kind: &str, status: u16, title: &str, detail: String, usage: Usage| {
         let error = Box::new(Failure::new(kind, status, title, format!("{place}: {detail}")));
         Err(ModelError::Failed { error, retry_after_ms: None, usage: Some(Box::new(usage)) })
     };
-    let reason = seen.finish_reason.clone().unwrap_or_default();
-    if let Some(why) = seen.blocked.as_deref() {
+    let Heard { text, thoughts, refusal, called, blocked, finish_reason, .. } = heard;
+    let reason = finish_reason.unwrap_or_default();
+    if let Some(why) = blocked {
         let detail = format!("the prompt was blocked ({why})");
         return failed(REFUSED, 422, "The model refused", detail, usage);
     }
     let ending = Ending::of(&reason);
-    if ending == Ending::Refused || !seen.refusal.is_empty() {
-        let said = if seen.refusal.is_empty() {
-            format!("it stopped with `{reason}`")
-        } else {
-            seen.refusal.clone()
-        };
+    if ending == Ending::Refused || !refusal.is_empty() {
+        let said = if refusal.is_empty() { format!("it stopped with `{reason}`") } else { refusal };
         return failed(REFUSED, 422, "The model refused", said, usage);
     }
     if ending == Ending::BrokenOff {
@@ -76,7 +72,7 @@ pub(super) fn settle(text: String, seen: &Seen, mut usage: Usage, place: &str) -
     if is_cut {
         usage.finish_reason = Some(LENGTH.to_owned());
     }
-    Ok(Answer { text, usage, is_cut, called: seen.called.clone() })
+    Ok(Answer { text, thoughts, usage, is_cut, called })
 }
 
 #[cfg(test)]

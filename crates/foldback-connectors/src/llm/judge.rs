@@ -5,6 +5,7 @@ use foldback_core::{Failure, Outcome, Usage};
 use jsonschema::Validator;
 use serde_json::Value;
 
+use super::found::{self, Found};
 use super::model::Answer;
 use crate::request::wrong;
 
@@ -36,20 +37,27 @@ impl Judge {
         let Some(validator) = &self.schema else {
             return self.judge_text(answer);
         };
-        let Answer { text, usage, is_cut, .. } = answer;
-        let usage = Some(usage);
-        let (output, why) = match serde_json::from_str::<Value>(unfenced(&text)) {
-            Ok(value) => match misses(validator, &value) {
-                None => {
-                    return Outcome::Completed { output: value, usage };
+        let Answer { text, thoughts, mut usage, is_cut, .. } = answer;
+        if text.trim().is_empty()
+            && let Some(Found { value, how }) = self.thought(&thoughts).filter(|_| !is_cut)
+        {
+            usage.found_in = Some([vec![found::REASONING], how].concat().join(", "));
+            return Outcome::Completed { output: value, usage: Some(usage) };
+        }
+        let (output, why) = match found::json(&text) {
+            Ok(Found { value, how }) => {
+                usage.found_in = (!how.is_empty()).then(|| how.join(", "));
+                match misses(validator, &value) {
+                    None => return Outcome::Completed { output: value, usage: Some(usage) },
+                    Some(why) => (value, why),
                 }
-                Some(why) => (value, why),
-            },
+            }
             Err(why) if text.trim().is_empty() => {
                 (Value::String(text), format!("the answer is empty ({why})"))
             }
-            Err(why) => (Value::String(text), format!("the answer is no JSON: {why}")),
+            Err(why) => (Value::String(text), why),
         };
+        let usage = Some(usage);
         let why = if is_cut {
             format!("the answer was cut at its bound of tokens; {why}; hint: {}", self.more_room())
         } else {
@@ -61,11 +69,25 @@ impl Judge {
 }
 
 impl Judge {
+    /// What keeps to the schema of what a model thought: its server told the answer as a thought.
+    fn thought(&self, thoughts: &str) -> Option<Found> {
+        let validator = self.schema.as_ref()?;
+        found::json(thoughts).ok().filter(|found| misses(validator, &found.value).is_none())
+    }
+
     /// Text is right as it is, so long as there is some and nobody cut it unasked.
     fn judge_text(&self, answer: Answer) -> Outcome {
-        let Answer { text, usage, is_cut, called } = answer;
+        let Answer { text, mut usage, is_cut, called, .. } = answer;
+        let text = match found::words(&text) {
+            Some(words) => {
+                usage.found_in = Some(found::THINK.to_owned());
+                words.to_owned()
+            }
+            None => text,
+        };
+        // Asking the same again would end in the same way, at the same cost.
         let failed = |kind: &str, status: u16, title: &str, detail: String, usage: Usage| Outcome::Failed {
-            error: Failure::new(kind, status, title, detail),
+            error: Failure::new(kind, status, title, detail).non_retryable(),
             retry_after_ms: None,
             usage: Some(usage),
         };
@@ -115,13 +137,6 @@ fn misses(validator: &Validator, value: &Value) -> Option<String> {
     }
 }
 
-/// Models without structured output like to put their JSON into a Markdown fence.
-fn unfenced(text: &str) -> &str {
-    let text = text.trim();
-    let inner = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
-    inner.map_or(text, |inner| inner.strip_prefix("json").unwrap_or(inner))
-}
-
 /// What the model is told in a repair round.
 pub(super) fn repair(why: &Failure) -> String {
     let reason = why.detail.as_deref().unwrap_or(&why.title);
@@ -136,6 +151,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn answer(text: &str, is_cut: bool) -> Answer {
+        let (text, usage) = (text.to_owned(), Usage::default());
+        Answer { text, thoughts: String::new(), usage, is_cut, called: None }
+    }
+
     #[test]
     fn answers_as_a_table() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
@@ -148,7 +168,7 @@ mod tests {
             ("", false, Err("the answer is empty")),
             (r#"{"n": "#, true, Err("the answer was cut at its bound of tokens; the answer is no JSON")),
         ] {
-            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut, called: None };
+            let answer = answer(text, is_cut);
             match (judge.judge(answer), expected) {
                 (Outcome::Completed { output, .. }, Ok(expected)) => assert_eq!(output, expected),
                 (Outcome::Rejected { error, .. }, Err(part)) => {
@@ -172,7 +192,7 @@ mod tests {
             ("Once", false, None, Ok("Once")),
         ] {
             let judge = Judge::of(None, bound).expect("no schema");
-            let answer = Answer { text: text.to_owned(), usage: Usage::default(), is_cut, called: None };
+            let answer = answer(text, is_cut);
             match (judge.judge(answer), expected) {
                 (Outcome::Completed { output, .. }, Ok(expected)) => assert_eq!(output, expected),
                 (Outcome::Failed { error, usage: Some(_), .. }, Err(status)) => {

@@ -7,10 +7,18 @@
 //! With a `schema` (JSON Schema) the answer is asked for as JSON, parsed and validated: one that
 //! misses is rejected, and a repair round shows the model its answer and the reason. Tokens are
 //! passed on as they come. Never: a retry (the engine's, by policy), or a key in an error.
+//!
+//! The modules, in the order of a call: `prompt` and `attachments` (the question), `dialect` (as a
+//! provider wants it written), `exchange` and `events` (bytes, counted), `heard` (what they say), `usage`
+//! and `prices`, `ending` (whole, cut or refused), `trouble` (errors), `found` and `judge` (the answer).
 
 mod attachments;
+mod dialect;
 mod ending;
-mod frames;
+mod events;
+mod exchange;
+mod found;
+mod heard;
 mod judge;
 mod model;
 mod prices;
@@ -18,12 +26,13 @@ mod prompt;
 mod remote;
 mod scripted;
 mod trouble;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldback_core::step::LLM_MEMBERS;
-use foldback_core::{Failure, Outcome, Usage, limits};
+use foldback_core::step::{LLM_MEMBERS, error_type};
+use foldback_core::{Effect, Failure, Outcome, Usage, limits};
 use foldback_engine::kind::Call;
 use serde_json::Value;
 
@@ -33,6 +42,7 @@ use crate::work::{Work, failed};
 use judge::Judge;
 
 pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
+pub(crate) use prices::{Prices, is_priced};
 pub(crate) use scripted::Rules;
 
 /// The kind `llm`.
@@ -76,6 +86,7 @@ impl Work for Llm {
             chat.messages.push(Message::new(Role::Assistant, text_of(answer).into_owned()));
             chat.messages.push(Message::new(Role::User, judge::repair(why)));
         }
+        chat.timeout_ms = call.timeout_ms;
         match model.ask(chat, call.progress.clone()).await {
             // Cut by the budget, not by its author: that is no answer.
             Ok(answer) if is_bounded => unless_cut(judge.judge(answer)),
@@ -87,7 +98,16 @@ impl Work for Llm {
                 Outcome::Failed { error: *error, retry_after_ms, usage: usage.map(|usage| *usage) }
             }
             Err(ModelError::NobodyThere { error }) => failed(nobody_there(*error, call.attempt)),
-            Err(ModelError::Unknown { reason }) => Outcome::Unknown { reason },
+            // Nobody knows what became of a write; asking is done again, and what it used is spent.
+            Err(ModelError::Unknown { reason, .. }) if call.effect == Effect::Write => {
+                Outcome::Unknown { reason }
+            }
+            Err(ModelError::Unknown { reason, usage: None }) => Outcome::Unknown { reason },
+            Err(ModelError::Unknown { reason, usage: Some(usage) }) => Outcome::Failed {
+                error: Failure::new(error_type::COMMUNICATION, 503, "No answer", reason),
+                retry_after_ms: None,
+                usage: Some(*usage),
+            },
         }
     }
 }
@@ -113,7 +133,7 @@ fn unless_cut(outcome: Outcome) -> Outcome {
 /// Nobody listens on this machine. The server may just be starting, so a second attempt is worth its
 /// half second (503 is tried again); a third would only keep a person waiting for the hint.
 fn nobody_there(error: Failure, attempt: u32) -> Failure {
-    Failure { status: if attempt <= 1 { 503 } else { 502 }, ..error }
+    if attempt <= 1 { error } else { Failure { status: 502, ..error }.non_retryable() }
 }
 
 /// Reads a revealed request: whom to ask, what, and how to judge the answer.
@@ -156,6 +176,7 @@ fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatR
         seed: members.count("seed")?,
         max_tokens,
         schema: members.value("schema").cloned(),
+        timeout_ms: limits::STEP_TIMEOUT_MS,
     };
     Ok((provider.name.clone(), chat, judge))
 }

@@ -1,6 +1,6 @@
 //! What a model is to this crate: something that is asked, and answers piece by piece.
 //!
-//! The rest of the crate sees this trait and never the library behind it.
+//! The rest of the crate sees this trait and never what is sent over a network.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +28,8 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
     /// The JSON Schema that the answer is to keep to.
     pub schema: Option<Value>,
+    /// How long the answer may take, in ms.
+    pub timeout_ms: u64,
 }
 
 /// One message of a conversation.
@@ -64,6 +66,8 @@ pub enum Role {
 pub struct Answer {
     /// The whole text.
     pub text: String,
+    /// What the model thought, where its server tells that apart.
+    pub thoughts: String,
     /// What it used, and why it stopped.
     pub usage: Usage,
     /// Whether it was cut short by a bound on its tokens.
@@ -93,6 +97,8 @@ pub enum ModelError {
     Unknown {
         /// What is known.
         reason: String,
+        /// What the call used, where an answer had begun.
+        usage: Option<Box<Usage>>,
     },
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ending::settle;
-use super::frames::Seen;
+use super::heard::Heard;
 use super::model::{Asking, ChatRequest, Model, ModelError};
 use crate::request::text_of;
 
@@ -143,8 +143,8 @@ impl Model for Scripted {
                 finish_reason: Some(finish_reason.clone()),
                 ..Usage::default()
             };
-            let seen = Seen { finish_reason: Some(finish_reason), ..Seen::default() };
-            settle(text, &seen, usage, "the scripted provider")
+            let heard = Heard { text, finish_reason: Some(finish_reason), ..Heard::default() };
+            settle(heard, usage, "the scripted provider")
         })
     }
 }

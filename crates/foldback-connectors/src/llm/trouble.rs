@@ -1,11 +1,8 @@
-//! What it means that a model did not answer: the library's errors, a provider's refusal, a
-//! connection that broke. Invariant: nothing here shows the request, which may hold anything.
+//! What it means that a model did not answer: a provider's no, a connection that was not made.
+//! Invariant: nothing here shows the request, which may hold anything.
 
-use std::error::Error;
-
-use foldback_core::Failure;
 use foldback_core::step::error_type;
-use genai::webc;
+use foldback_core::{Failure, Usage};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -27,53 +24,8 @@ impl Remote {
         format!("provider `{}` at {address}", self.provider.name)
     }
 
-    /// What an error of the library means. Its own words are not shown where they may hold the
-    /// request.
-    pub(super) fn explain(&self, error: &genai::Error, model: &str) -> ModelError {
-        use genai::Error as E;
-        use webc::Error as W;
-        let garbage = |what: &str| {
-            let detail = format!("{}: {what}", self.place());
-            ModelError::from(Failure::new(error_type::COMMUNICATION, 502, "Unreadable answer", detail))
-        };
-        match error {
-            E::HttpError { status, body, headers, .. } => self.refusal(status.as_u16(), headers, body, model),
-            E::WebModelCall { webc_error, .. } | E::WebAdapterCall { webc_error, .. } => match webc_error {
-                W::ResponseFailedStatus { status, body, headers } => {
-                    self.refusal(status.as_u16(), headers, body, model)
-                }
-                W::Reqwest(error) => self.unreached(error),
-                W::ResponseFailedNotJson { .. } => garbage("the answer is no JSON"),
-                W::ResponseFailedInvalidJson { .. } => garbage("the answer says it is JSON and is none"),
-                W::JsonValueExt(_) => garbage("the answer is not in the shape of the protocol"),
-            },
-            E::WebStream { error, .. } => self.broken(error.as_ref(), model),
-            E::ChatResponse { body, .. } => {
-                self.refusal(status_of(body), &HeaderMap::new(), &body.to_string(), model)
-            }
-            E::StreamParse { .. } => garbage("a part of the stream is no JSON"),
-            E::ChatResponseGeneration { cause, .. } => garbage(&web::first_chars(cause, WORDS_MAX)),
-            E::JsonValueExt(_)
-            | E::SerdeJson(_)
-            | E::NoChatResponse { .. }
-            | E::InvalidJsonResponseElement { .. } => {
-                garbage("the answer is not in the shape of the protocol")
-            }
-            other => wrong("llm", &web::first_chars(&other.to_string(), WORDS_MAX)).into(),
-        }
-    }
-
-    fn broken(&self, error: &(dyn Error + Send + Sync + 'static), model: &str) -> ModelError {
-        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            return self.unreached(error);
-        }
-        if let Some(error) = error.downcast_ref::<genai::Error>() {
-            return self.explain(error, model);
-        }
-        ModelError::Unknown { reason: format!("{}: the answer broke off: {error}", self.place()) }
-    }
-
-    fn unreached(&self, error: &reqwest::Error) -> ModelError {
+    /// What it means that a request brought no answer at all.
+    pub(super) fn unreached(&self, error: &reqwest::Error) -> ModelError {
         let why = format!("{}: {}", self.place(), web::cause(error));
         if error.is_connect() {
             return self.not_reached(why);
@@ -81,7 +33,7 @@ impl Remote {
         if error.is_builder() {
             return wrong("llm", &why).into();
         }
-        ModelError::Unknown { reason: why }
+        ModelError::Unknown { reason: why, usage: None }
     }
 
     fn not_reached(&self, why: String) -> ModelError {
@@ -102,8 +54,15 @@ impl Remote {
         ModelError::NobodyThere { error: Box::new(failure(hint)) }
     }
 
-    /// A provider's no: its status, its words, and how long it asks to wait.
-    pub(super) fn refusal(&self, status: u16, headers: &HeaderMap, body: &str, model: &str) -> ModelError {
+    /// A provider's no: its status, its words, how long it asks to wait, and what the call used.
+    pub(super) fn refusal(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        body: &str,
+        model: &str,
+        usage: Option<Box<Usage>>,
+    ) -> ModelError {
         // 529 is how some say that they are overloaded.
         let status = if status == 529 { 503 } else { status };
         let parsed: Option<Value> = serde_json::from_str(body).ok();
@@ -111,9 +70,15 @@ impl Remote {
         let failed = |kind: &str, status: u16, title: &str, detail: String| ModelError::Failed {
             error: Box::new(Failure::new(kind, status, title, detail)),
             retry_after_ms: web::retry_after_ms(headers).or_else(|| parsed.as_ref().and_then(retry_delay_ms)),
-            usage: None,
+            usage,
         };
-        match parsed.as_ref().map(code_of).unwrap_or_default() {
+        let code = parsed.as_ref().map(code_of).unwrap_or_default();
+        if is_too_long(status, code, &words) {
+            // A status of its own: another model may have room for it, and this one never will.
+            let detail = format!("{words}; hint: shorten the prompt, or name a `fallback` that reads more");
+            return failed(error_type::COMMUNICATION, 413, "Prompt too long", detail);
+        }
+        match code {
             // A 429 that no waiting mends: without another status it would be asked again.
             "insufficient_quota" | "billing_hard_limit_reached" => {
                 let detail = format!("{words}; hint: see the plan and the balance at the provider");
@@ -186,27 +151,53 @@ fn retry_delay_ms(body: &Value) -> Option<u64> {
     (seconds.is_finite() && seconds >= 0.0).then(|| (seconds * 1_000.0).ceil() as u64)
 }
 
-/// The status of an error that came without one, inside a stream.
+/// Whether a provider says that the prompt is longer than its model reads.
+fn is_too_long(status: u16, code: &str, words: &str) -> bool {
+    const CODES: [&str; 4] = [
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "request_too_large",
+        "string_above_max_length",
+    ];
+    const WORDS: [&str; 5] = [
+        "maximum context length",
+        "prompt is too long",
+        "exceeds the maximum number of tokens",
+        "exceeds the available context size",
+        "context window",
+    ];
+    let is_no = matches!(status, 400 | 413 | 422 | 500);
+    CODES.contains(&code) || status == 413 || (is_no && WORDS.iter().any(|part| words.contains(part)))
+}
+
+/// The status of an error that came without one: in the body of a success, or inside a stream.
 pub(super) fn status_of(error: &Value) -> u16 {
     // Anthropic wraps it once more.
     let error = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);
-    let number = ["code", "status"].iter().find_map(|name| error.get(*name).and_then(Value::as_u64));
-    if let Some(status) =
-        number.and_then(|n| u16::try_from(n).ok()).filter(|status| (400..600).contains(status))
-    {
+    let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+    let numbers = ["code", "status", "status_code"].iter().filter_map(|name| number(error.get(*name)?));
+    let mut statuses = numbers.filter_map(|n| u16::try_from(n).ok()).filter(|n| (400..600).contains(n));
+    if let Some(status) = statuses.next() {
         return status;
     }
-    match error.get("type").or_else(|| error.get("code")).and_then(Value::as_str).unwrap_or_default() {
-        "overloaded_error" => 503,
-        "not_found_error" => 404,
+    let words = ["type", "code", "status"].iter().filter_map(|name| error.get(*name).and_then(Value::as_str));
+    words.filter_map(status_of_word).next().unwrap_or(500)
+}
+
+fn status_of_word(word: &str) -> Option<u16> {
+    Some(match word {
+        "overloaded_error" | "UNAVAILABLE" | "service_unavailable" => 503,
+        "not_found_error" | "NOT_FOUND" | "model_not_found" => 404,
         "billing_error" => 402,
-        "timeout_error" => 504,
-        "rate_limit_error" | "rate_limit_exceeded" => 429,
-        "invalid_request_error" => 400,
-        "authentication_error" => 401,
-        "permission_error" => 403,
-        _ => 500,
-    }
+        "timeout_error" | "DEADLINE_EXCEEDED" => 504,
+        "rate_limit_error" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" | "insufficient_quota" => 429,
+        "invalid_request_error" | "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "context_length_exceeded" => {
+            400
+        }
+        "authentication_error" | "UNAUTHENTICATED" | "invalid_api_key" => 401,
+        "permission_error" | "PERMISSION_DENIED" => 403,
+        _ => return None,
+    })
 }
 
 /// What a provider says in the body of an error.
@@ -214,7 +205,8 @@ fn words(body: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         return if body.trim().is_empty() { "no explanation".to_owned() } else { body.trim().to_owned() };
     };
-    let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
+    let places =
+        ["/error/message", "/message", "/error", "/detail", "/0/error/message", "/error_description"];
     let found = places.iter().find_map(|place| value.pointer(place).and_then(Value::as_str));
     found.map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,0 +1,149 @@
+//! What a call used: as its provider tells it, and where it does not, estimated and marked as such,
+//! so that no budget is passed in silence. It never judges the answer.
+
+use foldback_core::Usage;
+use serde_json::{Map, Value};
+
+use super::dialect::Dialect;
+use super::heard::Heard;
+use super::model::ChatRequest;
+use super::prices;
+use crate::config::Provider;
+
+/// Bytes of text that are estimated as one token. English has some four, source code and other
+/// languages fewer: an estimate is rather too low than a bill.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Tokens that an image or a document is estimated as.
+const ATTACHMENT_TOKENS: u64 = 1_000;
+
+/// What was asked, as far as it counts.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) model: String,
+    tokens: u64,
+}
+
+impl Asked {
+    pub(super) fn of(question: &ChatRequest) -> Asked {
+        let system = question.system.as_deref().map_or(0, str::len);
+        let schema = question.schema.as_ref().map_or(0, |schema| schema.to_string().len());
+        let said: usize = question.messages.iter().map(|message| message.content.len()).sum();
+        let shown: usize = question.messages.iter().map(|message| message.attachments.len()).sum();
+        let tokens = estimate(system + schema + said) + shown as u64 * ATTACHMENT_TOKENS;
+        Asked { model: question.model.clone(), tokens }
+    }
+}
+
+fn estimate(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(BYTES_PER_TOKEN)
+}
+
+/// The usage of a call. Where its answer broke off, what the provider told is what it had told by
+/// then: of the output it counts at least what came.
+pub(super) fn of(
+    provider: &Provider,
+    dialect: Dialect,
+    asked: &Asked,
+    heard: &Heard,
+    is_broken: bool,
+) -> Usage {
+    let told = heard.usage.as_ref().map_or((None, None), |usage| told(dialect, usage));
+    let came = estimate(heard.text.len() + heard.thoughts.len() + heard.refusal.len());
+    let input = told.0.unwrap_or(asked.tokens);
+    let output = match told.1 {
+        Some(output) if is_broken => output.max(came),
+        Some(output) => output,
+        None => came,
+    };
+    let is_estimated = told.0.is_none() || told.1.unwrap_or(0) != output;
+    let model = heard.model.clone().unwrap_or_else(|| asked.model.clone());
+    let price = prices::of(
+        provider,
+        &[&model, &asked.model],
+        &counted(dialect, heard, input, output),
+        (input, output),
+    );
+    Usage {
+        model,
+        input_tokens: input,
+        output_tokens: output,
+        micro_usd: price.as_ref().map(|(micro_usd, _)| *micro_usd),
+        price_source: price.map(|(_, source)| source),
+        finish_reason: heard.finish_reason.clone(),
+        raw: heard.usage.clone().map(Value::Object),
+        is_estimated,
+        ..Usage::default()
+    }
+}
+
+/// The tokens that a provider says were read and written.
+fn told(dialect: Dialect, usage: &Map<String, Value>) -> (Option<u64>, Option<u64>) {
+    let sum = |names: &[&str]| {
+        let counts = names.iter().filter_map(|name| usage.get(*name).and_then(Value::as_u64));
+        counts.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or(0).saturating_add(count)))
+    };
+    match dialect {
+        Dialect::Openai => (
+            sum(&["prompt_tokens"]).or_else(|| sum(&["input_tokens"])),
+            sum(&["completion_tokens"]).or_else(|| sum(&["output_tokens"])),
+        ),
+        // What is read from the cache, or written to it, is not part of the first.
+        Dialect::Anthropic => (
+            sum(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
+            sum(&["output_tokens"]),
+        ),
+        // Nor are thoughts part of what the candidates are.
+        Dialect::Gemini => (
+            sum(&["promptTokenCount", "toolUsePromptTokenCount"]),
+            sum(&["candidatesTokenCount", "thoughtsTokenCount"]),
+        ),
+    }
+}
+
+/// The usage in the provider's words, with what is estimated filled in: price lists read these.
+fn counted(dialect: Dialect, heard: &Heard, input: u64, output: u64) -> Map<String, Value> {
+    let mut usage = heard.usage.clone().unwrap_or_default();
+    let told = told(dialect, &usage);
+    let (reads, writes) = match dialect {
+        Dialect::Openai => ("prompt_tokens", "completion_tokens"),
+        Dialect::Anthropic => ("input_tokens", "output_tokens"),
+        Dialect::Gemini => ("promptTokenCount", "candidatesTokenCount"),
+    };
+    if told.0.is_none() {
+        usage.insert(reads.to_owned(), input.into());
+    }
+    if told.1 != Some(output) {
+        usage.insert(writes.to_owned(), output.into());
+    }
+    usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_providers_tell_as_a_table() {
+        for (dialect, usage, expected) in [
+            (Dialect::Openai, json!({"prompt_tokens": 7, "completion_tokens": 3}), (Some(7), Some(3))),
+            (Dialect::Openai, json!({"input_tokens": 7, "output_tokens": 3}), (Some(7), Some(3))),
+            (Dialect::Openai, json!({"prompt_tokens": "7"}), (None, None)),
+            (
+                Dialect::Anthropic,
+                json!({"input_tokens": 7, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 100, "output_tokens": 3}),
+                (Some(127), Some(3)),
+            ),
+            (
+                Dialect::Gemini,
+                json!({"promptTokenCount": 7, "candidatesTokenCount": 3, "thoughtsTokenCount": 10}),
+                (Some(7), Some(13)),
+            ),
+            (Dialect::Gemini, json!({"promptTokenCount": 7}), (Some(7), None)),
+        ] {
+            let map = usage.as_object().expect("an object");
+            assert_eq!(told(dialect, map), expected, "{usage}");
+        }
+    }
+}
