@@ -54,6 +54,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Models that stand in the definition, with line and column.
     pub models: Vec<(String, u32, u32)>,
+    /// Budgets in money that stand in the definition, by line and column.
+    pub money_budgets: Vec<(u32, u32)>,
     /// Names of the secrets it declares.
     pub secrets: Vec<String>,
     /// The program.
@@ -79,7 +81,7 @@ pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
     let mut tree = tree::parse(source).map_err(|problem| vec![problem])?;
     let mut found = Report::default();
     resolve::resolve(&mut tree, files, &mut found);
-    let Reading { definition, mut report, models, secrets, name } = read::read(&tree);
+    let Reading { definition, mut report, models, money, secrets, name } = read::read(&tree);
     report.problems.extend(found.problems);
     report.problems.sort_by_key(|problem| (problem.line, problem.column));
     let Some(definition) = definition.filter(|_| report.problems.is_empty()) else {
@@ -95,6 +97,7 @@ pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
         source: source.to_owned(),
         warnings: report.warnings,
         models,
+        money_budgets: money,
         secrets,
         program: Arc::new(OwsProgram { inner: Arc::new(definition) }),
     })

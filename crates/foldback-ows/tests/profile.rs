@@ -26,7 +26,7 @@ const ROWS: &[Row] = &[
     ),
     (
         "`document.metadata`",
-        "`foldback: { recovery, erasable, redact }` is ours, all else is yours",
+        "`foldback: { recovery, attempts, erasable, redact }` is ours, all else is yours",
         "document: { dsl: '1.0.3', namespace: a, name: b, version: '1.0.0', metadata: { mine: 1, foldback: { recovery: retry } } }\ndo: [a: { set: { x: 1 } }]",
     ),
     (

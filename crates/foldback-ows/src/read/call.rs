@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
             is_recovery_said: self.recovery.is_some(),
             timeout_ms: None,
             limit_ms: None,
-            retry: None,
+            retry: self.retry(None),
             undo: None,
             reconcile: None,
         })

@@ -129,8 +129,9 @@ impl<'a> Reader<'a> {
         self.only(
             ours,
             "`document.metadata.foldback`",
-            &["recovery", "erasable", "redact", "on_failure", "on_compensate", "budget"],
+            &["recovery", "attempts", "erasable", "redact", "on_failure", "on_compensate", "budget"],
         );
+        self.attempts = ours.get("attempts").and_then(|attempts| self.attempts(attempts));
         if let Some(on_failure) = ours.get("on_failure") {
             self.holds = self.word(on_failure, "`on_failure`", &["compensate", "hold"]) == Some("hold");
         }

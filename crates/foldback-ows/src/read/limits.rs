@@ -32,6 +32,9 @@ impl Reader<'_> {
                     "raise it",
                 );
             }
+            if let Some((Measure::MicroUsd, _)) = limit {
+                self.money.push((member.value.line, member.value.column));
+            }
             limits.extend(limit);
         }
         limits

@@ -98,7 +98,7 @@ impl Reader<'_> {
             is_recovery_said: false,
             timeout_ms: None,
             limit_ms: None,
-            retry: Some(RetryPolicy::model_or(others)),
+            retry: self.retry(Some(RetryPolicy::model_or(others))),
             undo: None,
             reconcile: None,
         })

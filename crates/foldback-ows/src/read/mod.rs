@@ -48,6 +48,10 @@ pub(crate) struct Reader<'a> {
     timeouts: BTreeMap<&'a str, &'a Node>,
     /// The document's own recovery for writes, where it sets one.
     recovery: Option<Recovery>,
+    /// The attempts that a step of the document has, where it sets them.
+    attempts: Option<u32>,
+    /// Budgets in money, by their place.
+    pub money: Vec<(u32, u32)>,
     /// What the workflow may use.
     budget_of_all: Limits,
     /// Whether a person says what becomes of what was done when it fails.
@@ -69,6 +73,7 @@ pub(crate) struct Reading {
     pub definition: Option<Definition>,
     pub report: Report,
     pub models: Vec<(String, u32, u32)>,
+    pub money: Vec<(u32, u32)>,
     pub secrets: Vec<String>,
     pub name: String,
 }
@@ -77,10 +82,10 @@ pub(crate) struct Reading {
 pub(crate) fn read(root: &Node) -> Reading {
     let mut reader = Reader::new();
     let (definition, name) = reader.document(root);
-    let Reader { mut report, models, secrets, .. } = reader;
+    let Reader { mut report, models, money, secrets, .. } = reader;
     report.problems.sort_by_key(|problem| (problem.line, problem.column));
     let definition = definition.filter(|_| report.problems.is_empty());
-    Reading { definition, report, models, secrets, name }
+    Reading { definition, report, models, money, secrets, name }
 }
 
 impl<'a> Reader<'a> {
@@ -94,6 +99,8 @@ impl<'a> Reader<'a> {
             retries: BTreeMap::new(),
             timeouts: BTreeMap::new(),
             recovery: None,
+            attempts: None,
+            money: Vec::new(),
             budget_of_all: Limits::new(),
             holds: false,
             redaction: Redaction::default(),

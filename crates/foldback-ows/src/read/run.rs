@@ -11,6 +11,13 @@ use crate::program::{Part, StepTask};
 use crate::template::Template;
 use crate::tree::Node;
 
+/// A policy with so many attempts; where there is none yet, of every known failure.
+fn tried(policy: Option<RetryPolicy>, attempts: u32) -> RetryPolicy {
+    let policy =
+        policy.unwrap_or(RetryPolicy { delay_ms: 500, max_delay_ms: 60_000, ..RetryPolicy::default() });
+    RetryPolicy { attempts, ..policy }
+}
+
 /// What `metadata.foldback` may say of a step.
 const STEP_METADATA: [&str; 7] =
     ["effect", "recovery", "timeout_ms", "attempts", "erasable", "undo", "irreversible"];
@@ -62,7 +69,7 @@ impl Reader<'_> {
             is_recovery_said: self.recovery.is_some(),
             timeout_ms: None,
             limit_ms: None,
-            retry: None,
+            retry: self.retry(None),
             undo: None,
             reconcile: None,
         };
@@ -210,20 +217,28 @@ impl Reader<'_> {
                 self.report.hinted(timeout, "`timeout_ms: 0` leaves no time to begin", hint);
             }
         }
-        if let Some(attempts) = ours.get("attempts")
-            && let Some(count) = self.number(attempts, "`attempts`")
-        {
-            if count == 0 {
-                self.report.problem(attempts, "`attempts` is at least 1");
-            }
-            let policy = step.retry.take().unwrap_or(RetryPolicy {
-                delay_ms: 500,
-                max_delay_ms: 60_000,
-                ..RetryPolicy::default()
-            });
-            step.retry = Some(RetryPolicy { attempts: u32::try_from(count).unwrap_or(u32::MAX), ..policy });
+        if let Some(count) = ours.get("attempts").and_then(|attempts| self.attempts(attempts)) {
+            step.retry = Some(tried(step.retry.take(), count));
         }
         step
+    }
+
+    /// `attempts`: how often a step is tried in all.
+    pub(super) fn attempts(&mut self, node: &Node) -> Option<u32> {
+        let count = self.number(node, "`attempts`")?;
+        if count == 0 {
+            self.report.problem(node, "`attempts` is at least 1");
+        }
+        Some(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// The policy of a step that says nothing of its own: that of its kind, with the attempts of the
+    /// document.
+    pub(super) fn retry(&self, policy: Option<RetryPolicy>) -> Option<RetryPolicy> {
+        match self.attempts {
+            Some(count) => Some(tried(policy, count)),
+            None => policy,
+        }
     }
 
     /// A timeout by name or in place, in ms.
