@@ -20,7 +20,7 @@ pub struct Cli {
     /// Where the log is: sqlite:PATH. Also FOLDBACK_STORE; sqlite:foldback.db unless told otherwise
     #[arg(long, global = true, value_name = "URL")]
     pub store: Option<String>,
-    /// The configuration file; foldback.toml where there is one
+    /// The configuration file. Also FOLDBACK_CONFIG; foldback.toml where there is one
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON: one document, or one a line where the output is a sequence

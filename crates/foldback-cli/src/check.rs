@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use foldback::connectors::{Config, providers};
-use foldback::ows::Problem;
+use foldback::connectors::{Config, is_priced, providers};
+use foldback::ows::{Loaded, Problem};
 use serde_json::{Value, json};
 
 use crate::args::{CheckArgs, Cli, quoted};
@@ -45,7 +45,9 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
         }
     };
     let mut warnings = loaded.warnings.clone();
-    warnings.extend(strangers(&load_config(cli)?, &loaded.models));
+    let config = load_config(cli)?;
+    warnings.extend(strangers(&config, &loaded.models));
+    warnings.extend(unpriced(&config, &loaded));
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     warnings.iter().for_each(|warning| tell(file, &source, "warning: ", warning));
     if cli.json {
@@ -74,7 +76,7 @@ pub fn check(cli: &Cli, args: &CheckArgs) -> Result<Exit, Error> {
 }
 
 /// Prints a problem or a warning: its place, the line where it stands, and the hint.
-fn tell(file: &Path, source: &str, severity: &str, problem: &Problem) {
+pub fn tell(file: &Path, source: &str, severity: &str, problem: &Problem) {
     say(format!("{}:{}:{}: {severity}{}", file.display(), problem.line, problem.column, problem.message));
     excerpt(source, problem).iter().for_each(say);
     if let Some(hint) = &problem.hint {
@@ -134,4 +136,29 @@ fn strangers(config: &Config, models: &[(String, u32, u32)]) -> Vec<Problem> {
         });
     }
     found
+}
+
+/// Budgets in money that do not count a model, since nobody knows its price: calls to it never use
+/// such a budget up.
+pub fn unpriced(config: &Config, loaded: &Loaded) -> Vec<Problem> {
+    let mut models: Vec<&str> = loaded.models.iter().map(|(model, ..)| model.as_str()).collect();
+    models.retain(|model| !is_priced(config, model));
+    models.dedup();
+    let Some(first) = models.first() else { return Vec::new() };
+    let provider = first.split('/').next().unwrap_or_default();
+    let warning = |(line, column): &(u32, u32)| Problem {
+        line: *line,
+        column: *column,
+        pointer: String::new(),
+        message: format!(
+            "a budget in money does not count {}: no price is known",
+            models.iter().map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ")
+        ),
+        hint: Some(format!(
+            "under [providers.{}.prices] in foldback.toml set input_usd_per_million_tokens and \
+             output_usd_per_million_tokens; or set a budget of tokens too",
+            quoted(provider)
+        )),
+    };
+    loaded.money_budgets.iter().map(warning).collect()
 }

@@ -69,10 +69,9 @@ pub fn doctor(cli: &Cli) -> Result<Exit, Error> {
             findings.push(Finding::new("configuration", Health::Broken, error.message).hinted(error.hint))
         }
         Ok(config) => {
-            let file = cli.config.clone().unwrap_or_else(|| "foldback.toml".into());
-            findings.push(match file.is_file() {
-                true => Finding::new("configuration", Health::Ok, file.display().to_string()),
-                false => Finding::new("configuration", Health::Absent, "no foldback.toml; none is needed"),
+            findings.push(match config.file() {
+                Some(file) => Finding::new("configuration", Health::Ok, file.display().to_string()),
+                None => Finding::new("configuration", Health::Absent, "no foldback.toml; none is needed"),
             });
             findings.extend(models(&config)?);
         }
@@ -181,6 +180,9 @@ async fn provider(status: ProviderStatus, is_from_file: bool) -> Finding {
     if !is_set_up && !is_local {
         let variable = status.api_key_env.unwrap_or_default();
         return Finding::new(name, Health::Absent, format!("set {variable} to use {}/MODEL", status.name));
+    }
+    if let Some(problem) = status.withheld {
+        return Finding::new(name, Health::Broken, problem.message).hinted(problem.hint);
     }
     match probe(&status).await {
         Ok(found) => Finding::new(name, Health::Ok, format!("{found} ({place})")),

@@ -17,6 +17,7 @@ use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
+use crate::check::{tell, unpriced};
 use crate::definition;
 use crate::ending;
 use crate::error::{Error, Exit};
@@ -33,6 +34,9 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
     let config = load_config(cli)?;
     let loaded = definition::load(cli, &args.file)?;
     check_models(&config, &loaded, &args.file)?;
+    unpriced(&config, &loaded)
+        .iter()
+        .for_each(|warning| tell(&args.file, &loaded.source, "warning: ", warning));
     loaded.check_input(&input).map_err(|why| {
         let what = if args.input.is_some() { "--input" } else { "without --input it is {}, which" };
         Error::input(
@@ -219,7 +223,8 @@ fn say_to_session(
         .build()
         .map_err(|e| Error::machine(format!("no threads for steps: {e}")))?;
     let ids = commands.iter().map(|c| c.workflow_id().to_string()).collect();
-    let progress = Progress::new(ids, cli.again());
+    let progress = Arc::new(Progress::new(ids, cli.again()));
+    progress.watch();
     for command in &commands {
         // What cannot be read is the loop's to tell; here it is only a name less to show.
         if let Ok(events) = events_of(&**store, command.workflow_id(), 0) {
@@ -233,7 +238,7 @@ fn say_to_session(
         kinds: registry(config),
         programs: Arc::new(Definitions::default().with_redaction(config.redaction().clone())),
         pool: runtime.handle().clone(),
-        observer: Some(Arc::new(progress)),
+        observer: Some(progress),
         actor: actor(),
         stop,
     };

@@ -4,14 +4,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use foldback::core::report::{cut, why};
-use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Usage, Verdict};
+use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict};
 use foldback::engine::Observer;
 use serde_json::Value;
 
 use crate::out::clean;
+
+/// How often a step that is under way, and of which nothing is told, says so.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
 /// Prints what happens to some workflows.
 pub struct Progress {
@@ -30,23 +34,80 @@ struct Shown {
     hinted: HashSet<String>,
     /// The end of what the step under way has said, for the last line.
     live: Option<(Key, String)>,
+    /// Scopes that have a budget in money, by workflow.
+    money: HashMap<String, Vec<Key>>,
 }
 
 impl Shown {
-    /// Since when which step is under way.
+    /// Since when which step is under way, and what is budgeted.
     fn note(&mut self, id: &str, event: &Event) {
         match &event.fact {
             Fact::StepAsked(asked) => {
-                let known = Asked { at: event.timestamp, kind: asked.kind.to_string(), effect: asked.effect };
+                let known = Asked {
+                    at: event.timestamp,
+                    kind: asked.kind.to_string(),
+                    effect: asked.effect,
+                    under_way: asked.starts.then(UnderWay::now),
+                };
                 self.steps.insert((id.to_owned(), asked.key.clone()), known);
             }
             Fact::AttemptStarted { key, .. } => {
                 if let Some(asked) = self.steps.get_mut(&(id.to_owned(), key.clone())) {
                     asked.at = event.timestamp;
+                    asked.under_way = Some(UnderWay::now());
                 }
             }
-            _ => {}
+            Fact::BudgetSet { key, limits } if limits.contains_key(&Measure::MicroUsd) => {
+                self.money.entry(id.to_owned()).or_default().push(key.clone());
+            }
+            fact => {
+                let asked = ended(fact).and_then(|key| self.steps.get_mut(&(id.to_owned(), key.clone())));
+                if let Some(asked) = asked {
+                    asked.under_way = None;
+                }
+            }
         }
+    }
+
+    /// What a budget cannot count of a call, and what was guessed: each is worth a line once.
+    fn doubts(&mut self, id: &str, event: &Event) -> Vec<String> {
+        let Some((key, usage)) = usage_of(&event.fact) else { return Vec::new() };
+        let is_inside = |scope: &Key| scope.is_root() || key.is_inside(scope);
+        let has_budget = self.money.get(id).is_some_and(|scopes| scopes.iter().any(is_inside));
+        let model = clean(&usage.model);
+        let mut told = Vec::new();
+        if usage.micro_usd.is_none() && has_budget {
+            told.push(format!(
+                "{key:<28} no price is known for `{model}`: its calls do not count in the budget of money\n  \
+                 hint: give [providers.NAME.prices] in foldback.toml, or set a budget of tokens too"
+            ));
+        }
+        if usage.is_estimated {
+            told.push(format!("{key:<28} `{model}` did not say all that it used: tokens are estimated"));
+        }
+        let about = |line: &String| line.get(28..).unwrap_or(line).to_owned();
+        told.retain(|line| self.hinted.insert(about(line)));
+        told
+    }
+
+    /// The steps that were under way for a further minute, and the words for it.
+    fn silent(&mut self, now: Instant) -> Vec<String> {
+        let mut told = Vec::new();
+        for ((_, key), asked) in &mut self.steps {
+            let Some(under_way) = &mut asked.under_way else { continue };
+            if now.saturating_duration_since(under_way.told) < SIGN_OF_LIFE {
+                continue;
+            }
+            under_way.told = now;
+            let since = now.saturating_duration_since(under_way.began).as_secs();
+            let heard = match under_way.heard {
+                Some(heard) => format!("last heard {} s ago", now.saturating_duration_since(heard).as_secs()),
+                None => "nothing heard yet".to_owned(),
+            };
+            told.push(format!("{key:<28} {:<7} under way for {since} s, {heard}", asked.kind));
+        }
+        told.sort();
+        told
     }
 }
 
@@ -54,6 +115,49 @@ struct Asked {
     at: i64,
     kind: String,
     effect: Effect,
+    under_way: Option<UnderWay>,
+}
+
+/// An attempt under way, as this process sees it.
+struct UnderWay {
+    began: Instant,
+    /// When it was last said that it is under way.
+    told: Instant,
+    /// When it last said something.
+    heard: Option<Instant>,
+}
+
+impl UnderWay {
+    fn now() -> UnderWay {
+        let now = Instant::now();
+        UnderWay { began: now, told: now, heard: None }
+    }
+}
+
+/// The step whose attempt has ended by this fact.
+fn ended(fact: &Fact) -> Option<&Key> {
+    match fact {
+        Fact::StepCompleted(e) => Some(&e.key),
+        Fact::StepFailed(e) => Some(&e.key),
+        Fact::AttemptFailed(e) => Some(&e.key),
+        Fact::StepReused(e) => Some(&e.key),
+        Fact::StepCancelled { key, .. }
+        | Fact::OutcomeUnknown { key, .. }
+        | Fact::OutcomeResolved { key, .. }
+        | Fact::OutcomeReconciled { key, .. }
+        | Fact::WriteHeld { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+/// What a model call used, by whatever fact tells it.
+fn usage_of(fact: &Fact) -> Option<(&Key, &Usage)> {
+    match fact {
+        Fact::StepCompleted(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
+        Fact::StepFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
+        Fact::AttemptFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
+        _ => None,
+    }
 }
 
 impl Progress {
@@ -69,6 +173,27 @@ impl Progress {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             shown.note(id, event);
+        }
+    }
+
+    /// Says of each step that takes long, once a minute, that it is still under way: on a thread of its
+    /// own, until nobody shows progress any more.
+    pub fn watch(self: &Arc<Progress>) {
+        let progress = Arc::downgrade(self);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let Some(progress) = progress.upgrade() else { return };
+                progress.sign_of_life(Instant::now());
+            }
+        });
+    }
+
+    fn sign_of_life(&self, now: Instant) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in shown.silent(now) {
+            shown.live = None;
+            self.print(&format!("{} {line}", self.paint("34", "…")));
         }
     }
 
@@ -297,14 +422,24 @@ impl Observer for Progress {
                 shown.live = None;
                 self.print(&line);
             }
+            for line in shown.doubts(workflow_id, event) {
+                self.print(&format!("{} {line}", self.paint("33", "!")));
+            }
         }
     }
 
     fn progress(&self, workflow_id: &str, key: &Key, text: &str) {
-        if !self.is_terminal || !self.concerns(workflow_id) {
+        if !self.concerns(workflow_id) {
             return;
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = shown.steps.get_mut(&(workflow_id.to_owned(), key.clone()));
+        if let Some(under_way) = asked.and_then(|asked| asked.under_way.as_mut()) {
+            under_way.heard = Some(Instant::now());
+        }
+        if !self.is_terminal {
+            return;
+        }
         let mut said = match shown.live.take() {
             Some((last, said)) if last == *key => said,
             _ => String::new(),
@@ -324,7 +459,10 @@ impl Observer for Progress {
 fn used(usage: &Usage) -> String {
     let cost =
         usage.micro_usd.map(|c| format!("  ${}.{:06}", c / 1_000_000, c % 1_000_000)).unwrap_or_default();
-    format!("  {}+{} tokens{cost}", usage.input_tokens, usage.output_tokens)
+    let about = if usage.is_estimated { "~" } else { "" };
+    let found = usage.found_in.as_deref().map(|place| format!("  answer from {}", clean(place)));
+    let found = found.unwrap_or_default();
+    format!("  {about}{}+{} tokens{cost}{found}", usage.input_tokens, usage.output_tokens)
 }
 
 /// The values that decided, as far as a line holds them.
@@ -360,5 +498,34 @@ fn seconds(micros: i64) -> String {
         format!("{} ms", micros.max(0) / 1_000)
     } else {
         format!("{:.1} s", micros as f64 / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_under_way_says_so_once_a_minute() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut shown = Shown::default();
+        let under_way = UnderWay { began, told: began, heard: None };
+        let asked = Asked { at: 0, kind: "llm".into(), effect: Effect::Read, under_way: Some(under_way) };
+        let place = ("w".to_owned(), Key::from("draft"));
+        shown.steps.insert(place.clone(), asked);
+        let told: Vec<(u64, Vec<String>)> = (0..200).map(|s| (s, shown.silent(at(s)))).collect();
+        let told: Vec<_> = told.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
+        let line = |seconds: u64| {
+            vec![format!("{:<28} llm     under way for {seconds} s, nothing heard yet", "draft")]
+        };
+        assert_eq!(told, [(60, line(60)), (120, line(120)), (180, line(180))]);
+        if let Some(under_way) = shown.steps.get_mut(&place).and_then(|asked| asked.under_way.as_mut()) {
+            under_way.heard = Some(at(230));
+        }
+        assert!(shown.silent(at(240))[0].ends_with("under way for 240 s, last heard 10 s ago"));
+        // What has ended says nothing more.
+        shown.steps.get_mut(&place).expect("known").under_way = None;
+        assert!(shown.silent(at(900)).is_empty());
     }
 }

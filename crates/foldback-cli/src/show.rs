@@ -418,6 +418,8 @@ fn rest(page: &Page<'_>, node: &TreeNode) -> Line {
             model,
             variant,
             finish_reason,
+            found_in,
+            is_estimated,
             is_unpriced,
             error,
             due,
@@ -436,6 +438,12 @@ fn rest(page: &Page<'_>, node: &TreeNode) -> Line {
             line = line.and(figures(node));
             if *is_unpriced && kind.as_ref() == "llm" {
                 line = line.dim(if node.micro_usd > 0 { " or more" } else { "  no price known" });
+            }
+            if *is_estimated {
+                line = line.dim("  tokens estimated");
+            }
+            if let Some(place) = found_in {
+                line = line.dim(format!("  answer from {place}"));
             }
             if finish_reason.as_deref() == Some("length") {
                 line = line.ink(Ink::Yellow, "  cut at max_tokens");

@@ -170,3 +170,125 @@ fn a_call_that_was_lost_with_its_process_is_told_and_how_long_it_may_have_run() 
     let steps = world.run(&["steps", "w", "--json"]).document(0);
     assert_eq!((&steps["attempts"], &steps["lost_attempts"]), (&json!(2), &json!(1)), "{steps}");
 }
+
+/// A document says how often its steps are tried; a model's 500 is worth it as a 503 is.
+#[test]
+fn a_server_that_falls_over_is_asked_again_as_often_as_the_document_says() {
+    let server = Server::that(Answers::Error);
+    let world = asking(&server.url, "");
+    let path = world.dir.path().join("a.yaml");
+    let source = std::fs::read_to_string(&path).expect("read");
+    let with = "version: '1.0.0', metadata: { foldback: { attempts: 2 } } }";
+    std::fs::write(&path, source.replace("version: '1.0.0' }", with)).expect("written");
+    let ran = world.run(&["run", "a.yaml", "--id", "w"]);
+    assert!(ran.code == 1 && ran.err.contains("attempt 1 failed: 500 Internal Server Error"), "{ran:?}");
+    let steps = world.run(&["steps", "w", "--json"]).document(0);
+    assert_eq!((&steps["attempts"], server.requests()), (&json!(2), 2), "{steps}");
+}
+
+const UNTOLD: &str = "data: {\"model\":\"tiny-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"<think>hm</think>Once upon a time\"},\"finish_reason\":\"stop\"}]}\n\n\
+data: [DONE]\n\n";
+
+/// A budget holds also where a server does not tell what it used: it is estimated, and said to be.
+#[test]
+fn a_budget_of_tokens_holds_where_nobody_tells_them() {
+    let server = Server::that(Answers::Streams(UNTOLD));
+    let world = asking(&server.url, "");
+    let source = "document: { dsl: '1.0.3', namespace: test, name: a, version: '1.0.0', metadata: { foldback: { budget: { tokens: 8 } } } }\n\
+        do:\n  - draft: { call: llm, with: { model: local/tiny, template: Write. } }\n\
+        \x20 - again: { call: llm, with: { model: local/tiny, template: Write. } }\n";
+    std::fs::write(world.dir.path().join("a.yaml"), source).expect("written");
+    let ran = world.run(&["run", "a.yaml", "--id", "w", "--json"]);
+    assert_eq!(ran.document(0)["status"], "paused", "{ran:?}");
+    assert!(ran.err.contains("`tiny-1` did not say all that it used: tokens are estimated"), "{}", ran.err);
+    assert_eq!(server.requests(), 1);
+    let steps = world.run(&["steps", "w", "--json"]).lines(0);
+    assert_eq!((&steps[0]["is_estimated"], &steps[0]["found_in"]), (&json!(true), &json!("think")));
+    assert_eq!((&steps[0]["output"], &steps[0]["tokens"]["output"]), (&json!("Once upon a time"), &json!(9)));
+    let shown = world.run(&["show", "w"]).out;
+    assert!(shown.contains("tokens estimated") && shown.contains("answer from think"), "{shown}");
+}
+
+/// A budget in money counts by prices; where there are none it says so, before and while it runs.
+#[test]
+fn a_budget_in_money_says_which_calls_it_cannot_count() {
+    let server = Server::that(Answers::Streams(WHOLE));
+    let world = asking(&server.url, "");
+    let source = "document: { dsl: '1.0.3', namespace: test, name: a, version: '1.0.0', metadata: { foldback: { budget: { micro_usd: 500 } } } }\n\
+        do:\n  - draft: { call: llm, with: { model: local/tiny, template: Write. } }\n\
+        \x20 - again: { call: llm, with: { model: local/tiny, template: Write. } }\n";
+    std::fs::write(world.dir.path().join("a.yaml"), source).expect("written");
+    let warned = "a budget in money does not count `local/tiny`: no price is known";
+    let checked = world.run(&["check", "a.yaml"]);
+    assert!(checked.code == 0 && checked.err.contains(warned), "{checked:?}");
+    assert!(
+        checked.err.contains("a.yaml:1:") && checked.err.contains("[providers.local.prices]"),
+        "{checked:?}"
+    );
+    assert_eq!(world.run(&["check", "a.yaml", "--strict"]).code, 1);
+    let ran = world.run(&["run", "a.yaml", "--id", "w"]);
+    assert!(ran.code == 0 && ran.err.contains(warned), "{ran:?}");
+    let told = ran.err.matches("its calls do not count in the budget of money").count();
+    assert_eq!(told, 1, "once is enough: {}", ran.err);
+
+    // With prices of one's own it counts, and holds: 1,000 tokens at 0.6 dollars a million.
+    let config = world.dir.path().join("foldback.toml");
+    let with = std::fs::read_to_string(&config).expect("read")
+        + "[providers.local.prices]\ninput_usd_per_million_tokens = 0.6\noutput_usd_per_million_tokens = 2\n";
+    std::fs::write(&config, with).expect("written");
+    let ran = world.run(&["run", "a.yaml", "--id", "v", "--json"]);
+    assert_eq!(ran.document(0)["status"], "paused", "{ran:?}");
+    assert!(!ran.err.contains("no price"), "{}", ran.err);
+    let steps = world.run(&["steps", "v", "--json"]).lines(0);
+    assert_eq!(steps[0]["micro_usd"], 600, "{}", steps[0]);
+    let events = world.run(&["events", "v", "--json"]).out;
+    assert!(events.contains("\"price_source\":\"foldback.toml\""), "{events}");
+}
+
+/// What stays on this machine goes through no proxy, whatever the environment says.
+#[test]
+fn a_model_on_this_machine_is_asked_without_a_proxy() {
+    let server = Server::that(Answers::Streams(WHOLE));
+    let world = asking(&server.url, "");
+    let dead = Server::refusing();
+    let mut run = world.command(&["run", "a.yaml", "--id", "w"]);
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        run.env(name, &dead);
+    }
+    let ran = run.env_remove("NO_PROXY").env_remove("no_proxy").output().expect("it runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// A configuration that came with a folder: no key leaves for where it points, not even to be tried.
+#[test]
+fn a_configuration_that_was_found_leads_no_key_away() {
+    let world = asking("http://gateway.invalid", "");
+    let config = world.dir.path().join("foldback.toml");
+    let source = std::fs::read_to_string(&config).expect("read") + "api_key_env = \"CANARY_KEY\"\n";
+    std::fs::write(&config, source).expect("written");
+    let keyed = |args: &[&str]| {
+        let ran =
+            world.command(args).env("CANARY_KEY", "sk-canary-4711").env_remove("FOLDBACK_CONFIG").output();
+        let ran = ran.expect("it runs");
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(!text.contains("canary-4711"), "{text}");
+        (ran.status.code(), text)
+    };
+    let hint = "`--config foldback.toml` or set FOLDBACK_CONFIG=foldback.toml";
+    let (code, told) = keyed(&["run", "a.yaml", "--id", "w"]);
+    assert!(
+        code == Some(2) && told.contains("the key in CANARY_KEY is not sent to http://gateway.invalid/v1/"),
+        "{told}"
+    );
+    assert!(told.contains(hint), "{told}");
+    assert_eq!(world.run(&["list", "--json"]).out, "", "nothing began");
+    let (code, told) = keyed(&["doctor"]);
+    assert!(code == Some(1) && told.contains("is not sent to") && told.contains(hint), "{told}");
+
+    let missing = world.command(&["doctor"]).env("FOLDBACK_CONFIG", "no.toml").output().expect("it runs");
+    let told = String::from_utf8_lossy(&missing.stdout).into_owned();
+    assert!(
+        missing.status.code() == Some(1) && told.contains("no.toml"),
+        "the variable names a file: {told}"
+    );
+}

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foldback::connectors::{Config, registry};
-use foldback::core::{Event, Fact, Key, Status, WorkflowState, text};
-use foldback::engine::{Command, Session, events_of};
+use foldback::core::{Event, Fact, Key, Status, WorkflowState, limits, text};
+use foldback::engine::{Call, Command, Performing, Registry, Session, StepKind, events_of};
 use foldback::programs::{Definitions, start_document};
 use serde_json::json;
 
@@ -59,6 +59,10 @@ fn serve(mut stream: TcpStream, log: &Seen) {
 
 /// Runs a definition whose endpoints begin with `AT`: how it ended, and its log.
 fn run(body: &str, at: SocketAddr) -> (Status, Vec<Event>) {
+    run_with(body, at, registry(&Config::default()))
+}
+
+fn run_with(body: &str, at: SocketAddr, kinds: Registry) -> (Status, Vec<Event>) {
     let head = "document: { dsl: '1.0.3', namespace: test, name: limits, version: '1.0.0' }\n";
     let source = format!("{head}{}", body.replace("AT", &format!("http://{at}")));
     let loaded = foldback::ows::load(&source, &|_| Err("no files".into())).unwrap();
@@ -67,7 +71,7 @@ fn run(body: &str, at: SocketAddr) -> (Status, Vec<Event>) {
     let pool = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let session = Session {
         store: store.clone(),
-        kinds: registry(&Config::default()),
+        kinds,
         programs: Arc::new(Definitions::default()),
         pool: pool.handle().clone(),
         observer: None,
@@ -172,4 +176,50 @@ do:
     };
     assert_eq!((error.status, error.short_type()), (408, "timeout"));
     assert_eq!(seen(&log, 1), [("POST /1500".to_owned(), false)], "what it did is known");
+}
+
+/// A kind that never answers, and has little time for it unless its step says otherwise.
+struct Silent;
+
+impl StepKind for Silent {
+    fn perform(&self, _: Call) -> Performing {
+        Box::pin(std::future::pending())
+    }
+
+    fn timeout_ms(&self) -> u64 {
+        60
+    }
+}
+
+#[test]
+fn each_kind_has_a_time_limit_of_its_own_and_the_documents_say_which() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let silent = || registry(&Config::default()).with("http", Silent);
+    for (metadata, limit_ms) in [("", 60), (", metadata: { foldback: { timeout_ms: 90 } }", 90)] {
+        let body = format!("do: [ask: {{ call: http, with: {{ method: get, endpoint: AT/0 }}{metadata} }}]");
+        let (status, events) = run_with(&body, nowhere, silent());
+        let told = text::render(&events);
+        assert_eq!(status, Status::Failed, "{told}");
+        let error = events.iter().find_map(|event| match &event.fact {
+            Fact::StepFailed(failed) => Some(failed.error.clone()),
+            _ => None,
+        });
+        let detail = error.map(|error| (error.status, error.detail.unwrap_or_default()));
+        assert_eq!(detail, Some((408, format!("no answer within {limit_ms} ms"))), "{told}");
+    }
+    let kinds = registry(&Config::default());
+    let documents = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/models.md");
+    let documents = std::fs::read_to_string(documents).expect("it is there");
+    for (names, limit_ms) in [
+        (&["llm"][..], limits::STEP_TIMEOUT_MS),
+        (&["http"], limits::HTTP_TIMEOUT_MS),
+        (&["shell", "script"], limits::STEP_TIMEOUT_MS),
+    ] {
+        for name in names {
+            assert_eq!(kinds.get(name).map(|kind| kind.timeout_ms()), Some(limit_ms), "{name}");
+        }
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let row = format!("| {} | {} minutes |", quoted.join(", "), limit_ms / 60_000);
+        assert!(documents.contains(&row), "{row}");
+    }
 }
