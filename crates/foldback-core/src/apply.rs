@@ -44,6 +44,7 @@ impl WorkflowState {
             }
             crate::Class::Consequence => self.turn_events += 1,
         }
+        self.count_jumps(&event.fact);
         match &event.fact {
             Fact::WorkflowStarted(started) => {
                 self.started_at = event.timestamp;
@@ -135,9 +136,11 @@ impl WorkflowState {
                     self.advance_cursor(&task, None);
                 }
             }
-            Fact::TaskStarted { key, kind, input } => {
+            Fact::TaskStarted { key, kind, input, collects } => {
                 self.supersede_earlier_try(key);
-                self.enter(key, event.version, EntryBody::Started { kind: *kind, iterations: 0, last: None });
+                let collected = collects.then(Vec::new);
+                let body = EntryBody::Started { kind: *kind, iterations: 0, last: None, collected };
+                self.enter(key, event.version, body);
                 if let Some(entry) = self.entries.get_mut(key) {
                     entry.input = Some(input.clone());
                 }
@@ -159,7 +162,7 @@ impl WorkflowState {
             Fact::CompensationStarted { scope, .. } => {
                 self.begin_compensation(scope, None, None);
                 if !scope.is_root() {
-                    let body = EntryBody::Started { kind: TaskKind::Shape, iterations: 0, last: None };
+                    let body = EntryBody::begun(TaskKind::Shape);
                     self.enter(&scope.mark("compensation"), event.version, body);
                 }
             }
@@ -238,6 +241,8 @@ impl WorkflowState {
                 self.cursors.clear();
                 self.open.clear();
                 self.redone.clear();
+                self.revisits.clear();
+                self.jumps.clear();
                 self.end = Some(End::Completed { output: output.clone() });
             }
             Fact::WorkflowReopened { again, back_to, changes, .. } => {
@@ -322,6 +327,10 @@ impl WorkflowState {
                 self.tried.insert(key.clone(), step.attempts);
             }
             self.forget(key);
+            let (task, visit) = key.unmarked().visited();
+            if visit > 1 && self.newest_visit(&task).is_none() {
+                self.revisits.insert(task, visit);
+            }
         }
     }
 
@@ -573,11 +582,13 @@ impl WorkflowState {
                 self.supersede_inside(key);
                 self.forget(key);
                 if let Some((scope, index)) = key.itemed()
-                    && let Some(Entry { body: EntryBody::Started { iterations, last, .. }, .. }) =
-                        self.entries.get_mut(&scope)
+                    && let Some(Entry {
+                        body: EntryBody::Started { iterations, last, collected, .. }, ..
+                    }) = self.entries.get_mut(&scope)
                 {
                     *iterations = index + 1;
                     *last = Some(output.clone());
+                    collected.iter_mut().for_each(|collected| collected.push(output.clone()));
                 }
                 return;
             }
@@ -613,11 +624,12 @@ impl WorkflowState {
         }
         let (base, visit) = key.unmarked().visited();
         if visit > 1 {
+            self.revisits.remove(&base);
             let before = base.visit(visit - 1);
             self.supersede_inside(&before);
             self.forget(&before);
         }
-        self.entries.insert(key.clone(), Entry { input: None, since, body });
+        self.entries.insert(key.clone(), Entry { input: None, since, began: self.now, body });
     }
 
     /// A later try of a block supersedes the tries before it.
@@ -648,6 +660,8 @@ impl WorkflowState {
         };
         self.compensations.retain(|key, _| key.is_root() || !is_inside(key));
         self.budgets.retain(|key, _| key.is_root() || !is_inside(key));
+        self.jumps.retain(|key, _| key.is_root() || !is_inside(key));
+        self.revisits.retain(|key, _| !is_inside(key));
         for delimiter in ['!', '/', '['] {
             self.remove_below(&format!("{scope}{delimiter}"));
         }

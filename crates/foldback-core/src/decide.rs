@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, UndoArmed, UndoStarted,
-    WorkflowForked, WorkflowStarted,
+    DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, TaskKind, UndoArmed,
+    UndoStarted, WorkflowForked, WorkflowStarted,
 };
 use crate::key::Key;
 use crate::limits;
@@ -87,6 +87,7 @@ pub fn advance(
         let Some(facts) = answer(state, run, now, &mut room) else { break };
         for fact in facts {
             let had_ended = state.end.is_some();
+            let fact = runaway(state, run, &fact).unwrap_or(fact);
             let fact = lawful(state, run, fact);
             write(state, &mut batch, fact, state.stimulus, now, &engine, ids);
             // What has just been done is armed before the next is said.
@@ -213,6 +214,11 @@ fn answer_of_reconcile(
         Turn::Diverged(at) => (Found::Unknown, None, format!("the program cannot look for it: {}", at.asked)),
     };
     Some(vec![Fact::OutcomeReconciled { key: key.clone(), found, landed, reason }])
+}
+
+/// The failure that takes the place of a consequence which jumps back once too often.
+pub(crate) fn runaway(state: &WorkflowState, run: &dyn Run, fact: &Fact) -> Option<Fact> {
+    crate::runaway::in_place_of(state, fact, run.jumps_max()?)
 }
 
 /// The fact as it may be written here: itself, or why not.
@@ -474,7 +480,12 @@ fn consequence(state: &WorkflowState, ask: Ask, now: Micros, room: &mut usize) -
                 finishes,
             }))
         }
-        Ask::Start { key, kind, input } => Fact::TaskStarted { key, kind, input: Slot::of(input) },
+        Ask::Start { key, kind, input } => {
+            Fact::TaskStarted { key, kind, input: Slot::of(input), collects: false }
+        }
+        Ask::Collect { key, input } => {
+            Fact::TaskStarted { key, kind: TaskKind::For, input: Slot::of(input), collects: true }
+        }
         Ask::Finish { key, kind, output, context } => {
             Fact::TaskFinished { key, kind, output: Slot::of(output), context: context.map(Slot::of) }
         }

@@ -218,7 +218,17 @@ pub enum Fact {
     /// Consequence: a choice.
     DecisionMade(Box<DecisionMade>),
     /// Consequence: a scope was entered, or a task's input was computed.
-    TaskStarted { key: Key, kind: TaskKind, input: Slot },
+    TaskStarted {
+        /// The task.
+        key: Key,
+        /// What kind of task.
+        kind: TaskKind,
+        /// Its input.
+        input: Slot,
+        /// Whether it is a loop whose output is the list of its iterations' outputs.
+        #[serde(skip_serializing_if = "is_false")]
+        collects: bool,
+    },
     /// Consequence: a task ended with an output; what lies inside it is superseded.
     TaskFinished {
         key: Key,

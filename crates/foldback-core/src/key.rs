@@ -139,6 +139,11 @@ impl Key {
         self.mark(RECONCILE)
     }
 
+    /// The key of a failure of this task that no step's fact holds.
+    pub fn failed(&self) -> Key {
+        self.mark("failed")
+    }
+
     /// What is taken back where this key stands: `charge` of `charge!undo/refund`.
     pub fn undone(&self) -> Option<Key> {
         self.before_mark(UNDO)

@@ -38,6 +38,7 @@ pub mod verify;
 
 mod admits;
 mod apply;
+mod runaway;
 
 pub use admits::Illegal;
 pub use budget::Measure;

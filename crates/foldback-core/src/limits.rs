@@ -24,6 +24,11 @@ pub const BATCH_MAX_EVENTS: usize = 4_096;
 /// loop without a step or a wait never lets the world speak again.
 pub const TURN_MAX_EVENTS: u64 = 5_000_000;
 
+/// Jumps back in a list of tasks (a `then` that leads to an earlier task, a further try without delay)
+/// that meet no step and no wait. Past it the task fails with an error of type `runaway`. A finite `for` is
+/// not counted.
+pub const JUMPS_MAX: u64 = 10_000;
+
 /// How often a step may be interrupted (its process died under it) before it is not started
 /// again: a step that kills the process on each start must not do so for ever.
 pub const INTERRUPTIONS_MAX: u32 = 25;

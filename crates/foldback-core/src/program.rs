@@ -72,6 +72,12 @@ pub trait Run {
         None
     }
 
+    /// How many jumps back may meet no step and no wait; `None`: any number. One more fails the task that
+    /// it leads to: the program finds the failure as the input of [`Key::failed`] of that task.
+    fn jumps_max(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether the values of facts at this key may be erased one day, so that they are kept beside
     /// the log however short they are. The same at every version.
     fn is_erasable(&self, _key: &Key) -> bool {
@@ -164,6 +170,13 @@ pub enum Ask {
         /// What kind of task.
         kind: TaskKind,
         /// Its input; for a loop `{"input": …, "items": […]}` is the program's own matter.
+        input: Arc<Value>,
+    },
+    /// A loop is entered whose output is the list of its iterations' outputs.
+    Collect {
+        /// The loop.
+        key: Key,
+        /// Its input, as for [`Ask::Start`].
         input: Arc<Value>,
     },
     /// A task ended.

@@ -69,6 +69,9 @@ enum Finds {
     Like(Regex),
 }
 
+/// How a replacement begins, unless its rule says another.
+const MARK: &str = "[redacted";
+
 /// Rules that hold together. Cheap to copy.
 #[derive(Clone, Debug, Default)]
 pub struct Redaction {
@@ -120,6 +123,30 @@ impl Redaction {
             }
         }
         if has_patterns { self.texts(value) } else { value }
+    }
+
+    /// What stands in the place of the value that a path leads to, where a rule may name that place. The
+    /// path is that of the members of it; `None` is an item of a list.
+    pub fn replacement_at(&self, members: &[Option<&str>]) -> Option<&str> {
+        let rule = self.rules.iter().find(|rule| match &rule.finds {
+            Finds::At(path, _) => path.may_be(members),
+            Finds::Like(_) => false,
+        });
+        rule.map(|rule| rule.replace.as_str())
+    }
+
+    /// Whether a value holds what was put in the place of something that a rule found: one of these rules, or
+    /// one that says nothing of its own.
+    pub fn is_marked(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => {
+                let mut marks = self.rules.iter().map(|rule| rule.replace.as_str());
+                text.contains(MARK) || marks.any(|mark| !mark.is_empty() && text.contains(mark))
+            }
+            Value::Array(items) => items.iter().any(|item| self.is_marked(item)),
+            Value::Object(members) => members.values().any(|member| self.is_marked(member)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
     }
 
     /// A text without what the patterns find.
@@ -191,8 +218,8 @@ fn replaced<'a>(pattern: &Regex, text: Cow<'a, str>, with: impl Fn(&Captures<'_>
 fn rule(text: &RuleText) -> Result<Rule, BadRule> {
     let replace = match (&text.replace, &text.name) {
         (Some(replace), _) => replace.clone(),
-        (None, Some(name)) => format!("[redacted {name}]"),
-        (None, None) => "[redacted]".to_owned(),
+        (None, Some(name)) => format!("{MARK} {name}]"),
+        (None, None) => format!("{MARK}]"),
     };
     if replace.len() > limits::REDACT_TEXT_MAX_BYTES {
         let message = format!("is longer than {} bytes", limits::REDACT_TEXT_MAX_BYTES);

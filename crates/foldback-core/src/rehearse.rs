@@ -193,6 +193,9 @@ fn go_on(
 
 /// The next signal, where nothing but a moment or somebody's word is waited for.
 fn next_signal(state: &WorkflowState, events: &[Event], stage: Stage<'_>) -> Option<(Stimulus, Micros)> {
+    if stage.signals.is_empty() {
+        return None;
+    }
     let said = events.iter().filter(|event| matches!(event.fact, Fact::SignalReceived(_))).count();
     let (name, data) = stage.signals.get(said)?;
     let is_busy = state.owes().iter().any(|owed| !matches!(owed, Owed::Timer(..)));

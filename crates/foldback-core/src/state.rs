@@ -30,7 +30,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 14;
+pub const STATE_SCHEMA: u32 = 15;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,13 @@ pub struct WorkflowState {
     /// again: attempts of a key are counted on, so that a late report of an earlier one means nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tried: BTreeMap<Key, u32>,
+    /// The next visit of tasks whose newest visit was forgotten when the workflow was reopened: it is
+    /// made anew under its own key, never under that of an earlier visit.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub revisits: BTreeMap<Key, u64>,
+    /// Jumps back that met no step and no wait, by scope.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jumps: BTreeMap<Key, u64>,
     /// Lists that were asked with lately, which later asks may go on from.
     #[serde(default, skip_serializing_if = "Lists::is_empty")]
     pub lists: Lists,
@@ -133,6 +140,8 @@ pub struct Entry {
     pub input: Option<Slot>,
     /// The version of the fact that made this entry.
     pub since: Version,
+    /// The time of that fact.
+    pub began: Micros,
     /// What is known.
     pub body: EntryBody,
 }
@@ -148,6 +157,9 @@ pub enum EntryBody {
         iterations: u64,
         /// The output of the last iteration.
         last: Option<Slot>,
+        /// The outputs of all of them, where the loop collects them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        collected: Option<Vec<Slot>>,
     },
     /// A step.
     Step(Box<Step>),
@@ -266,6 +278,13 @@ fn is_not(flag: &bool) -> bool {
     !*flag
 }
 
+impl EntryBody {
+    /// A task that has begun.
+    pub fn begun(kind: TaskKind) -> EntryBody {
+        EntryBody::Started { kind, iterations: 0, last: None, collected: None }
+    }
+}
+
 impl WorkflowState {
     /// The state of a workflow without events.
     pub fn empty(workflow_id: &str) -> WorkflowState {
@@ -288,6 +307,8 @@ impl WorkflowState {
             open: BTreeSet::new(),
             cursors: BTreeMap::new(),
             tried: BTreeMap::new(),
+            revisits: BTreeMap::new(),
+            jumps: BTreeMap::new(),
             lists: Lists::default(),
             rules: None,
             rewound: None,
@@ -422,8 +443,11 @@ impl WorkflowState {
         if self.entries.contains_key(task) || self.first_after(&format!("{task}!")).is_some() {
             return Some((task.clone(), 1));
         }
-        let key = self.first_after(&format!("{task}#"))?.as_str();
-        let digits = key[task.as_str().len() + 1..].split(|c: char| !c.is_ascii_digit()).next()?;
+        let Some(key) = self.first_after(&format!("{task}#")) else {
+            let visit = *self.revisits.get(task)?;
+            return Some((task.visit(visit), visit));
+        };
+        let digits = key.as_str()[task.as_str().len() + 1..].split(|c: char| !c.is_ascii_digit()).next()?;
         let visit = digits.parse().ok()?;
         Some((task.visit(visit), visit))
     }
@@ -469,7 +493,9 @@ impl WorkflowState {
         for entry in self.entries.values_mut() {
             entry.input.iter_mut().for_each(&mut *visit);
             match &mut entry.body {
-                EntryBody::Started { last, .. } => last.iter_mut().for_each(&mut *visit),
+                EntryBody::Started { last, collected, .. } => {
+                    last.iter_mut().chain(collected.iter_mut().flatten()).for_each(&mut *visit);
+                }
                 EntryBody::Step(step) => {
                     step.request.slots_mut().for_each(&mut *visit);
                     step.output.iter_mut().for_each(&mut *visit);

@@ -199,6 +199,8 @@ pub mod error_type {
     pub const TIMEOUT: &str = "https://open-workflow-specification.org/dsl/errors/types/timeout";
     /// A service that answered with an error, or not at all.
     pub const COMMUNICATION: &str = "https://open-workflow-specification.org/dsl/errors/types/communication";
+    /// A loop that meets no step and no wait.
+    pub const RUNAWAY: &str = "https://open-workflow-specification.org/dsl/errors/types/runaway";
     /// Anything else that went wrong while running.
     pub const RUNTIME: &str = "https://open-workflow-specification.org/dsl/errors/types/runtime";
 }

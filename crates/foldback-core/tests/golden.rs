@@ -131,7 +131,12 @@ fn full() -> Vec<Fact> {
             because: Slot::of(json!({".score": 0.4})),
             finishes: true,
         })),
-        Fact::TaskStarted { key: key.clone(), kind: TaskKind::For, input: Slot::of(json!({"items": [1]})) },
+        Fact::TaskStarted {
+            key: key.clone(),
+            kind: TaskKind::For,
+            input: Slot::of(json!({"items": [1]})),
+            collects: false,
+        },
         Fact::TaskFinished {
             key: key.clone(),
             kind: TaskKind::Iteration,
@@ -332,6 +337,15 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         ("alternatives", Fact::StepAsked(Box::new(asked))),
         ("alternative", Fact::AttemptFailed(Box::new(passed_by))),
         ("limit", limit),
+        (
+            "collects",
+            Fact::TaskStarted {
+                key: "each".into(),
+                kind: TaskKind::For,
+                input: Slot::of(json!({"input": null, "items": [1]})),
+                collects: true,
+            },
+        ),
         (
             "back",
             Fact::WorkflowReopened {

@@ -472,7 +472,7 @@ fn finished(key: &str, kind: TaskKind, output: Value) -> Fact {
 }
 
 fn started(key: &str, kind: TaskKind) -> Fact {
-    Fact::TaskStarted { key: key.into(), kind, input: Slot::of(json!(1)) }
+    Fact::TaskStarted { key: key.into(), kind, input: Slot::of(json!(1)), collects: false }
 }
 
 #[test]

@@ -61,9 +61,18 @@ impl Report {
     }
 
     fn add(&mut self, at: &Node, message: String, hint: Option<String>) {
-        let found = problem(at, message, hint);
+        self.found(problem(at, message, hint));
+    }
+
+    /// Whether there are so many problems that no further one is told.
+    pub fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
+    }
+
+    /// A problem at a place inside a node.
+    pub fn found(&mut self, found: Problem) {
         // A function's body is read once for each call of it, and is wrong only once.
-        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&found) {
+        if !self.is_full() && !self.problems.contains(&found) {
             self.problems.push(found);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! It is made by `read` and never changes; there is no source, line or file left in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldback_core::{
@@ -46,11 +46,11 @@ pub(crate) struct Definition {
     pub tasks: TaskList,
     pub input: Option<Template>,
     pub output: Option<Template>,
-    /// How long the workflow may take, in ms.
-    pub limit_ms: Option<u64>,
+    /// How long the workflow may take.
+    pub limit: Option<Delay>,
     pub input_schema: Option<Schema>,
     pub output_schema: Option<Schema>,
-    /// `{document: …}`, as `$workflow.definition` gives it.
+    /// The definition as `$workflow.definition` gives it; `{document: …}` alone, where no expression asks.
     pub document: Value,
     /// Whether every value of the workflow may be erased one day.
     pub is_erasable: bool,
@@ -152,11 +152,18 @@ pub(crate) type Limits = BTreeMap<Measure, u64>;
 /// Tasks that run one after the other.
 pub(crate) struct TaskList {
     pub tasks: Vec<Task>,
+    /// The index of each task, by its name.
+    positions: HashMap<String, usize>,
 }
 
 impl TaskList {
+    pub fn of(tasks: Vec<Task>) -> TaskList {
+        let positions = tasks.iter().zip(0..).map(|(task, index)| (task.name.clone(), index)).collect();
+        TaskList { tasks, positions }
+    }
+
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.tasks.iter().position(|task| task.name == name)
+        self.positions.get(name).copied()
     }
 }
 
@@ -171,8 +178,8 @@ pub(crate) struct Task {
     pub export: Option<Template>,
     pub schemas: Schemas,
     pub then: Flow,
-    /// How long it may take with all inside it, in ms: a timer that is set when it has begun.
-    pub limit_ms: Option<u64>,
+    /// How long it may take with all inside it: a timer that is set when it has begun.
+    pub limit: Option<Delay>,
     /// Whether what it gets and gives may be erased one day; all inside it too.
     pub is_erasable: bool,
     /// What it may use with all inside it.
@@ -275,6 +282,8 @@ pub(crate) struct ForTask {
     pub items: Template,
     pub while_: Option<Filter>,
     pub body: TaskList,
+    /// Whether its output is the list of its iterations' outputs, each of which begins with the loop's input.
+    pub collects: bool,
 }
 
 /// Branches side by side.
@@ -321,7 +330,7 @@ pub(crate) enum Wanted {
     /// It is this.
     Is(Value),
     /// This holds of it.
-    Holds(Filter),
+    Holds(Box<Filter>),
 }
 
 /// A value of the event that must be the expected one.
@@ -380,7 +389,7 @@ pub(crate) enum Backoff {
 /// How long.
 pub(crate) enum Delay {
     Ms(u64),
-    Computed(Box<Filter>),
+    Computed(Arc<Filter>),
 }
 
 /// An error to be raised.
@@ -410,8 +419,10 @@ pub(crate) struct StepTask {
     pub is_recovery_said: bool,
     /// How long one attempt may take, in ms.
     pub timeout_ms: Option<u64>,
-    /// What the task's own `timeout` says, in ms; see [`StepTask::take_limit`].
-    pub limit_ms: Option<u64>,
+    /// What the task's own `timeout` says; see [`StepTask::take_limit`].
+    pub limit: Option<Delay>,
+    /// The same where it is computed: it bounds each attempt, as far as [`StepTask::attempt_ms`] says.
+    pub computed_limit: Option<Arc<Filter>>,
     pub retry: Option<RetryPolicy>,
     /// How it is taken back.
     pub undo: Option<StepUndo>,
@@ -431,8 +442,14 @@ impl StepTask {
     /// How long the task may take with all its attempts. That a `write` did not answer in time says
     /// nothing of whether it happened: there the limit bounds each attempt, whose outcome is then
     /// unknown.
-    pub fn take_limit(&mut self) -> Option<u64> {
-        let limit_ms = self.limit_ms.take()?;
+    pub fn take_limit(&mut self) -> Option<Delay> {
+        let limit_ms = match self.limit.take()? {
+            Delay::Ms(limit_ms) => limit_ms,
+            Delay::Computed(filter) => {
+                self.computed_limit = Some(filter.clone());
+                return (self.effect != Effect::Write).then_some(Delay::Computed(filter));
+            }
+        };
         if self.effect == Effect::Write {
             self.timeout_ms.get_or_insert(limit_ms);
             return None;
@@ -440,7 +457,13 @@ impl StepTask {
         if limit_ms > limits::STEP_TIMEOUT_MS {
             self.timeout_ms.get_or_insert(limit_ms);
         }
-        Some(limit_ms)
+        Some(Delay::Ms(limit_ms))
+    }
+
+    /// How long one attempt may take, by a computed `timeout`: as [`StepTask::take_limit`] says of others.
+    pub fn attempt_ms(&self, computed_ms: Option<u64>) -> Option<u64> {
+        let bounds = |ms: &u64| self.effect == Effect::Write || *ms > limits::STEP_TIMEOUT_MS;
+        self.timeout_ms.or(computed_ms.filter(bounds))
     }
 }
 

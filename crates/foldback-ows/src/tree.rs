@@ -217,12 +217,37 @@ pub(crate) fn parse(source: &str) -> Result<Node, Problem> {
 fn broken(source: &str, error: &granit::ScanError) -> Problem {
     let place = place(error.marker());
     let line = source.lines().nth(place.line as usize - 1).unwrap_or("");
+    let before = source.lines().nth((place.line as usize).wrapping_sub(2)).unwrap_or("");
     let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
-    let hint = match indent.contains('\t') {
-        true => "indent with spaces: YAML allows no tabs there",
-        false => "check the indentation, the quotes and the colons here and on the line before",
+    let hint = if indent.contains('\t') {
+        "indent with spaces: YAML allows no tabs there"
+    } else if has_bare_expression(line) || has_bare_expression(before) {
+        "put the expression into single quotes, as in set: '${ . + {a: 1} }' (a quote inside is written twice: '')"
+    } else {
+        "check the indentation, the quotes and the colons here and on the line before"
     };
     fault(place, format!("this is not YAML: {}", error.info()), hint)
+}
+
+/// Whether an expression stands in a line without quotes around it: in one, YAML takes `{`, `: ` and ` #` for
+/// its own.
+fn has_bare_expression(line: &str) -> bool {
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            // A quote opens where a value begins; inside a plain text it is a character.
+            None if matches!(c, '\'' | '"') && matches!(before, ' ' | '{' | '[' | ',' | ':') => {
+                quote = Some(c)
+            }
+            None if line[at..].starts_with("${") => return true,
+            None => {}
+        }
+        before = c;
+    }
+    false
 }
 
 fn fault(place: Place, message: String, hint: &str) -> Problem {

@@ -39,6 +39,9 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         ("- a\n".into(), (1, 1), "a definition is an object", ""),
         ("do: !!python/object x\n".into(), (1, 5), "tag", "leave"),
         ("do: *nowhere\n".into(), (1, 5), "not YAML", ""),
+        ("do:\n- a:\n    set: ${ . + {a: 1} }\n".into(), (3, 19), "not YAML", "single quotes"),
+        ("do:\n- a: { set: { x: ${ .y } } }\n".into(), (2, 19), "", "single quotes"),
+        ("do:\n- a: { set: '${ . }', then: b: c }\n".into(), (2, 30), "not YAML", "indentation"),
         ("x: .nan\n".into(), (1, 4), "no number", "quotes"),
         ("${ a }: 1\n".into(), (1, 1), "no member", "known here"),
         (bomb, (6, 10), "aliases", "fewer"),
@@ -589,6 +592,54 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
             (3, 56),
             "`soon` is no duration",
             "PT30S",
+        ),
+        (
+            with_head("do:\n  - a: { wait: PT1H, timeout: { after: '${ .x | }' } }\n"),
+            (3, 49),
+            "expected term",
+            "",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { try: [b: { set: { x: 1 } }], catch: { retry: { jitter: { from: PT5S, to: PT1S } } } }\n",
+            ),
+            (3, 65),
+            "`from` is longer than `to`",
+            "from: PT1S, to: PT5S",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: '${ $task.startdAt }' } }\n"),
+            (3, 21),
+            "`$task.startdAt` is not supported",
+            "did you mean `$task.startedAt`?",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: '${ $runtime.version }' } }\n"),
+            (3, 21),
+            "`$runtime.version` is not supported",
+            "$runtime.name",
+        ),
+        (
+            with_head("do:\n  - a: { set: { x: '${ $authorization.parameter }' } }\n"),
+            (3, 21),
+            "`$authorization` is not supported",
+            "$secrets.NAME",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { for: { in: .x }, do: [b: { set: { x: 1 } }], metadata: { foldback: { collect: yes } } }\n",
+            ),
+            (3, 88),
+            "`collect` is true or false",
+            "list of the iterations",
+        ),
+        (
+            with_head(
+                "do:\n  - a: { do: [b: { set: { x: 1 } }], metadata: { foldback: { collect: true } } }\n",
+            ),
+            (3, 50),
+            "call and run",
+            "`for` also `collect`",
         ),
         (
             with_head("do:\n  - a: { wait: PT1H, timeout: { after: { seconds: 0 } } }\n"),

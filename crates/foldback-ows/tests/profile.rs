@@ -38,6 +38,25 @@ const ROWS: &[Row] = &[
     ("`evaluate.mode: loose`", "", "evaluate: { mode: loose }\nSET"),
     ("`schedule`", "", "schedule: { cron: '0 0 * * *' }\nSET"),
     ("`timeout` of the workflow", "", "timeout: { after: { seconds: 1 } }\nSET"),
+    (
+        "`timeout.after` as an expression",
+        "evaluated once, when the task has begun; it sees the task's input",
+        "timeout: { after: '${ .limit }' }\ndo: [a: { do: [b: { set: { x: 1 } }], timeout: { after: '${ .limit }' } }]",
+    ),
+    (
+        "`$task` with `name`, `reference`, `definition`, `input`, `startedAt`",
+        "`input` is the raw one; ours: `key`",
+        "do: [a: { set: { x: '${ [$task.startedAt.iso8601, $task.input, $task.definition, $task.key] }' } }]",
+    ),
+    ("`$task.output`", "", "do: [a: { set: { x: '${ $task.output }' } }]"),
+    (
+        "`$workflow` with `id`, `definition`, `input`, `startedAt`",
+        "`input` is the raw one",
+        "do: [a: { set: { x: '${ [$workflow.definition, $workflow.input] }' } }]",
+    ),
+    ("`$runtime.name`", "", "do: [a: { set: { x: '${ $runtime.name }' } }]"),
+    ("`$runtime.version`, `$runtime.metadata`", "", "do: [a: { set: { x: '${ $runtime.version }' } }]"),
+    ("`$authorization`", "", "do: [a: { set: { x: '${ $authorization.scheme }' } }]"),
     // What is shared.
     (
         "`use.secrets`",
@@ -100,6 +119,11 @@ const ROWS: &[Row] = &[
         "`for` with `each`, `in`, `at`, `while`",
         "one iteration after the other; the output of one is the input of the next",
         "do: [a: { for: { each: x, in: '[1]', at: i }, while: '$i < 3', do: [b: { set: { x: 1 } }] }]",
+    ),
+    (
+        "`metadata.foldback.collect` of a `for`",
+        "ours: the output is the list of the iterations' outputs, each iteration begins with the loop's input",
+        "do: [a: { for: { each: x, in: '[1]' }, do: [b: { set: { x: 1 } }], metadata: { foldback: { collect: true } } }]",
     ),
     (
         "`fork`",

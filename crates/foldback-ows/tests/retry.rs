@@ -30,6 +30,21 @@ fn table() -> Vec<(&'static str, String, &'static [&'static str])> {
             &["l[1]/b"],
         ),
         (
+            "in a visit to which `then` led back",
+            format!(
+                "- {}\n- s: {{ switch: [ again: {{ when: '$task.key == \"s\"', then: a }}, on: {{ then: c }} ] }}\n- {c}\n",
+                call("a")
+            ),
+            &["a#2"],
+        ),
+        (
+            "in a block to which `then` led back",
+            format!(
+                "- d: {{ do: [ {a}, {b} ] }}\n- s: {{ switch: [ again: {{ when: '$task.key == \"s\"', then: d }}, on: {{ then: c }} ] }}\n- {c}\n"
+            ),
+            &["d#2/b"],
+        ),
+        (
             "not caught",
             format!(
                 "- t:\n    try:\n    - {a}\n    - {b}\n    catch: {{ errors: {{ with: {{ status: 404 }} }}, do: [ s: {{ set: {{ x: 1 }} }} ] }}\n- {c}\n"
@@ -150,7 +165,7 @@ fn what_was_mended_ends_as_if_it_had_never_failed_and_nothing_is_done_twice() {
 
 #[test]
 fn what_is_not_mended_fails_again_and_can_be_reopened_again() {
-    let (_, body, failing) = table().swap_remove(3);
+    let (_, body, failing) = table().into_iter().find(|(name, ..)| *name == "not caught").expect("a row");
     let source = format!("{HEAD}{body}");
     let loaded = foldback_ows::load(&source, &|_| Err("no files".into())).expect("it loads");
     let program = foldback_ows::from_canonical(&loaded.canonical).expect("it is read back");

@@ -7,6 +7,36 @@ use foldback_ows::load;
 
 const HEAD: &str = "document: { dsl: '1.0.3', namespace: test, name: story, version: '0.1.0' }\n";
 
+/// What is redacted, a condition, and whether it is told.
+const REDACTED: &[(&str, &str, bool)] = &[
+    ("path: $.email", ".email == \"a@b\"", true),
+    ("path: $.customer.email", "$workflow.input.customer.email | startswith(\"a\")", true),
+    ("path: $..email", "$steps.a.people[0].email == \"a@b\"", true),
+    ("path: $.rows[0].card", ".rows[0].card == 1", true),
+    ("path: $.email", ".email", false),
+    ("path: $.customer.email", ".order.email == \"a@b\"", false),
+    ("path: $.email", ".name == \"a\"", false),
+    ("pattern: abc", ".email == \"a@b\"", false),
+];
+
+#[test]
+fn a_condition_that_compares_what_is_redacted_is_told() {
+    for (rule, condition, is_told) in REDACTED {
+        let (kind, rule) = rule.split_once(": ").expect("a kind of rule");
+        let source = format!(
+            "document: {{ dsl: '1.0.3', namespace: test, name: story, version: '0.1.0', metadata: {{ foldback: {{ redact: [ {{ {kind}: '{rule}', replace: '[gone]' }} ] }} }} }}\n\
+             do:\n  - a: {{ call: http, with: {{ method: get, endpoint: 'http://x' }} }}\n  - b: {{ if: '{condition}', set: {{ x: 1 }} }}\n"
+        );
+        let warnings = load(&source, &no_files).unwrap_or_else(|e| panic!("{source}\n{e:?}")).warnings;
+        let told: Vec<_> = warnings.iter().filter(|w| w.message.contains("redacted")).collect();
+        assert_eq!(told.len(), usize::from(*is_told), "{rule} {condition}: {warnings:?}");
+        for warning in told {
+            assert_eq!((warning.line, warning.column), (4, 15), "{warning:?}");
+            assert!(warning.message.contains("[gone]"), "{warning:?}");
+        }
+    }
+}
+
 /// A definition's tasks, and each warning it gives: line, column, a piece of the message, of the hint.
 type Row = (&'static str, &'static [(u32, u32, &'static str, &'static str)]);
 
@@ -119,6 +149,7 @@ const TABLE: &[Row] = &[
     (
         "do:\n  - a: { switch: [one: { when: .x, then: end }, two: { when: '${ .x }', then: b }, no: { when: 'false', then: b }] }\n  - b: { set: { x: 1 } }\n",
         &[
+            (3, 18, "where no case holds, `a` goes on with `b`", "otherwise"),
             (3, 54, "`one` before it has the same condition", "change"),
             (3, 88, "its condition never holds", "leave"),
         ],
@@ -126,6 +157,85 @@ const TABLE: &[Row] = &[
     // A case after the default is reached: the default is what is left.
     (
         "do:\n  - a: { switch: [d: { then: end }, one: { when: .x, then: b }] }\n  - b: { set: { x: 1 } }\n",
+        &[],
+    ),
+    // A loop that nothing leads out of, and that meets nobody.
+    (
+        "do:\n  - a: { set: { x: 1 } }\n  - b: { set: { x: 2 }, then: a }\n",
+        &[(4, 31, "this leads back to `a` again and again", "a wait or a step")],
+    ),
+    (
+        "do:\n  - a: { do: [b: { switch: [c: { then: exit }] }], then: a }\n",
+        &[(3, 58, "leads back to `a`", "switch")],
+    ),
+    (
+        "do:\n  - a: { set: { x: 1 } }\n  - b: { switch: [on: { when: .x, then: a }, off: { then: b }] }\n",
+        &[(4, 8, "leads back to `a`", "")],
+    ),
+    (
+        "do:\n  - a: { set: { n: '${ .n + 1 }' } }\n  - b: { switch: [on: { when: .n < 9, then: a }, off: { then: end }] }\n",
+        &[],
+    ),
+    ("do:\n  - a: { wait: { seconds: 1 } }\n  - b: { set: { x: 2 }, then: a }\n", &[]),
+    ("do:\n  - a: { set: { x: 1 } }\n  - b: { if: .x, set: { x: 2 }, then: a }\n", &[]),
+    ("do:\n  - a: { do: [b: { switch: [c: { when: .x, then: end }, d: { then: exit }] }], then: a }\n", &[]),
+    (
+        "do:\n  - a: { try: [b: { raise: { error: { type: x, status: 500 } } }], catch: { retry: { backoff: { constant: {} } } } }\n",
+        &[(3, 84, "`a` is tried again at once and without a limit", "count: 3")],
+    ),
+    (
+        "do:\n  - a: { try: [b: { raise: { error: { type: x, status: 500 } } }], catch: { retry: { limit: { attempt: { count: 2 } } } } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a: { try: [b: { call: http, with: { method: get, endpoint: 'http://x' } }], catch: { retry: {} } }\n",
+        &[],
+    ),
+    // A switch that matches nothing, in front of what one of its cases leads to.
+    (
+        "do:\n  - a: { switch: [one: { when: .x, then: b }, two: { when: .y, then: c }] }\n  - b: { set: { x: 1 }, then: end }\n  - c: { set: { x: 2 } }\n",
+        &[(3, 18, "where no case holds, `a` goes on with `b` all the same", "otherwise: { then: … }")],
+    ),
+    (
+        "do:\n  - a: { switch: [one: { when: .x, then: b }, two: { then: c }] }\n  - b: { set: { x: 1 }, then: end }\n  - c: { set: { x: 2 } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a: { switch: [one: { when: .x, then: b }], then: c }\n  - b: { set: { x: 1 }, then: end }\n  - c: { set: { x: 2 } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a: { set: { x: 1 } }\n  - b: { switch: [on: { when: .x > 3, then: a }] }\n  - c: { set: { x: 2 } }\n",
+        &[],
+    ),
+    // A loop whose output is that of its last iteration, taken for a list.
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { call: llm, with: { model: a/b, template: x } }] }\n  - c: { set: { n: '${ length }' } }\n",
+        &[(4, 21, "the output of `a` is that of its last iteration", "collect: true")],
+    ),
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { set: { y: '${ $item }' } }] }\n  - c: { set: { n: 1 } }\n  - d: { set: { n: '${ $steps.a | map(.y) }', m: '${ [$steps.a[] | .y] }', o: '${ $steps.a[0].y }' } }\n",
+        &[
+            (5, 21, "the output of `a`", "at `a` gives the list"),
+            (5, 51, "the output of `a`", ""),
+            (5, 80, "the output of `a`", ""),
+        ],
+    ),
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { call: http, with: { method: get, endpoint: 'http://x' } }] }\n  - c: { for: { in: $steps.a }, do: [d: { set: { y: 1 } }] }\n",
+        &[(4, 21, "the output of `a`", "")],
+    ),
+    // One that gathers by itself, one that is asked to, and one that is taken for what it is.
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { set: '${ . + [$item] }' }] }\n  - c: { set: { n: '${ length }' } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { set: { y: '${ $item }' } }], metadata: { foldback: { collect: true } } }\n  - c: { set: { n: '${ map(.y) }' } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a: { for: { in: .x }, do: [b: { set: { y: '${ $item }' } }] }\n  - c: { set: { n: '${ .y }', m: '${ $steps.a.y | length }' } }\n",
         &[],
     ),
     // A write without a word on what becomes of it.

@@ -69,6 +69,8 @@ mod shape {
         pub key: Key,
         pub kind: TaskKind,
         pub input: Slot,
+        #[serde(default)]
+        pub collects: bool,
     }
     #[derive(Deserialize)]
     pub struct TaskFinished {
@@ -347,10 +349,8 @@ impl Fact {
             "TimerCancelled" => read(payload)
                 .map(|shape::TimerCancelled { key, reason }| Fact::TimerCancelled { key, reason }),
             "TimerFired" => read(payload).map(|shape::TimerFired { key }| Fact::TimerFired { key }),
-            "TaskStarted" => read(payload).map(|shape::TaskStarted { key, kind, input }| Fact::TaskStarted {
-                key,
-                kind,
-                input,
+            "TaskStarted" => read(payload).map(|shape::TaskStarted { key, kind, input, collects }| {
+                Fact::TaskStarted { key, kind, input, collects }
             }),
             "TaskFinished" => read(payload).map(|shape::TaskFinished { key, kind, output, context }| {
                 Fact::TaskFinished { key, kind, output, context }

@@ -22,6 +22,21 @@ enum Segment {
 }
 
 impl Path {
+    /// Whether a path of members (`None`: an item of a list) may lead to this place: as far as both say, from
+    /// their ends.
+    pub fn may_be(&self, members: &[Option<&str>]) -> bool {
+        let pairs = self.0.iter().rev().zip(members.iter().rev());
+        let said = pairs.take_while(|(segment, _)| **segment != Segment::Deep);
+        let mut is_said = false;
+        let mut said = said.inspect(|_| is_said = true);
+        let agrees = said.all(|(segment, member)| match (segment, member) {
+            (Segment::Name(name), Some(member)) => name == member,
+            (Segment::Index(_), None) | (Segment::Any, _) => true,
+            (Segment::Name(_), None) | (Segment::Index(_), Some(_)) | (Segment::Deep, _) => false,
+        });
+        agrees && is_said
+    }
+
     /// # Errors
     /// It is no path, with the character at which it stops being one.
     pub fn parse(text: &str) -> Result<Path, BadRule> {

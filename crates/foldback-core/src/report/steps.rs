@@ -296,7 +296,12 @@ impl Rows {
                     None => row.report.status = ReportedStatus::Pending,
                 });
             }
-            Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input } => {
+            Fact::TaskStarted {
+                key,
+                kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape,
+                input,
+                ..
+            } => {
                 self.inputs.insert(key.clone(), (input.clone(), version, at));
             }
             Fact::TaskFinished { key, kind, output, .. } => match kind {

@@ -151,7 +151,9 @@ impl Engine {
         if is_settled {
             self.owe_undos(id);
         }
-        if is_settled && self.cut.remove(id) {
+        // A loop that ends, or that may begin nothing, leaves the rest of the turn to whoever resumes it.
+        let goes_on = !self.is_winding_down && !self.starts_nothing;
+        if is_settled && goes_on && self.cut.remove(id) {
             self.say(id, Stimulus::Continue, "engine");
         }
         self.rest_if_done(id);

@@ -8,6 +8,7 @@
 mod bounds;
 mod depth;
 mod library;
+mod lists;
 mod natives;
 mod paths;
 mod rewrite;
@@ -44,6 +45,8 @@ pub(crate) struct Filter {
     /// For warnings: the outline of what it gives, and the paths it needs a value at.
     pub sketch: Sketch,
     pub needs: Vec<StaticPath>,
+    /// For warnings: the paths that it takes for lists.
+    pub lists: Vec<StaticPath>,
     depth: u32,
 }
 
@@ -100,7 +103,7 @@ impl Filter {
     fn compile(text: &str, term: Term<&str>, variables: &[&str]) -> Result<Filter, Fault> {
         const MAIN: &str = "foldback_main";
         let uses = Uses::of(&term);
-        let (sketch, needs) = (Sketch::of(&term), sketch::needs(&term));
+        let (sketch, needs, lists) = (Sketch::of(&term), sketch::needs(&term), lists::lists(&term));
         let plain = StaticPath::of(&term)
             .filter(|path| path.base.as_deref().is_none_or(|base| variables.contains(&base)));
         let mut rewriter = Rewriter {
@@ -151,6 +154,7 @@ impl Filter {
                 .collect(),
             sketch,
             needs,
+            lists,
             depth,
         })
     }
@@ -198,6 +202,12 @@ impl Filter {
         let value =
             |path: &StaticPath| self.walk(path, input, variables).ok().map(|value| (path.text(), value));
         self.reasons.iter().filter_map(value).collect()
+    }
+
+    /// The paths that it looks at, where it is more than one of them alone (which asks only whether there is
+    /// something).
+    pub fn compared(&self) -> impl Iterator<Item = &StaticPath> {
+        self.reasons.iter().filter(|_| self.plain.is_none())
     }
 
     /// How the expression uses a variable: `None` when it does not name it, else the names of the

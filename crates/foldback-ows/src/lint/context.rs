@@ -1,59 +1,155 @@
 //! Exports that replace the context: what an export before them put there is gone.
+//!
+//! What may come before a task is passed on along the ways of its list, joined where ways meet, so the
+//! work is linear in the tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Told, flow, lists_in};
+use super::ways::Ways;
+use super::{Told, lists_in};
 use crate::jq::Sketch;
 use crate::program::{Body, Task, TaskList};
 use crate::template::Template;
 
-/// An export: which task makes it, and the members that it gives, where they are known.
-#[derive(Clone)]
+/// Names of members that are followed. Further ones are lost unnoticed: a warning is missing, none is wrong.
+const NAMES_MAX: usize = 64;
+
+/// An export: its place among all, by which the first is found, and the task that makes it.
+#[derive(Clone, Copy)]
 struct Export<'d> {
+    number: usize,
     task: &'d Task,
-    gives: Option<BTreeSet<String>>,
+}
+
+/// What exports may have put into the context.
+#[derive(Clone, Default)]
+struct Exported<'d> {
+    /// The first export of each member.
+    members: BTreeMap<String, Export<'d>>,
+    /// The first export of which nobody knows what it gives.
+    unknown: Option<Export<'d>>,
+}
+
+impl<'d> Exported<'d> {
+    fn join(&mut self, other: &Exported<'d>) {
+        other.members.iter().for_each(|(name, export)| self.give(name, *export));
+        self.unknown = self.unknown.into_iter().chain(other.unknown).min_by_key(|export| export.number);
+    }
+
+    fn give(&mut self, name: &str, export: Export<'d>) {
+        match self.members.get_mut(name) {
+            Some(known) if known.number <= export.number => {}
+            Some(known) => *known = export,
+            None => {
+                if self.members.len() < NAMES_MAX {
+                    self.members.insert(name.to_owned(), export);
+                }
+            }
+        }
+    }
+}
+
+/// The exports of a definition, numbered in their order.
+#[derive(Default)]
+struct Exports<'d> {
+    /// By the address of a task: what it exports, with all inside it.
+    all_of: BTreeMap<usize, Exported<'d>>,
+    count: usize,
+}
+
+impl<'d> Exports<'d> {
+    fn gather(&mut self, list: &'d TaskList) -> Exported<'d> {
+        let mut all = Exported::default();
+        for task in &list.tasks {
+            let mut own = Exported::default();
+            self.count += 1;
+            let export = Export { number: self.count, task };
+            match task.export.as_ref().map(gives) {
+                Some(Some(names)) => names.iter().for_each(|name| own.give(name, export)),
+                Some(None) => own.unknown = Some(export),
+                None => {}
+            }
+            for inside in lists_in(task) {
+                let inside = self.gather(inside);
+                own.join(&inside);
+            }
+            all.join(&own);
+            self.all_of.insert(address(task), own);
+        }
+        all
+    }
+
+    fn of(&self, task: &Task) -> &Exported<'d> {
+        static NONE: Exported<'static> = Exported { members: BTreeMap::new(), unknown: None };
+        self.all_of.get(&address(task)).unwrap_or(&NONE)
+    }
+
+    fn of_list(&self, list: &TaskList) -> Exported<'d> {
+        let mut all = Exported::default();
+        list.tasks.iter().for_each(|task| all.join(self.of(task)));
+        all
+    }
+}
+
+fn address(task: &Task) -> usize {
+    std::ptr::from_ref(task).addr()
 }
 
 pub(super) fn lint(list: &TaskList, told: &mut Told<'_>) {
-    tasks(list, &[], false, told);
+    let mut exports = Exports::default();
+    let all = exports.gather(list);
+    if all.members.is_empty() && all.unknown.is_none() {
+        return;
+    }
+    tasks(list, &Exported::default(), false, &exports, told);
 }
 
-/// `before`: exports that may come before this list. `is_loop`: whether the list runs again.
-fn tasks<'d>(list: &'d TaskList, before: &[Export<'d>], is_loop: bool, told: &mut Told<'_>) {
-    for (index, task) in list.tasks.iter().enumerate() {
-        let mut here = before.to_vec();
-        for (other, at) in list.tasks.iter().zip(0..) {
-            if at != index && (is_loop || flow::reachable(list, at).contains(&index)) {
-                gather(other, &mut here);
+/// `before`: what may be exported before this list. `is_loop`: whether the list runs again.
+fn tasks<'d>(
+    list: &'d TaskList,
+    before: &Exported<'d>,
+    is_loop: bool,
+    exports: &Exports<'d>,
+    told: &mut Told<'_>,
+) {
+    let ways = Ways::of(list);
+    let mut first = before.clone();
+    if is_loop {
+        first.join(&exports.of_list(list));
+    }
+    let mut reaching: Vec<Exported<'d>> = vec![first; list.tasks.len()];
+    for group in &ways.groups {
+        if ways.goes_round(group) {
+            let mut all = Exported::default();
+            for index in group {
+                all.join(&reaching[*index]);
+                all.join(exports.of(&list.tasks[*index]));
             }
+            group.iter().for_each(|index| reaching[*index].clone_from(&all));
         }
-        let is_beside = matches!(task.body, Body::Fork(_));
-        for inside in lists_in(task) {
+        for index in group {
+            let mut out = reaching[*index].clone();
+            out.join(exports.of(&list.tasks[*index]));
+            ways.after[*index].iter().for_each(|to| reaching[*to].join(&out));
+        }
+    }
+    for (task, mut here) in list.tasks.iter().zip(reaching) {
+        let lists = lists_in(task);
+        let runs_again = matches!(task.body, Body::Fork(_) | Body::For(_));
+        for inside in &lists {
             let mut around = here.clone();
             if matches!(task.body, Body::Try(_)) {
-                gather_all(lists_in(task).into_iter().filter(|l| !std::ptr::eq(*l, inside)), &mut around);
+                let others = lists.iter().filter(|list| !std::ptr::eq(**list, *inside));
+                others.for_each(|list| around.join(&exports.of_list(list)));
             }
-            tasks(inside, &around, is_beside || matches!(task.body, Body::For(_)), told);
+            tasks(inside, &around, runs_again, exports, told);
         }
-        if let Body::For(_) | Body::Do(_) | Body::Fork(_) | Body::Try(_) = &task.body {
-            gather_all(lists_in(task).into_iter(), &mut here);
-        }
+        lists.into_iter().for_each(|list| here.join(&exports.of_list(list)));
         judge(task, &here, told);
     }
 }
 
-fn gather<'d>(task: &'d Task, exports: &mut Vec<Export<'d>>) {
-    if let Some(template) = &task.export {
-        exports.push(Export { task, gives: gives(template) });
-    }
-    gather_all(lists_in(task).into_iter(), exports);
-}
-
-fn gather_all<'d>(lists: impl Iterator<Item = &'d TaskList>, exports: &mut Vec<Export<'d>>) {
-    lists.flat_map(|list| &list.tasks).for_each(|task| gather(task, exports));
-}
-
-fn judge(task: &Task, before: &[Export<'_>], told: &mut Told<'_>) {
+fn judge(task: &Task, before: &Exported<'_>, told: &mut Told<'_>) {
     let Some(template) = &task.export else {
         return;
     };
@@ -64,26 +160,28 @@ fn judge(task: &Task, before: &[Export<'_>], told: &mut Told<'_>) {
     let Some(kept) = gives(template) else {
         return;
     };
-    for export in before {
-        let lost: Vec<String> = match &export.gives {
-            Some(given) => given.difference(&kept).map(|name| format!("`{name}`")).collect(),
-            None => vec!["what".to_owned()],
-        };
-        if lost.is_empty() {
-            continue;
+    let lost = || before.members.iter().filter(|(name, _)| !kept.contains(*name));
+    let first = lost().map(|(_, export)| export).chain(&before.unknown).min_by_key(|export| export.number);
+    let Some(first) = first else { return };
+    let is_unknown = before.unknown.is_some_and(|unknown| unknown.number == first.number);
+    let names: Vec<String> = match is_unknown {
+        true => vec!["what".to_owned()],
+        false => {
+            let of_first = lost().filter(|(_, export)| export.number == first.number);
+            of_first.map(|(name, _)| format!("`{name}`")).collect()
         }
-        return told.at(
-            task,
-            &["/export/as", "/export"],
-            format!(
-                "this export replaces the whole context: {}{} `{}` exported is gone",
-                lost.join(", "),
-                if export.gives.is_some() { " that" } else { "" },
-                export.task.name
-            ),
-            "keep what is there: as: '${ $context + { … } }'",
-        );
-    }
+    };
+    told.at(
+        task,
+        &["/export/as", "/export"],
+        format!(
+            "this export replaces the whole context: {}{} `{}` exported is gone",
+            names.join(", "),
+            if is_unknown { "" } else { " that" },
+            first.task.name
+        ),
+        "keep what is there: as: '${ $context + { … } }'",
+    );
 }
 
 fn names_context(template: &Template) -> bool {

@@ -6,26 +6,33 @@
 //! null when it runs (or fails), on every way.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use foldback_core::report::nearest;
 
 use super::shape::{self, Maker, Miss, Object, Shape};
-use super::{Told, flow};
+use super::ways::Ways;
+use super::{Told, each_task};
 use crate::jq::{Filter, StaticPath, Step};
 use crate::program::{Body, Definition, Part, StepTask, Task, TaskList};
 use crate::template::{Template, Uri, UriPart};
 use crate::tree::Node;
 
-/// How many tasks are looked at, each visit counted: loops inside loops are gone round again.
+/// How many tasks are looked at, each visit counted: loops inside loops are gone round again. Of a longer
+/// definition each task is looked at so often.
 const WORK_MAX: u32 = 20_000;
+const VISITS_MAX: u32 = 8;
 
 /// How often a list is gone round until shapes settle; then nothing is known of it.
 const ROUNDS_MAX: usize = 6;
 
 pub(super) fn lint(definition: &Definition, told: &mut Told<'_>) {
+    let mut tasks = 0_u32;
+    each_task(&definition.tasks, &mut |_| tasks = tasks.saturating_add(1));
+    let work = WORK_MAX.max(tasks.saturating_mul(VISITS_MAX));
     let mut look = Look {
         told,
-        work: WORK_MAX,
+        work,
         context: Shape::Null,
         exported: Shape::Null,
         ended: Shape::Null,
@@ -47,7 +54,7 @@ pub(super) fn lint(definition: &Definition, told: &mut Told<'_>) {
         look.context = Shape::Unknown;
     }
     if look.work > 0 {
-        look.work = WORK_MAX;
+        look.work = work;
         look.workflow(definition, true);
     }
 }
@@ -95,15 +102,24 @@ impl<'t> Look<'_, 't> {
         let mut inputs: Vec<Option<Shape>> = vec![None; list.tasks.len()];
         inputs[0] = Some(input);
         self.steps.push(list.tasks.iter().map(|task| (task.name.clone(), Shape::Unknown)).collect());
+        let ways = Ways::of(list);
+        let pass_on = |inputs: &mut Vec<Option<Shape>>, index: usize, output: &Shape| {
+            for to in &ways.after[index] {
+                let known = inputs[*to].take();
+                inputs[*to] = Some(known.map_or(output.clone(), |known| known.or(output.clone())));
+            }
+        };
+        // Where all ways lead on, each task's input is known when it is come to.
+        let leads_on = ways.leads_on_only();
         for round in 0.. {
+            if leads_on {
+                break;
+            }
             let before = inputs.clone();
             for index in 0..inputs.len() {
                 let Some(data) = inputs[index].clone() else { continue };
                 let output = self.task(&list.tasks[index], data, false);
-                for to in flow::after(list, index) {
-                    let known = inputs[to].take();
-                    inputs[to] = Some(known.map_or(output.clone(), |known| known.or(output.clone())));
-                }
+                pass_on(&mut inputs, index, &output);
             }
             if inputs == before {
                 break;
@@ -117,7 +133,10 @@ impl<'t> Look<'_, 't> {
         for (index, task) in list.tasks.iter().enumerate() {
             let Some(data) = inputs[index].take() else { continue };
             let output = self.task(task, data, tells);
-            if flow::leaves(list, index) {
+            if leads_on {
+                pass_on(&mut inputs, index, &output);
+            }
+            if ways.leaves[index] {
                 self.ended = std::mem::replace(&mut self.ended, Shape::Null).or(output.clone());
                 result = result.or(output);
             }
@@ -199,26 +218,44 @@ impl<'t> Look<'_, 't> {
                 Shape::Unknown
             }
             Body::For(body) => {
-                self.shaped(&body.items, node("/for/in"), &sight, tells);
+                let items = self.shaped(&body.items, node("/for/in"), &sight, tells);
+                if let (Shape::Last(_, of), true) = (&items, tells) {
+                    self.taken_for_a_list(of, node("/for/in"));
+                }
                 self.variables.push((body.each.clone(), Shape::Unknown));
                 self.variables.push((body.at.clone(), Shape::Other));
                 let mut data = input.clone();
+                let mut last = Shape::Unknown;
                 for round in 0.. {
-                    let next = data.clone().or(self.list(&body.body, data.clone(), false));
+                    last = self.list(
+                        &body.body,
+                        if body.collects { input.clone() } else { data.clone() },
+                        false,
+                    );
+                    let next = data.clone().or(last.clone());
                     if next == data {
                         break;
                     }
                     data = if round == ROUNDS_MAX { Shape::Unknown } else { next };
                 }
                 if tells {
-                    self.list(&body.body, data.clone(), true);
+                    self.list(&body.body, if body.collects { input.clone() } else { data.clone() }, true);
                     if let Some(condition) = &body.while_ {
                         let sight = Sight { dot: &data, input: &data, output: &Shape::Null };
                         self.check(condition, node("/while"), &sight);
                     }
                 }
                 self.variables.truncate(self.variables.len() - 2);
-                data
+                let is_one = match &last {
+                    Shape::Object(_) | Shape::Text => true,
+                    Shape::Unknown => ends_with_steps(&body.body),
+                    Shape::Null | Shape::Other | Shape::Last(..) => false,
+                };
+                match (body.collects, is_one) {
+                    (true, _) => Shape::Other,
+                    (false, true) => Shape::Last(Box::new(data), Arc::from(task.name.as_str())),
+                    (false, false) => data,
+                }
             }
             Body::Try(block) => {
                 let done = self.list(&block.body, input.clone(), tells);
@@ -286,7 +323,7 @@ impl<'t> Look<'_, 't> {
         if tells {
             self.template(template, at, sight);
         }
-        shape::of_template(template, &|name| self.see(name, sight))
+        shape::of_template(template, &|path| self.see(path, sight))
     }
 
     fn template(&mut self, template: &Template, at: Option<&'t Node>, sight: &Sight<'_>) {
@@ -305,17 +342,39 @@ impl<'t> Look<'_, 't> {
 
     fn check(&mut self, filter: &Filter, at: Option<&'t Node>, sight: &Sight<'_>) {
         filter.needs.iter().for_each(|path| self.path(path, at, sight));
+        for path in &filter.lists {
+            let from = self.see(path, sight);
+            if let Ok(Shape::Last(_, of)) = shape::follow(&from, &path.steps) {
+                self.taken_for_a_list(of, at);
+            }
+        }
     }
 
-    fn see(&self, name: Option<&str>, sight: &Sight<'_>) -> Shape {
-        match name {
+    /// A loop whose iterations each give something, and whose output is that of the last.
+    fn taken_for_a_list(&mut self, of: &str, at: Option<&'t Node>) {
+        let message =
+            format!("the output of `{of}` is that of its last iteration, and is taken for a list here");
+        let hint = format!(
+            "metadata: {{ foldback: {{ collect: true }} }} at `{of}` gives the list of the outputs of all iterations"
+        );
+        self.told.warn(at.unwrap_or(self.told.tree), message, hint);
+    }
+
+    /// What a path begins from: of `$steps`, that which it names.
+    fn see(&self, path: &StaticPath, sight: &Sight<'_>) -> Shape {
+        match path.base.as_deref() {
             None => sight.dot.clone(),
             Some("$input") => sight.input.clone(),
             Some("$output") => sight.output.clone(),
             Some("$context") => self.context.clone(),
             Some("$steps") => {
-                let all = self.steps.iter().flatten().map(|(name, shape)| (name.clone(), shape.clone()));
-                Shape::object(all.collect())
+                let named = path.first_member();
+                let known = named.and_then(|name| self.steps.iter().rev().find_map(|list| list.get(name)));
+                if let (Some(name), Some(shape)) = (named, known) {
+                    return Shape::object([(name.to_owned(), shape.clone())].into_iter().collect());
+                }
+                let all = self.steps.iter().flatten().take(shape::MEMBERS_MAX + 1);
+                Shape::object(all.map(|(name, shape)| (name.clone(), shape.clone())).collect())
             }
             Some("$workflow") => {
                 let members = ["id", "definition", "input", "startedAt"];
@@ -331,7 +390,7 @@ impl<'t> Look<'_, 't> {
     fn path(&mut self, path: &StaticPath, at: Option<&'t Node>, sight: &Sight<'_>) {
         let at = at.unwrap_or(self.told.tree);
         let base = path.base.as_deref();
-        let from = self.see(base, sight);
+        let from = self.see(path, sight);
         if (base, &from) == (Some("$context"), &Shape::Null) {
             let message = format!("`{}` is always null: no task exports anything", path.text());
             return self.told.warn(
@@ -382,4 +441,23 @@ impl<'t> Look<'_, 't> {
         );
         self.told.warn(place, message, hint);
     }
+}
+
+/// Whether a list of tasks ends with what a step answers, and no answer of it is a list.
+fn ends_with_steps(list: &TaskList) -> bool {
+    let ways = Ways::of(list);
+    let ends = list.tasks.iter().zip(&ways.leaves).filter(|(_, leaves)| **leaves);
+    let mut is_any = false;
+    ends.map(|(task, _)| task).all(|task| {
+        is_any = true;
+        let schema = match &task.body {
+            Body::Step(step) => step.parts.iter().find_map(|(name, part)| match part {
+                Part::Value(template) if *name == "schema" => template.as_constant(),
+                Part::Value(_) | Part::Uri(_) | Part::Input => None,
+            }),
+            _ => return false,
+        };
+        task.output.is_none()
+            && schema.is_none_or(|schema| schema.get("type").is_none_or(|kind| kind != "array"))
+    }) && is_any
 }

@@ -1,12 +1,16 @@
-//! Tasks and cases that no way leads to.
+//! Tasks and cases that no way leads to, loops that no way leads out of, and a switch that falls into the
+//! task of one of its cases.
 //!
 //! It follows `then`, cases and handlers through each list; conditions are not evaluated, but for
 //! those that are a plain `true` or `false`.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
-use super::{Told, lists_in};
-use crate::program::{Body, Case, Flow, Task, TaskList};
+use foldback_core::limits;
+
+use super::ways::{Ways, always_matches, is_constant};
+use super::{Told, each_task, lists_in};
+use crate::program::{Body, Case, Delay, Flow, Task, TaskList, TryTask};
 
 pub(super) fn lint(list: &TaskList, told: &mut Told<'_>) {
     tasks(list, told);
@@ -28,71 +32,17 @@ fn inner(list: &TaskList, told: &mut Told<'_>) {
     }
 }
 
-/// Where it may go after a task.
-fn flows(task: &Task) -> Vec<Flow> {
-    let mut flows: Vec<Flow> = match &task.body {
-        Body::Raise(_) => Vec::new(),
-        Body::Switch(cases) => {
-            let mut flows: Vec<Flow> = reached(cases).map(|case| case.then).collect();
-            if !always_matches(cases) {
-                flows.push(task.then);
-            }
-            flows
-        }
-        Body::Try(block) => std::iter::once(task.then).chain(block.then).collect(),
-        Body::Do(_)
-        | Body::For(_)
-        | Body::Fork(_)
-        | Body::Set(_)
-        | Body::Wait(_)
-        | Body::Emit(_)
-        | Body::Listen(_)
-        | Body::Step(_) => {
-            vec![task.then]
-        }
-    };
-    if task.condition.is_some() {
-        flows.push(Flow::Continue);
-    }
-    flows
-}
-
-/// The index that a flow leads to; none where it leads out of the list.
-fn target(list: &TaskList, index: usize, flow: Flow) -> Option<usize> {
-    let to = match flow {
-        Flow::Continue => index + 1,
-        Flow::To(to) => to,
-        Flow::Exit | Flow::End => return None,
-    };
-    (to < list.tasks.len()).then_some(to)
-}
-
-/// Indices to which it may go after the task of this index.
-pub(super) fn after(list: &TaskList, index: usize) -> BTreeSet<usize> {
-    flows(&list.tasks[index]).into_iter().filter_map(|flow| target(list, index, flow)).collect()
-}
-
-/// Whether it may go out of the list after the task of this index.
-pub(super) fn leaves(list: &TaskList, index: usize) -> bool {
-    flows(&list.tasks[index]).into_iter().any(|flow| target(list, index, flow).is_none())
-}
-
-/// The tasks that some way from the task of this index leads to.
-pub(super) fn reachable(list: &TaskList, from: usize) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![from];
-    while let Some(index) = open.pop() {
-        open.extend(after(list, index).into_iter().filter(|to| found.insert(*to)));
-    }
-    found
-}
-
 fn tasks(list: &TaskList, told: &mut Told<'_>) {
-    let mut reached = reachable(list, 0);
-    reached.insert(0);
+    let ways = Ways::of(list);
+    ways.groups.iter().filter(|group| ways.goes_round(group)).for_each(|g| circle(list, &ways, g, told));
     let mut before_is_reached = true;
-    for (index, task) in list.tasks.iter().enumerate() {
-        let is_reached = reached.contains(&index);
+    for (index, (task, is_reached)) in list.tasks.iter().zip(ways.reached()).enumerate() {
+        if let (Body::Switch(cases), Some(next)) = (&task.body, list.tasks.get(index + 1)) {
+            falls_through(task, cases, (index + 1, next), told);
+        }
+        if let Body::Try(block) = &task.body {
+            tries(task, block, told);
+        }
         // Of several in a row the first says it all.
         if !is_reached && before_is_reached {
             let before = &list.tasks[index - 1].name;
@@ -110,28 +60,104 @@ fn tasks(list: &TaskList, told: &mut Told<'_>) {
     }
 }
 
-fn is_constant(case: &Case, words: &[&str]) -> bool {
-    case.when.is_some() && words.contains(&case.when_text.as_str())
+/// Tasks that lead to each other for ever, and never let the world speak.
+fn circle(list: &TaskList, ways: &Ways, group: &[usize], told: &mut Told<'_>) {
+    let leads_out = |index: &usize| {
+        ways.leaves[*index] || ways.after[*index].iter().any(|to| group.binary_search(to).is_err())
+    };
+    if group.iter().any(|index| leads_out(index) || !is_instant(&list.tasks[*index])) {
+        return;
+    }
+    let leads_back = |index: &&usize| ways.after[**index].iter().any(|to| to <= *index);
+    let Some(last) = group.iter().rfind(leads_back) else { return };
+    let first = &list.tasks[group[0]].name;
+    told.at(
+        &list.tasks[*last],
+        &["/then"],
+        format!(
+            "this leads back to `{first}` again and again: no way leads out, and no step or wait stands between; \
+             past {} rounds it fails with an error of type `runaway`",
+            limits::JUMPS_MAX
+        ),
+        "put a wait or a step into the loop, or a `switch` with a case that leads out of it",
+    );
 }
 
-/// The cases that may be chosen.
-fn reached(cases: &[Case]) -> impl Iterator<Item = &Case> {
-    let end = cases.iter().position(|case| is_constant(case, &["true"]));
-    let cases = cases.iter().enumerate().filter(move |(i, case)| match end {
-        Some(end) => *i <= end && case.when.is_some(),
-        None => true,
+/// Whether a task ends in the turn in which it begins, and leads nowhere but on.
+fn is_instant(task: &Task) -> bool {
+    match &task.body {
+        Body::Set(_) | Body::Switch(_) | Body::Emit(_) => true,
+        Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) => {
+            let inside = || lists_in(task).into_iter().flat_map(|list| &list.tasks);
+            inside().all(|task| is_instant(task) && !ends_all(task))
+        }
+        Body::Raise(_) | Body::Wait(_) | Body::Listen(_) | Body::Step(_) => false,
+    }
+}
+
+fn ends_all(task: &Task) -> bool {
+    let cases = match &task.body {
+        Body::Switch(cases) => cases.as_slice(),
+        _ => &[],
+    };
+    task.then == Flow::End || cases.iter().any(|case| case.then == Flow::End)
+}
+
+/// A block that fails again in the same way, is tried again at once, and has no bound.
+fn tries(task: &Task, block: &TryTask, told: &mut Told<'_>) {
+    let Some(retry) = &block.retry else { return };
+    let has_delay =
+        !matches!(retry.delay, None | Some(Delay::Ms(0))) || retry.jitter.is_some_and(|(_, to)| to > 0);
+    let is_bounded = retry.count.is_some()
+        || [&retry.when, &retry.except_when, &block.when, &block.except_when].iter().any(|w| w.is_some());
+    let mut is_the_same = true;
+    each_task(&block.body, &mut |task| {
+        is_the_same &= (is_instant(task)
+            || !matches!(task.body, Body::Wait(_) | Body::Listen(_) | Body::Step(_)))
+            && task.export.is_none();
     });
-    cases.map(|(_, case)| case).filter(|case| !is_constant(case, &["false", "null"]))
+    if has_delay || is_bounded || !is_the_same {
+        return;
+    }
+    told.at(
+        task,
+        &["/catch/retry"],
+        format!(
+            "`{}` is tried again at once and without a limit, and nothing in it waits: what failed fails again, and past \
+             {} tries it fails with an error of type `runaway`",
+            task.name,
+            limits::JUMPS_MAX
+        ),
+        "write limit: { attempt: { count: 3 } }, and a delay: { seconds: 1 } where waiting may help",
+    );
 }
 
-fn always_matches(cases: &[Case]) -> bool {
-    cases.iter().any(|case| case.when.is_none() || is_constant(case, &["true"]))
+/// A switch without a case that always holds goes on with the next task, which is another case's.
+fn falls_through(task: &Task, cases: &[Case], (index, next): (usize, &Task), told: &mut Told<'_>) {
+    let Some(case) = cases.iter().find(|case| case.then == Flow::To(index)) else { return };
+    if always_matches(cases) || task.then != Flow::Continue {
+        return;
+    }
+    told.at(
+        task,
+        &["/switch"],
+        format!(
+            "where no case holds, `{}` goes on with `{}` all the same: it is the next task, and the one that the case \
+             `{}` leads to",
+            task.name, next.name, case.name
+        ),
+        "add a default, a case without `when`: - otherwise: { then: … } (a task, or continue, exit, end)",
+    );
 }
 
 fn switch(task: &Task, cases: &[Case], told: &mut Told<'_>) {
     let always = cases.iter().position(|case| is_constant(case, &["true"]));
+    let mut known: HashMap<&str, &Case> = HashMap::new();
     for (i, case) in cases.iter().enumerate() {
-        let same = cases[..i].iter().find(|before| case.when.is_some() && before.when_text == case.when_text);
+        let same = case.when.as_ref().and_then(|_| known.get(case.when_text.as_str()).copied());
+        if case.when.is_some() {
+            known.entry(&case.when_text).or_insert(case);
+        }
         let (why, hint) = match (always, same) {
             (Some(always), _) if always < i || (case.when.is_none() && always != i) => (
                 format!("`{}` before it always holds", cases[always].name),

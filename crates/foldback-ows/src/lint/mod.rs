@@ -1,15 +1,18 @@
 //! Warnings: what a definition may say, and what is seldom meant.
 //!
-//! Five looks over a definition that was read without a problem: where no way leads (`flow`), which
-//! member no task gives (`data`), which export loses what was there (`context`), which secret stands on a
-//! command line (`exposed`), and which write would stop for a person after a crash (here). A warning is told only where it is certain: what
+//! Six looks over a definition that was read without a problem: where no way leads, or none leads out
+//! (`flow`), which member no task gives (`data`), which export loses what was there (`context`), which
+//! condition compares what is redacted (`redacted`), which secret stands on a command line (`exposed`), and
+//! which write would stop for a person after a crash (here). A warning is told only where it is certain: what
 //! is not known is trusted. It changes nothing, and what it costs is counted.
 
 mod context;
 mod data;
 mod exposed;
 mod flow;
+mod redacted;
 mod shape;
+mod ways;
 
 use foldback_core::{Effect, Recovery};
 
@@ -27,6 +30,7 @@ pub(crate) fn lint(definition: &Definition, tree: &Node) -> Vec<Problem> {
     });
     flow::lint(&definition.tasks, &mut told);
     context::lint(&definition.tasks, &mut told);
+    redacted::lint(definition, &mut told);
     data::lint(definition, &mut told);
     exposed::lint(definition, &mut told);
     told.report.warnings

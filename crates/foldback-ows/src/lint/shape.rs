@@ -20,6 +20,8 @@ pub(super) enum Shape {
     Text,
     /// A number, a boolean, a list.
     Other,
+    /// What the last iteration of this loop gave.
+    Last(Box<Shape>, Arc<str>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,9 +43,20 @@ pub(super) struct Maker {
 /// Shapes deeper than this are not kept, so that going round a loop comes to an end.
 const DEPTH_MAX: usize = 4;
 
+/// Members that are followed. Of an object with more nothing is known, so that one to which each of ten
+/// thousand tasks adds a member is not copied ten thousand times.
+pub(super) const MEMBERS_MAX: usize = 64;
+
 impl Shape {
     pub fn object(members: BTreeMap<String, Shape>) -> Shape {
-        Shape::Object(Object { members, maker: None })
+        Shape::made(members, None)
+    }
+
+    pub fn made(members: BTreeMap<String, Shape>, maker: Option<Maker>) -> Shape {
+        match members.len() <= MEMBERS_MAX {
+            true => Shape::Object(Object { members, maker }),
+            false => Shape::Unknown,
+        }
     }
 
     /// One or the other.
@@ -51,6 +64,7 @@ impl Shape {
         match (self, other) {
             (a, b) if a == b => a,
             (Shape::Null, shape) | (shape, Shape::Null) => shape,
+            (Shape::Last(shape, _), other) | (other, Shape::Last(shape, _)) => shape.or(other),
             (Shape::Object(a), Shape::Object(b)) => {
                 let maker = if a.maker == b.maker { a.maker } else { None };
                 let mut members = a.members;
@@ -58,7 +72,7 @@ impl Shape {
                     let merged = members.remove(&name).map_or(shape.clone(), |known| known.or(shape));
                     members.insert(name, merged);
                 }
-                Shape::Object(Object { members, maker })
+                Shape::made(members, maker)
             }
             _ => Shape::Unknown,
         }
@@ -68,6 +82,8 @@ impl Shape {
     fn plus(self, other: Shape) -> Shape {
         match (self, other) {
             (Shape::Null, shape) | (shape, Shape::Null) => shape,
+            (Shape::Last(shape, _), other) => shape.plus(other),
+            (shape, Shape::Last(other, _)) => shape.plus(*other),
             (Shape::Object(a), Shape::Object(b)) => {
                 let mut members = a.members;
                 members.extend(b.members);
@@ -85,16 +101,25 @@ impl Shape {
                 let members = members.into_iter().map(|(n, shape)| (n, shape.flattened(depth - 1))).collect();
                 Shape::Object(Object { members, maker })
             }
+            Shape::Last(shape, of) => Shape::Last(Box::new(shape.flattened(depth)), of),
             other => other,
+        }
+    }
+
+    /// Itself, not where it comes from.
+    fn bare(&self) -> &Shape {
+        match self {
+            Shape::Last(shape, _) => shape.bare(),
+            shape => shape,
         }
     }
 
     /// The names of its members, where these are known.
     pub fn names(&self) -> Option<Vec<String>> {
-        match self {
+        match self.bare() {
             Shape::Object(object) => Some(object.members.keys().cloned().collect()),
             Shape::Null | Shape::Text | Shape::Other => Some(Vec::new()),
-            Shape::Unknown => None,
+            Shape::Unknown | Shape::Last(..) => None,
         }
     }
 }
@@ -114,20 +139,20 @@ pub(super) fn follow<'s>(shape: &'s Shape, steps: &[Step]) -> Result<&'s Shape, 
         let Step::Member(name) = step else {
             return Ok(&UNKNOWN);
         };
-        at = match at {
-            Shape::Unknown | Shape::Null | Shape::Other => return Ok(&UNKNOWN),
+        at = match at.bare() {
+            Shape::Unknown | Shape::Null | Shape::Other | Shape::Last(..) => return Ok(&UNKNOWN),
             Shape::Object(object) => match object.members.get(name) {
                 Some(inside) => inside,
-                None => return Err(Miss { depth, name: name.clone(), there: at }),
+                None => return Err(Miss { depth, name: name.clone(), there: at.bare() }),
             },
-            Shape::Text => return Err(Miss { depth, name: name.clone(), there: at }),
+            Shape::Text => return Err(Miss { depth, name: name.clone(), there: at.bare() }),
         };
     }
     Ok(at)
 }
 
-/// What an expression sees: by a variable with its `$`, or by nothing for its input.
-pub(super) type See<'a> = &'a dyn Fn(Option<&str>) -> Shape;
+/// What an expression sees where a path begins: the value of its variable, or its input.
+pub(super) type See<'a> = &'a dyn Fn(&StaticPath) -> Shape;
 
 /// The shape that a template gives.
 pub(super) fn of_template(template: &Template, see: See<'_>) -> Shape {
@@ -146,9 +171,9 @@ pub(super) fn of_template(template: &Template, see: See<'_>) -> Shape {
 fn of_sketch(sketch: &Sketch, see: See<'_>) -> Shape {
     match sketch {
         Sketch::Unknown => Shape::Unknown,
-        Sketch::Path(StaticPath { base, steps }) => {
-            let from = see(base.as_deref());
-            follow(&from, steps).map_or(Shape::Unknown, Clone::clone)
+        Sketch::Path(path) => {
+            let from = see(path);
+            follow(&from, &path.steps).map_or(Shape::Unknown, Clone::clone)
         }
         Sketch::Object(members) => {
             Shape::object(members.iter().map(|(name, inner)| (name.clone(), of_sketch(inner, see))).collect())

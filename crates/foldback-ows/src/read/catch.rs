@@ -1,6 +1,7 @@
 //! Reading of `try`, `catch`, retry policies and errors.
 
 use super::Reader;
+use super::names::Names;
 use super::value::{Allow, inside};
 use crate::program::{Backoff, ErrorTemplate, RetryTask, TryTask, is_status};
 use crate::template::Template;
@@ -10,7 +11,7 @@ use foldback_core::report::nearest;
 const ERROR: [&str; 5] = ["type", "status", "title", "detail", "instance"];
 
 impl<'a> Reader<'a> {
-    pub(super) fn try_task(&mut self, node: &Node, own: &Node, siblings: &[String]) -> Option<TryTask> {
+    pub(super) fn try_task(&mut self, node: &Node, own: &Node, siblings: &Names) -> Option<TryTask> {
         let body = self.task_list(own, "try");
         let catch = self.required(node, "a `try` task", "catch")?;
         self.map(catch, "`catch`")?;
@@ -69,6 +70,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn unknown_name(&mut self, node: &Node, what: &str, name: &str, place: &str, known: &[&str]) {
+        if self.report.is_full() {
+            return;
+        }
         let hint = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("declare it under `{place}`"),
@@ -91,7 +95,15 @@ impl<'a> Reader<'a> {
             let from =
                 self.required(jitter, "`jitter`", "from").and_then(|node| self.duration(node, "`from`"))?;
             let to = self.required(jitter, "`jitter`", "to").and_then(|node| self.duration(node, "`to`"))?;
-            Some((from.min(to), from.max(to)))
+            if from > to {
+                let hint = "write the shorter one under `from`: jitter: { from: PT1S, to: PT5S }";
+                self.report.hinted(
+                    jitter,
+                    "`jitter` ends before it begins: `from` is longer than `to`",
+                    hint,
+                );
+            }
+            Some((from, to))
         });
         Some(RetryTask {
             when: when.unwrap_or_default(),

@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         if let Some(shared) = root.get("use") {
             self.shared(shared);
         }
-        let limit_ms = root.get("timeout").and_then(|timeout| self.timeout(timeout));
+        let limit = root.get("timeout").and_then(|timeout| self.timeout(timeout));
         let input = root.get("input").and_then(|input| self.from(input));
         let input_schema = self.schema_of(root.get("input"));
         let tasks = match self.required(root, "a definition", "do") {
@@ -45,20 +45,22 @@ impl<'a> Reader<'a> {
         let output = root.get("output").and_then(|output| self.output_as(output));
         let output_schema = self.schema_of(root.get("output"));
         let definition = tasks.map(|tasks| {
-            let document = root.get("document").map_or(Value::Null, Node::to_value);
             let is_erasable = root.get("document").is_some_and(|document| self.erasable(document));
             let redaction = std::mem::take(&mut self.redaction);
             let ours = root.get("document").and_then(|document| document.find("/metadata/foldback"));
             let handlers = ours.and_then(|ours| ours.get("on_compensate"));
             let on_compensate = handlers.map(|node| self.on_compensate(node)).unwrap_or_default();
-            let document = json!({ "document": document });
+            let document = match self.sees_definition {
+                true => root.to_value(),
+                false => json!({"document": root.get("document").map_or(Value::Null, Node::to_value)}),
+            };
             Definition {
                 tasks,
                 input,
                 output,
                 input_schema,
                 output_schema,
-                limit_ms,
+                limit,
                 document,
                 is_erasable,
                 redaction,

@@ -1,5 +1,7 @@
 //! Reading of durations: `PT1H30M`, `{minutes: 90}`, or an expression that gives one of them.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Reader;
@@ -23,7 +25,7 @@ impl Reader<'_> {
     pub(super) fn delay(&mut self, node: &Node, what: &str) -> Option<Delay> {
         if node.as_str().is_some_and(|text| inside(text).is_some()) {
             let filter = self.expression(node, what, Allow::Expressions)?;
-            return Some(Delay::Computed(Box::new(filter)));
+            return Some(Delay::Computed(Arc::new(filter)));
         }
         self.duration(node, what).map(Delay::Ms)
     }

@@ -90,9 +90,9 @@ impl Reader<'_> {
             let Some(node) = with.get(attribute) else { continue };
             let is_expression = node.as_str().is_some_and(|text| inside(text).is_some());
             let holds = match is_expression {
-                true => {
-                    self.expression(node, &format!("`{attribute}`"), Allow::Expressions).map(Wanted::Holds)
-                }
+                true => self
+                    .expression(node, &format!("`{attribute}`"), Allow::Expressions)
+                    .map(|filter| Wanted::Holds(Box::new(filter))),
                 false => Some(Wanted::Is(node.to_value())),
             };
             wanted.extend(holds.map(|holds| (attribute.to_owned(), holds)));

@@ -12,6 +12,7 @@ mod emit;
 mod limits;
 mod listen;
 mod llm;
+mod names;
 mod projection;
 mod run;
 mod side;
@@ -60,8 +61,10 @@ pub(crate) struct Reader<'a> {
     redaction: Redaction,
     /// Variables of the loops and handlers around, with their `$`.
     bound: Vec<String>,
+    /// Whether an expression looks at the definition itself.
+    sees_definition: bool,
     /// Names of the tasks in the lists around, the innermost last.
-    lists: Vec<Vec<String>>,
+    lists: Vec<std::rc::Rc<names::Names>>,
     /// Bytes of the keys so far, at the most.
     key_bytes: usize,
     /// The tasks that are read run beside the flow, and see what was recorded alone.
@@ -106,6 +109,7 @@ impl<'a> Reader<'a> {
             redaction: Redaction::default(),
             bound: Vec::new(),
             lists: Vec::new(),
+            sees_definition: false,
             key_bytes: 0,
             side: None,
         }

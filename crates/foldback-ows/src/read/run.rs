@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Reader;
 use super::value::Allow;
-use crate::program::{Part, StepTask};
+use crate::program::{Delay, Part, StepTask};
 use crate::template::Template;
 use crate::tree::Node;
 
@@ -68,7 +68,8 @@ impl Reader<'_> {
             recovery: self.recovery.unwrap_or(Recovery::Operator),
             is_recovery_said: self.recovery.is_some(),
             timeout_ms: None,
-            limit_ms: None,
+            limit: None,
+            computed_limit: None,
             retry: self.retry(None),
             undo: None,
             reconcile: None,
@@ -154,7 +155,7 @@ impl Reader<'_> {
     /// The step with what its task says about timeout, effect, recovery and attempts.
     pub(super) fn with_settings(&mut self, mut step: StepTask, node: &Node) -> StepTask {
         if let Some(timeout) = node.get("timeout") {
-            step.limit_ms = self.timeout(timeout).or(step.limit_ms);
+            step.limit = self.timeout(timeout).or(step.limit.take());
         }
         let Some(metadata) = node.get("metadata") else {
             return step;
@@ -242,7 +243,7 @@ impl Reader<'_> {
     }
 
     /// A timeout by name or in place, in ms.
-    pub(super) fn timeout(&mut self, node: &Node) -> Option<u64> {
+    pub(super) fn timeout(&mut self, node: &Node) -> Option<Delay> {
         let Some(name) = node.as_str() else {
             return self.timeout_definition(node);
         };
@@ -261,18 +262,18 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn timeout_definition(&mut self, node: &Node) -> Option<u64> {
+    pub(super) fn timeout_definition(&mut self, node: &Node) -> Option<Delay> {
         self.map(node, "a timeout")?;
         self.only(node, "a timeout", &["after"]);
         let after = self.required(node, "a timeout", "after")?;
-        let ms = self.duration(after, "`after`")?;
-        if ms == 0 {
+        let limit = self.delay(after, "`after`")?;
+        if let Delay::Ms(0) = limit {
             self.report.hinted(
                 after,
                 "a timeout of nothing leaves no time to begin",
                 "write {seconds: 30} or PT30S",
             );
         }
-        Some(ms)
+        Some(limit)
     }
 }

@@ -1,10 +1,13 @@
 //! Reading of tasks and lists of tasks: their names, what all tasks share, and where they lead.
 
+use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use foldback_core::{key, limits};
 
 use super::Reader;
+use super::names::Names;
 use super::value::Allow;
 use crate::program::{Body, Case, Flow, ForTask, ForkTask, Schemas, Task, TaskList};
 use crate::tree::{Data, Node};
@@ -44,13 +47,17 @@ impl Reader<'_> {
             self.report.problem(node, format!("`{what}` has no tasks"));
         }
         let named: Vec<(&str, &Node)> = items.iter().filter_map(|item| self.named_item(item)).collect();
-        let names: Vec<String> = named.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names = Rc::new(Names::of(named.iter().map(|(name, _)| *name)));
         self.lists.push(names.clone());
         let mut tasks = Vec::new();
         for (i, (name, node)) in named.iter().enumerate() {
-            if names[..i].iter().any(|before| before == name) {
-                let hint = "names are keys: each task of a list has its own";
-                self.report.hinted(node, format!("two tasks of this list are called `{name}`"), hint);
+            if let Some(first) = names.position(name).filter(|first| *first < i) {
+                let hint = "names are keys, and `then` and `$steps` look for them in this list: each task of a list has \
+                            its own (in another list the same name is fine)";
+                let line = named[first].1.line;
+                let message =
+                    format!("two tasks of this list are called `{name}`; the first is on line {line}");
+                self.report.hinted(node, message, hint);
             }
             self.key_bytes += name.len() + KEY_SLACK;
             if self.key_bytes > limits::KEY_MAX_BYTES {
@@ -64,7 +71,7 @@ impl Reader<'_> {
             self.key_bytes -= name.len() + KEY_SLACK;
         }
         self.lists.pop();
-        (tasks.len() == items.len()).then_some(TaskList { tasks })
+        (tasks.len() == items.len()).then(|| TaskList::of(tasks))
     }
 
     /// The one member of a list's item, its name checked.
@@ -95,7 +102,7 @@ impl Reader<'_> {
         Some((name, &member.value))
     }
 
-    fn task(&mut self, name: &str, node: &Node, siblings: &[String]) -> Option<Task> {
+    fn task(&mut self, name: &str, node: &Node, siblings: &Names) -> Option<Task> {
         let members = self.map(node, &format!("the task `{name}`"))?;
         let given = |kind: &str| members.iter().any(|member| member.name == kind);
         let found: Vec<_> = KINDS.iter().filter(|(kind, _)| given(kind)).collect();
@@ -142,9 +149,9 @@ impl Reader<'_> {
             true => self.budget(node.find("/metadata/foldback/budget")),
             false => Default::default(),
         };
-        let mut limit_ms = None;
+        let mut limit = None;
         if !matches!(*kind, "call" | "run") {
-            limit_ms = node.get("timeout").and_then(|timeout| self.timeout(timeout));
+            limit = node.get("timeout").and_then(|timeout| self.timeout(timeout));
             self.other_metadata(node);
         }
         if self.report.problems.len() > problems {
@@ -157,12 +164,12 @@ impl Reader<'_> {
         if self.report.problems.len() > problems {
             return None;
         }
-        let limit_ms = match &mut body {
+        let limit = match &mut body {
             Body::Step(step) => step.take_limit(),
             // These are over in the turn in which they begin: there is nothing to cut off.
             Body::Set(_) | Body::Switch(_) | Body::Raise(_) | Body::Emit(_) => None,
             Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_) | Body::Wait(_) | Body::Listen(_) => {
-                limit_ms
+                limit
             }
         };
         Some(Task {
@@ -174,14 +181,14 @@ impl Reader<'_> {
             export,
             schemas,
             then,
-            limit_ms,
+            limit,
             is_erasable,
             budget,
             body,
         })
     }
 
-    fn body(&mut self, kind: &str, node: &Node, siblings: &[String]) -> Option<Body> {
+    fn body(&mut self, kind: &str, node: &Node, siblings: &Names) -> Option<Body> {
         let own = node.get(kind)?;
         match kind {
             "for" => self.for_task(node, own).map(|task| Body::For(Box::new(task))),
@@ -241,7 +248,9 @@ impl Reader<'_> {
             None => None,
         };
         self.bound.truncate(self.bound.len() - 2);
-        Some(ForTask { each, at, items: items?, while_: while_.unwrap_or_default(), body: body? })
+        let hint = "true gives the list of the iterations' outputs; without it the output is that of the last iteration";
+        let collects = self.flag(node, "collect", hint);
+        Some(ForTask { each, at, items: items?, while_: while_.unwrap_or_default(), body: body?, collects })
     }
 
     /// The name of a variable, with its `$`.
@@ -308,12 +317,13 @@ impl Reader<'_> {
         Some(ForkTask { branches: list, is_race })
     }
 
-    fn switch(&mut self, own: &Node, siblings: &[String]) -> Option<Vec<Case>> {
+    fn switch(&mut self, own: &Node, siblings: &Names) -> Option<Vec<Case>> {
         let items = self.list(own, "`switch`");
         if items.is_empty() && own.as_list().is_some() {
             self.report.problem(own, "`switch` has no cases");
         }
         let mut cases: Vec<Case> = Vec::new();
+        let (mut known, mut has_default) = (HashSet::new(), false);
         for item in items {
             let Some([member]) = self.map(item, "a case") else {
                 self.report.hinted(item, "an item holds one case", "begin each with `- name:`");
@@ -331,20 +341,21 @@ impl Reader<'_> {
                 super::value::inside(when_text).map_or(when_text, |(_, inner)| inner).trim().to_owned();
             let then = self.flow(node.get("then"), siblings);
             let at = node.at(member.key);
-            if cases.iter().any(|case| case.name == name) {
+            if !known.insert(name) {
                 self.report.hinted(
                     &at,
                     format!("two cases are called `{name}`"),
                     "their names tell decisions apart",
                 );
             }
-            if cases.iter().any(|case| case.when.is_none()) && when.is_none() {
+            if has_default && when.is_none() {
                 self.report.hinted(
                     &at,
                     "a switch has one case without `when`",
                     "it is the default; give this one a condition",
                 );
             }
+            has_default |= when.is_none();
             let when = when.unwrap_or_default();
             cases.push(Case { name: name.to_owned(), when, when_text, then });
         }
@@ -352,7 +363,7 @@ impl Reader<'_> {
     }
 
     /// Where `then` leads.
-    pub(super) fn flow(&mut self, node: Option<&Node>, siblings: &[String]) -> Flow {
+    pub(super) fn flow(&mut self, node: Option<&Node>, siblings: &Names) -> Flow {
         let Some(node) = node else {
             return Flow::Continue;
         };
@@ -360,14 +371,13 @@ impl Reader<'_> {
             Some("continue") | None => Flow::Continue,
             Some("exit") => Flow::Exit,
             Some("end") => Flow::End,
-            Some(name) => match siblings.iter().position(|sibling| sibling == name) {
+            Some(name) => match siblings.position(name) {
                 Some(index) => Flow::To(index),
+                None if self.report.is_full() => Flow::Continue,
                 None => {
-                    let hint = match nearest(name, siblings.iter().map(String::as_str).chain(FLOW_WORDS)) {
+                    let hint = match nearest(name, siblings.iter().chain(FLOW_WORDS)) {
                         Some(near) => format!("did you mean `{near}`?"),
-                        None => {
-                            format!("tasks of this list: {}; or continue, exit, end", siblings.join(", "))
-                        }
+                        None => format!("tasks of this list: {siblings}; or continue, exit, end"),
                     };
                     self.report.hinted(node, format!("there is no task `{name}` in this list"), hint);
                     Flow::Continue
@@ -378,39 +388,30 @@ impl Reader<'_> {
 
     /// `metadata.foldback.erasable` of any task, or of the document.
     pub(super) fn erasable(&mut self, node: &Node) -> bool {
-        let ours = node.get("metadata").and_then(|metadata| metadata.get("foldback"));
-        let Some(erasable) = ours.and_then(|ours| ours.get("erasable")) else {
-            return false;
-        };
-        match erasable.as_scalar() {
-            Some(serde_json::Value::Bool(is_erasable)) => *is_erasable,
-            _ => {
-                let what = format!("`erasable` is true or false, not {}", erasable.kind());
-                self.report.hinted(
-                    erasable,
-                    what,
-                    "true keeps the values where `foldback erase` can take them",
-                );
-                false
-            }
-        }
+        self.flag(node, "erasable", "true keeps the values where `foldback erase` can take them")
     }
 
     /// `metadata.foldback.compensate` of a `try`: what it did is taken back when its error is caught.
     pub(super) fn compensates(&mut self, node: &Node) -> bool {
-        let Some(flag) = node.find("/metadata/foldback/compensate") else { return false };
+        self.flag(node, "compensate", "true takes back what the block did when its error is caught")
+    }
+
+    /// A member of `metadata.foldback` of a task that is true or false, and false where it is not there.
+    fn flag(&mut self, node: &Node, name: &str, hint: &str) -> bool {
+        let ours = node.get("metadata").and_then(|metadata| metadata.get("foldback"));
+        let Some(flag) = ours.and_then(|ours| ours.get(name)) else { return false };
         match flag.as_scalar() {
-            Some(serde_json::Value::Bool(compensates)) => *compensates,
+            Some(serde_json::Value::Bool(is_set)) => *is_set,
             _ => {
-                let hint = "true takes back what the block did when its error is caught";
-                self.report.hinted(flag, "`compensate` is true or false", hint);
+                let message = format!("`{name}` is true or false, not {}", flag.kind());
+                self.report.hinted(flag, message, hint);
                 false
             }
         }
     }
 
     /// `metadata` of a task that is no step: of ours, it may say `erasable`; what has tasks inside also
-    /// `budget`, a `try` also `compensate`, a `listen` also `schema` and `default`.
+    /// `budget`, a `for` also `collect`, a `try` also `compensate`, a `listen` also `schema` and `default`.
     fn other_metadata(&mut self, node: &Node) {
         let Some(metadata) = node.get("metadata") else {
             return;
@@ -419,6 +420,7 @@ impl Reader<'_> {
         let is_known = |name: &str| match name {
             "erasable" => true,
             "compensate" => has("try"),
+            "collect" => has("for"),
             "budget" => ["do", "for", "fork", "try"].into_iter().any(has),
             "schema" | "default" => has("listen"),
             _ => false,
@@ -432,7 +434,7 @@ impl Reader<'_> {
                 &at,
                 "this stands in `metadata.foldback` of call and run tasks",
                 "move it to the task that does the work; here may stand `erasable`, in a scope also `budget`, in a \
-                 `try` also `compensate`, in a `listen` also `schema` and `default`",
+                 `for` also `collect`, in a `try` also `compensate`, in a `listen` also `schema` and `default`",
             );
         }
     }

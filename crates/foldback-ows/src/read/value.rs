@@ -48,7 +48,15 @@ impl Reader<'_> {
     }
 
     fn filter(&mut self, node: &Node, start: usize, text: &str, allow: Allow) -> Option<Filter> {
-        if jq::names_variable(text, "$secrets") {
+        if text.contains("$authorization") && jq::names_variable(text, "$authorization") {
+            self.report.hinted(
+                node,
+                "`$authorization` is not supported: no expression sees a credential",
+                "write `authentication` at the endpoint: { bearer: { token: ${ $secrets.NAME } } }",
+            );
+            return None;
+        }
+        if text.contains("$secrets") && jq::names_variable(text, "$secrets") {
             self.report.hinted(
                 node,
                 "a secret cannot be computed on",
@@ -65,6 +73,7 @@ impl Reader<'_> {
             Ok(filter) => {
                 self.check_steps(node, &filter);
                 self.check_recorded(node, &filter);
+                self.check_described(node, &filter);
                 Some(filter)
             }
             Err(fault) => {
@@ -73,9 +82,7 @@ impl Reader<'_> {
                 let is_mixed = text.contains("${");
                 let hint = if is_mixed { Some(MIXED.to_owned()) } else { self.hint_of_side().or(fault.hint) };
                 let problem = Problem { line, column, pointer: node.pointer.to_string(), message, hint };
-                if !self.report.problems.contains(&problem) {
-                    self.report.problems.push(problem);
-                }
+                self.report.found(problem);
                 None
             }
         }
@@ -84,11 +91,11 @@ impl Reader<'_> {
     /// `$steps.NAME` must be a task of this list or one around it.
     fn check_steps(&mut self, node: &Node, filter: &Filter) {
         for name in filter.members_of("$steps").flatten().unwrap_or_default() {
-            let known = || self.lists.iter().rev().flatten();
-            if known().any(|task| *task == name) {
+            if self.lists.iter().any(|list| list.position(&name).is_some()) || self.report.is_full() {
                 continue;
             }
-            let hint = match nearest(&name, known().map(String::as_str)) {
+            let known = self.lists.iter().rev().flat_map(|list| list.iter());
+            let hint = match nearest(&name, known) {
                 Some(near) => format!("did you mean `$steps.{near}`?"),
                 None => self.hint_of_side().unwrap_or_else(|| {
                     "a task inside another one is seen by that one's own output only".to_owned()
@@ -100,6 +107,37 @@ impl Reader<'_> {
                 hint,
             );
         }
+    }
+
+    /// Of the task, and of what runs it, expressions see these members.
+    fn check_described(&mut self, node: &Node, filter: &Filter) {
+        const DESCRIBED: [(&str, &[&str], &str); 2] = [
+            (
+                "$task",
+                &["name", "key", "reference", "input", "definition", "startedAt"],
+                "what a task gives is `.` in its output.as, `$output` in its export.as, and `$steps.NAME` behind it",
+            ),
+            (
+                "$runtime",
+                &["name"],
+                "what a workflow does may not hang on the version that happens to run it: there is $runtime.name",
+            ),
+        ];
+        for (variable, known, hint) in DESCRIBED {
+            for name in filter.members_of(variable).flatten().unwrap_or_default() {
+                if !known.contains(&name.as_str()) {
+                    let near = nearest(&name, known.iter().copied());
+                    let hint =
+                        near.map_or(hint.to_owned(), |near| format!("did you mean `{variable}.{near}`?"));
+                    self.report.hinted(node, format!("`{variable}.{name}` is not supported"), hint);
+                }
+            }
+        }
+        let names_definition = |variable| match filter.members_of(variable) {
+            None => false,
+            Some(members) => members.is_none_or(|members| members.contains("definition")),
+        };
+        self.sees_definition |= names_definition("$task") || names_definition("$workflow");
     }
 
     /// A template: texts in `${ }` are expressions, all else stands for itself.
@@ -133,7 +171,9 @@ impl Reader<'_> {
         let literal = || Template::constant(Value::String(text.to_owned()));
         let Some((start, inner)) = inside(text) else {
             if text.contains("${") && allow != Allow::ForeignText {
-                self.report.hinted(node, "a text is an expression as a whole or not at all", MIXED);
+                let is_cut = text.trim_start().starts_with("${") && !text.trim_end().ends_with('}');
+                let hint = if is_cut { CUT } else { MIXED };
+                self.report.hinted(node, "a text is an expression as a whole or not at all", hint);
             } else if looks_like_a_path(text, &self.bound) && allow != Allow::ForeignText {
                 self.report.warning(
                     node,
@@ -209,6 +249,9 @@ impl Reader<'_> {
         Some(Uri::Parts(parts))
     }
 }
+
+const CUT: &str =
+    "it does not end with `}`; in YAML ` #` begins a comment: put the expression into single quotes";
 
 const MIXED: &str = "write the whole text as one expression: ${ \"abc \\(.x) def\" }";
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldback_core::program::StepAsk;
 use foldback_core::step::error_type;
-use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus, TaskKind};
+use foldback_core::{Ask, Entry, EntryBody, Failure, Key, StepStatus, TaskKind};
 use serde_json::{Map, Value, json};
 
 use super::scribe::Sight;
@@ -22,6 +22,20 @@ const NO_CASE: &str = "(none)";
 impl<'a> Walker<'a> {
     /// Walks a task that is not over.
     pub(super) fn task(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        let around = self.raw.replace(data.clone());
+        let walked = self.walk_task(task, key, data, scope);
+        self.raw = around;
+        walked
+    }
+
+    fn walk_task(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        if (key.last().contains('#') || matches!(task.body, Body::Try(_)))
+            && let Some(mut fault) = self.recorded_failure(&key)
+        {
+            let place = || Some(task.pointer.to_string());
+            fault.failure.instance = fault.failure.instance.or_else(place);
+            return Walked::Failed(fault);
+        }
         if let Some(condition) = &task.condition
             && self.entry(&key).is_none()
             && self.entry(&key.mark("if")).is_none()
@@ -36,9 +50,12 @@ impl<'a> Walker<'a> {
         }
         // A wait that was given up has left nothing but its limit.
         let has_begun = || self.entry(&key).is_some() || self.entry(&key.mark("timeout")).is_some();
-        if let Some(limit_ms) = task.limit_ms
+        if let Some(limit) = &task.limit
             && has_begun()
-            && let Some(walked) = self.limit(Some(task), &key, limit_ms)
+            && let Some(walked) = {
+                let entry = self.entry(&key);
+                self.limit(Some((task, scope)), &key, limit, &|| seen_input(task, entry, &data))
+            }
         {
             return match (&task.body, walked) {
                 (Body::Listen(listen), Walked::Failed(_)) if listen.default.is_some() => {
@@ -77,7 +94,7 @@ impl<'a> Walker<'a> {
         let sight = Sight::of_task(task, key, scope, data);
         match self.holds(condition, data, &sight) {
             Ok(holds) => {
-                let because = json!([{"if": holds, "values": self.reasons(condition, data, &sight)}]);
+                let because = json!([self.reasons(("if", holds), condition, data, &sight)]);
                 self.ask(Ask::Decide {
                     key: key.mark("if"),
                     chosen: if holds { RUN } else { SKIP }.to_owned(),
@@ -233,12 +250,14 @@ impl<'a> Walker<'a> {
                     );
                 }
             };
-            because.push(json!({
-                "case": case.name,
-                "when": case.when_text,
-                "values": self.reasons(when, &input, &sight),
-                "result": holds,
-            }));
+            let mut looked = self.reasons(("result", holds), when, &input, &sight);
+            let result = looked.shift_remove("result");
+            let mut reason = Map::new();
+            reason.insert("case".into(), Value::from(case.name.as_str()));
+            reason.insert("when".into(), Value::from(case.when_text.as_str()));
+            reason.extend(looked);
+            reason.extend(result.map(|result| ("result".to_owned(), result)));
+            because.push(Value::Object(reason));
             if holds {
                 chosen = Some(case.name.clone());
                 break;
@@ -399,7 +418,13 @@ impl<'a> Walker<'a> {
         Ok(StepAsk {
             lists: step.lists,
             recovery: step.recovery,
-            timeout_ms: step.timeout_ms,
+            timeout_ms: step.attempt_ms(match &step.computed_limit {
+                Some(limit) => {
+                    let sight = Sight::of_task(task, key, scope, input);
+                    Some(duration_ms(&limit.eval(input, &|name| self.variable(&sight, name))?)?)
+                }
+                None => None,
+            }),
             retry: step.retry.clone(),
             secrets,
             instance: Some(task.pointer.clone()),
@@ -408,6 +433,16 @@ impl<'a> Walker<'a> {
             given: step.reconcile.as_ref().map(|_| input.clone()),
             ..StepAsk::new(key.clone(), step.kind, step.effect, Value::Object(request))
         })
+    }
+}
+
+/// The input of a task that has begun, shaped.
+fn seen_input(task: &Task, entry: Option<&Entry>, data: &Arc<Value>) -> Arc<Value> {
+    let is_scope = matches!(task.body, Body::Do(_) | Body::For(_) | Body::Fork(_) | Body::Try(_));
+    match (entry, &task.body) {
+        (Some(entry), Body::For(_)) => Arc::new(recorded_input(entry)["input"].clone()),
+        (Some(entry), _) if is_scope || task.input.is_some() => recorded_input(entry),
+        (Some(_) | None, _) => data.clone(),
     }
 }
 

@@ -7,18 +7,48 @@
 use foldback_core::step::error_type;
 use foldback_core::{Ask, EntryBody, Failure, Key, StepStatus};
 
-use super::{Fault, Walked, Walker};
-use crate::program::{Limits, Task};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::scribe::Sight;
+use super::{Fault, Scope, Walked, Walker};
+use crate::program::{Delay, Limits, Task};
 
 impl Walker<'_> {
-    /// Sets the limit of a task that has begun, or heeds it; `None` while there is time.
-    pub(super) fn limit(&mut self, task: Option<&Task>, key: &Key, limit_ms: u64) -> Option<Walked> {
+    /// Sets the limit of a task that has begun, or heeds it; `None` while there is time. `input` is that of
+    /// the task, or of the workflow, as an expression sees it.
+    pub(super) fn limit(
+        &mut self,
+        task: Option<(&Task, &Scope<'_>)>,
+        key: &Key,
+        limit: &Delay,
+        input: &dyn Fn() -> Arc<Value>,
+    ) -> Option<Walked> {
         let timer = key.mark("timeout");
         match self.body(&timer) {
             None => {
-                Some(self.ask(Ask::Timer { key: timer, delay_ms: limit_ms, finishes: false, limits: true }))
+                let input = input();
+                let sight = match task {
+                    Some((task, scope)) => Sight::of_task(task, key, scope, &input),
+                    None => Sight::of_workflow(&input, None),
+                };
+                Some(match self.delay_ms(limit, &input, &sight) {
+                    Ok(delay_ms) => {
+                        self.ask(Ask::Timer { key: timer, delay_ms, finishes: false, limits: true })
+                    }
+                    Err(detail) => {
+                        let title = "The limit `timeout.after` cannot be computed";
+                        match task {
+                            Some((task, _)) => self.expression_fault(task, key, title, detail),
+                            None => Walked::Failed(self.workflow_fault(title, "/timeout/after", detail)),
+                        }
+                    }
+                })
             }
-            Some(EntryBody::Timer { fired: true, .. }) => Some(self.out_of_time(task, key, limit_ms)),
+            Some(EntryBody::Timer { fired: true, .. }) => {
+                Some(self.out_of_time(task.map(|(task, _)| task), key, limit))
+            }
             Some(
                 EntryBody::Timer { .. }
                 | EntryBody::Listening { .. }
@@ -38,12 +68,16 @@ impl Walker<'_> {
         Some(self.ask(Ask::Budget { key: key.clone(), limits: limits.clone() }))
     }
 
-    fn out_of_time(&mut self, task: Option<&Task>, key: &Key, limit_ms: u64) -> Walked {
+    fn out_of_time(&mut self, task: Option<&Task>, key: &Key, limit: &Delay) -> Walked {
         let what = task.map_or_else(|| "the workflow".to_owned(), |_| format!("`{key}`"));
         if !self.give_up(key, &format!("{what} ran out of time")) {
             return Walked::Busy;
         }
-        let detail = format!("{what} did not end within {limit_ms} ms");
+        let detail = match limit {
+            Delay::Ms(limit_ms) => format!("{what} did not end within {limit_ms} ms"),
+            // What was computed stands in the timer's fact, and is not computed again.
+            Delay::Computed(_) => format!("{what} did not end in time"),
+        };
         let mut failure = Failure::new(error_type::TIMEOUT, 408, "Timeout", detail);
         failure.key = task.map(|_| key.clone());
         failure.instance = Some(task.map_or_else(|| "/timeout".to_owned(), |task| task.pointer.to_string()));

@@ -22,7 +22,7 @@
 //! | `K!catch/name` | a task of the handler |
 //! | `K!timeout` | the timer that limits `K` (of the workflow: `!timeout`); it goes with `K` |
 //! | `K!winner` | the decision which branch of a fork came first, where they compete |
-//! | `K!failed` | a branch's failure that no step's fact holds |
+//! | `K!failed` | a failure that no step's fact holds: a branch's, or that of a loop that never waits |
 //! | `K!undo/name` | a task that takes the step `K` back |
 //! | `K!reconcile/name` | a task that finds out whether the step `K` happened |
 //! | `K!compensation` | that what the block `K` did is taken back before its handler begins |
@@ -51,6 +51,7 @@ use foldback_core::event::UndoStarted;
 use foldback_core::state::Cursor;
 use foldback_core::{
     Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, Version, WorkflowState,
+    limits,
 };
 use serde_json::Value;
 
@@ -130,6 +131,10 @@ impl Run for WalkingRun {
         self.definition.is_erasable(key)
     }
 
+    fn jumps_max(&self) -> Option<u64> {
+        Some(limits::JUMPS_MAX)
+    }
+
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
         reopen::failures(state)
     }
@@ -176,11 +181,13 @@ pub(crate) struct Walker<'a> {
     is_sealed: bool,
     /// Signals that fit a wait for several, of which others have not come.
     kept: Vec<Version>,
+    /// The input of the task that is walked, before it is shaped.
+    raw: Option<Arc<Value>>,
 }
 
 impl<'a> Walker<'a> {
     fn new(definition: &'a Definition, state: &'a WorkflowState) -> Walker<'a> {
-        Walker { definition, state, asks: Vec::new(), is_sealed: false, kept: Vec::new() }
+        Walker { definition, state, asks: Vec::new(), is_sealed: false, kept: Vec::new(), raw: None }
     }
 
     fn ask(&mut self, ask: Ask) -> Walked {
@@ -224,8 +231,9 @@ impl<'a> Walker<'a> {
         {
             return Walked::Failed(at_place(failure, "/input/schema"));
         }
-        if let Some(limit_ms) = self.definition.limit_ms
-            && let Some(walked) = self.limit(None, &root, limit_ms)
+        let state = self.state;
+        if let Some(limit) = &self.definition.limit
+            && let Some(walked) = self.limit(None, &root, limit, &|| state.input.get())
         {
             return walked;
         }

@@ -47,7 +47,7 @@ impl Walker<'_> {
                 Walked::Failed(Fault { failure, is_recorded: false }) => {
                     // The others go on, and what it was computed from may change meanwhile.
                     let failure = Arc::new(serde_json::to_value(failure).unwrap_or_default());
-                    let (key, kind) = (branch_key.mark("failed"), TaskKind::Shape);
+                    let (key, kind) = (branch_key.failed(), TaskKind::Shape);
                     self.ask(Ask::Start { key, kind, input: failure });
                     is_busy = true;
                 }
@@ -100,7 +100,7 @@ impl Walker<'_> {
         let body = self.body(branch);
         let has_failed = matches!(body, Some(EntryBody::Step(step)) if step.status == StepStatus::Failed)
             || matches!(self.body(&branch.mark("timeout")), Some(EntryBody::Timer { fired: true, .. }))
-            || self.entry(&branch.mark("failed")).is_some();
+            || self.entry(&branch.failed()).is_some();
         match () {
             () if self.chosen(&branch.mark("if")) == Some(SKIP) => "skipped",
             () if has_failed => "failed",
@@ -149,6 +149,7 @@ fn ends(ask: &Ask, task: &Key) -> bool {
         | Ask::Timer { .. }
         | Ask::Cancel { .. }
         | Ask::Start { .. }
+        | Ask::Collect { .. }
         | Ask::Record { .. }
         | Ask::Compensate { .. }
         | Ask::Budget { .. }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foldback_core::{Ask, Entry, EntryBody, Failure, Key, TaskKind};
+use foldback_core::{Ask, Entry, EntryBody, Failure, Key, Slot, TaskKind};
 use serde_json::{Value, json};
 
 use super::scribe::Sight;
@@ -68,7 +68,10 @@ impl<'a> Walker<'a> {
             }
             _ => input,
         };
-        self.ask(Ask::Start { key, kind: task.kind(), input })
+        match &task.body {
+            Body::For(body) if body.collects => self.ask(Ask::Collect { key, input }),
+            _ => self.ask(Ask::Start { key, kind: task.kind(), input }),
+        }
     }
 
     fn do_list(
@@ -100,15 +103,20 @@ impl<'a> Walker<'a> {
         entry: &Entry,
         scope: &Scope<'_>,
     ) -> Walked {
-        let EntryBody::Started { iterations, last, .. } = &entry.body else {
+        let EntryBody::Started { iterations, last, collected, .. } = &entry.body else {
             return Walked::Busy;
         };
         let recorded = recorded_input(entry);
         let input = || Arc::new(recorded["input"].clone());
-        let data = last.as_ref().map_or_else(input, foldback_core::Slot::get);
+        // What the condition sees: the output of the iteration before.
+        let data = last.as_ref().map_or_else(input, Slot::get);
+        let output = || match collected {
+            Some(outputs) => Arc::new(outputs.iter().map(|output| (*output.get()).clone()).collect()),
+            None => data.clone(),
+        };
         let item = usize::try_from(*iterations).ok().and_then(|i| recorded["items"].get(i));
         let Some(item) = item else {
-            return self.finish(task, key, TaskKind::For, data, &input(), scope);
+            return self.finish(task, key, TaskKind::For, output(), &input(), scope);
         };
         let iteration = key.item(*iterations);
         let variables = vec![
@@ -118,14 +126,13 @@ impl<'a> Walker<'a> {
         if let Some(condition) = &body.while_ {
             let decision = iteration.mark("while");
             match self.chosen(&decision) {
-                Some(STOP) => return self.finish(task, key, TaskKind::For, data, &input(), scope),
+                Some(STOP) => return self.finish(task, key, TaskKind::For, output(), &input(), scope),
                 Some(_) => {}
                 None => {
                     let sight = Sight { variables: &variables, ..Sight::of_task(task, &key, scope, &data) };
                     return match self.holds(condition, &data, &sight) {
                         Ok(holds) => {
-                            let because =
-                                json!([{"while": holds, "values": self.reasons(condition, &data, &sight)}]);
+                            let because = json!([self.reasons(("while", holds), condition, &data, &sight)]);
                             self.ask(Ask::Decide {
                                 key: decision,
                                 chosen: if holds { CONTINUE } else { STOP }.to_owned(),
@@ -144,8 +151,14 @@ impl<'a> Walker<'a> {
                 }
             }
         }
-        let inner =
-            Scope { key: iteration.clone(), list: &body.body, input: data, around: Some(scope), variables };
+        let begins_with = if collected.is_some() { input() } else { data };
+        let inner = Scope {
+            key: iteration.clone(),
+            list: &body.body,
+            input: begins_with,
+            around: Some(scope),
+            variables,
+        };
         match self.list(&inner) {
             Walked::Done(output) => {
                 self.ask(Ask::Finish { key: iteration, kind: TaskKind::Iteration, output, context: None })
@@ -198,11 +211,7 @@ impl<'a> Walker<'a> {
         if let Some((branch_key, Fault { failure, is_recorded: false })) = &failed {
             // It has to wait, and what it was computed from may change meanwhile.
             let failure = Arc::new(serde_json::to_value(failure).unwrap_or_default());
-            return self.ask(Ask::Start {
-                key: branch_key.mark("failed"),
-                kind: TaskKind::Shape,
-                input: failure,
-            });
+            return self.ask(Ask::Start { key: branch_key.failed(), kind: TaskKind::Shape, input: failure });
         }
         let (because, reason) = match (&failed, &ended) {
             (Some((branch, _)), _) => (Some(branch), format!("`{branch}` failed")),
@@ -223,7 +232,7 @@ impl<'a> Walker<'a> {
 
     /// The failure of a branch that no step's fact holds, and that was recorded for this.
     pub(super) fn recorded_failure(&self, branch: &Key) -> Option<Fault> {
-        let entry = self.entry(&branch.mark("failed"))?;
+        let entry = self.entry(&branch.failed())?;
         let failure = serde_json::from_value::<Failure>((*recorded_input(entry)).clone()).unwrap_or_default();
         Some(Fault { failure: Box::new(failure), is_recorded: true })
     }

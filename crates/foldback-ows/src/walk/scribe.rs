@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use foldback_core::Key;
+use foldback_core::{Key, Redaction};
 use serde_json::{Map, Value, json};
 
 use super::{Scope, Walker};
@@ -43,7 +43,15 @@ impl Walker<'_> {
             "$steps" => Arc::new(self.steps(sight)),
             "$task" => Arc::new(match sight.task {
                 Some((task, key)) => {
-                    json!({"name": task.name, "key": key, "reference": &*task.pointer})
+                    let began = self.entry(key).map_or(self.state.now, |entry| entry.began);
+                    json!({
+                        "name": task.name,
+                        "key": key,
+                        "reference": &*task.pointer,
+                        "definition": self.definition.document.pointer(&task.pointer),
+                        "input": self.raw.as_deref(),
+                        "startedAt": moment(began),
+                    })
                 }
                 None => Value::Null,
             }),
@@ -112,11 +120,32 @@ impl Walker<'_> {
         Ok(!matches!(value, Value::Null | Value::Bool(false)))
     }
 
-    /// The values a condition looked at, each short enough to be read.
-    pub(super) fn reasons(&self, filter: &crate::jq::Filter, dot: &Value, sight: &Sight<'_>) -> Value {
+    /// Why a condition holds or not: its result under `name`, the values it looked at, each short enough to
+    /// be read, and which of them were redacted.
+    pub(super) fn reasons(
+        &self,
+        (name, holds): (&str, bool),
+        filter: &crate::jq::Filter,
+        dot: &Value,
+        sight: &Sight<'_>,
+    ) -> Map<String, Value> {
         let reasons = filter.reasons(dot, &|name| self.variable(sight, name));
-        Value::Object(reasons.into_iter().map(|(path, value)| (path, shortened(value))).collect())
+        let mut because = Map::new();
+        because.insert(name.to_owned(), Value::Bool(holds));
+        let marked = marked(&self.definition.redaction, &reasons);
+        let values = reasons.into_iter().map(|(path, value)| (path, shortened(value))).collect();
+        because.insert("values".into(), Value::Object(values));
+        because.extend(marked.map(|paths| ("redacted".to_owned(), paths)));
+        because
     }
+}
+
+/// Names the values of a condition that were redacted before it saw them: it compared what stands in
+/// their place.
+fn marked(redaction: &Redaction, reasons: &[(String, Value)]) -> Option<Value> {
+    let marked = reasons.iter().filter(|(_, value)| redaction.is_marked(value));
+    let paths: Vec<Value> = marked.map(|(path, _)| Value::from(path.as_str())).collect();
+    (!paths.is_empty()).then_some(Value::Array(paths))
 }
 
 /// A value, or a note in its place when it is long.

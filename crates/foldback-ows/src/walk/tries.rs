@@ -158,10 +158,8 @@ impl<'a> Walker<'a> {
                 for (name, filter, wanted) in conditions {
                     let Some(filter) = filter else { continue };
                     let holds = self.holds(filter, input, sight)?;
-                    because.insert(
-                        name.to_owned(),
-                        json!({"result": holds, "values": self.reasons(filter, input, sight)}),
-                    );
+                    let looked = self.reasons(("result", holds), filter, input, sight);
+                    because.insert(name.to_owned(), Value::Object(looked));
                     if holds != wanted {
                         return Ok(false);
                     }
@@ -294,7 +292,7 @@ fn standard_type(text: &str) -> String {
         "https://serverlessworkflow.io/dsl/errors/types/",
         "https://serverlessworkflow.io/errors/types/",
     ];
-    const STANDARD: [&str; 9] = [
+    const STANDARD: [&str; 10] = [
         error_type::CONFIGURATION,
         error_type::VALIDATION,
         error_type::EXPRESSION,
@@ -303,6 +301,7 @@ fn standard_type(text: &str) -> String {
         error_type::TIMEOUT,
         error_type::COMMUNICATION,
         error_type::RUNTIME,
+        error_type::RUNAWAY,
         "",
     ];
     let name = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
