@@ -27,25 +27,31 @@ const FEW: u64 = 50;
 /// The program with another bound: `None` is the program as it was before there was one.
 struct Bounded<'p>(&'p dyn Program, Option<u64>);
 
-struct BoundedRun(Box<dyn Run>, Option<u64>);
+struct BoundedRun {
+    run: Box<dyn Run>,
+    jumps_max: Option<u64>,
+    turns: u32,
+}
 
 impl Program for Bounded<'_> {
     fn start(&self, state: &WorkflowState) -> Box<dyn Run> {
-        Box::new(BoundedRun(self.0.start(state), self.1))
+        Box::new(BoundedRun { run: self.0.start(state), jumps_max: self.1, turns: 0 })
     }
 }
 
 impl Run for BoundedRun {
     fn turn(&mut self, state: &WorkflowState) -> Turn {
-        self.0.turn(state)
+        self.turns += 1;
+        assert!(self.turns < 20_000, "it is not stopped");
+        self.run.turn(state)
     }
 
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
-        self.0.failures(state)
+        self.run.failures(state)
     }
 
     fn jumps_max(&self) -> Option<u64> {
-        self.1
+        self.jumps_max
     }
 }
 
