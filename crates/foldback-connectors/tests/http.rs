@@ -272,6 +272,26 @@ async fn an_answer_is_bounded() {
     assert!(detail.contains(&limits::STEP_OUTPUT_MAX_BYTES.to_string()), "{detail}");
     let told = unknown(run("http", json!({"method": "POST", "uri": endless().await.url("/")}), Write).await);
     assert!(told.contains("longer"), "a write that was answered so may have landed: {told}");
+
+    // So are its head, and what stands beside its chunks.
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (name, begin, piece) in [
+        ("header", "HTTP/1.1 200 OK\r\nx-a: ".to_owned(), "a"),
+        ("headers", "HTTP/1.1 200 OK\r\n".to_owned(), "x-a: 1\r\n"),
+        ("extension", format!("{head}1;"), "a"),
+        ("trailer", format!("{head}0\r\nx-a: "), "a"),
+    ] {
+        let (begin, piece) = (begin.into_bytes(), piece.repeat(64 * 1024).into_bytes());
+        let server = Server::start(move |_, _| {
+            let piece = piece.clone();
+            let pieces = (0..1024).map(move |_| Act::Send(piece.clone()));
+            [Act::Send(begin.clone())].into_iter().chain(pieces).collect()
+        })
+        .await;
+        let began = std::time::Instant::now();
+        unknown(run("http", json!({"method": "POST", "uri": server.url("/")}), Write).await);
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -155,9 +155,10 @@ fn how_an_attempt_may_end() {
             "AttemptFailed     a  attempt 1 400 schema; again in 0 ms",
         ),
         (Read, operator, None, rejected(), "StepFailed"),
-        // Only of a write is an outcome unknown.
-        (Pure, operator, None, unknown(), "StepFailed"),
-        (Read, operator, None, unknown(), "StepFailed"),
+        // Only of a write is an outcome unknown: what only looks, looks once more, or as its policy says.
+        (Pure, operator, None, unknown(), "AttemptFailed     a  attempt 1 503 No answer; again in 0 ms"),
+        (Read, operator, None, unknown(), "AttemptFailed     a  attempt 1 503 No answer; again in 0 ms"),
+        (Read, operator, policy(vec![429]), unknown(), "StepFailed        a  attempt 1 503 No answer"),
         (Write, operator, policy(vec![]), unknown(), "OutcomeUnknown    a  attempt 1: gone"),
         (Write, Recovery::Retry, None, unknown(), "AttemptFailed"),
     ];

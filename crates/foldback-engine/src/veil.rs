@@ -85,8 +85,16 @@ impl Veiled {
 #[derive(Default)]
 pub struct Veil {
     hidden: Vec<Hidden>,
-    /// Tells in one pass whether a text holds any of them.
-    any: OnceLock<Option<AhoCorasick>>,
+    finder: OnceLock<Finder>,
+}
+
+/// Tells in one pass whether anything is to be masked at all: outputs of megabytes hold none of dozens of
+/// spellings.
+struct Finder {
+    /// `None` where there are too many to build it: then each is searched for.
+    any: Option<AhoCorasick>,
+    /// Whether one of them could stand in a number.
+    is_in_numbers: bool,
 }
 
 /// One spelling of a secret.
@@ -101,7 +109,8 @@ struct Hidden {
 impl Veil {
     /// The secrets in a revealed call's request, and the keys that are masked everywhere.
     fn over(call: &Call, keys: &Veil) -> Veil {
-        let (mut veil, request) = (Veil { hidden: keys.hidden.clone(), any: OnceLock::new() }, &call.request);
+        let (mut veil, request) =
+            (Veil { hidden: keys.hidden.clone(), finder: OnceLock::new() }, &call.request);
         for (pointer, name) in &call.secrets {
             if let Some(value) = request.pointer(pointer).and_then(Value::as_str) {
                 let shown = format!("[secret {name}]");
@@ -129,7 +138,7 @@ impl Veil {
         self.hidden.extend(hidden);
         // Longest first, so that a secret that contains another leaves no rest.
         self.hidden.sort_by_key(|hidden| std::cmp::Reverse(hidden.text.len()));
-        self.any = OnceLock::new();
+        self.finder = OnceLock::new();
         self
     }
 
@@ -152,13 +161,27 @@ impl Veil {
         self.hidden.is_empty()
     }
 
-    /// Whether a text may hold one of them. Outputs of megabytes hold none of dozens of spellings.
+    fn finder(&self) -> &Finder {
+        self.finder.get_or_init(|| {
+            let texts = || self.hidden.iter().map(|hidden| hidden.text.as_str());
+            let is_numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+            Finder { any: AhoCorasick::new(texts()).ok(), is_in_numbers: texts().any(is_numeric) }
+        })
+    }
+
+    /// Whether a text may hold one of them.
     fn is_in(&self, text: &str) -> bool {
-        let build = || AhoCorasick::new(self.hidden.iter().map(|hidden| hidden.text.as_str())).ok();
-        match self.any.get_or_init(build) {
-            Some(any) => any.is_match(text),
-            // Too many for it: the search one by one answers.
-            None => true,
+        self.finder().any.as_ref().is_none_or(|any| any.is_match(text))
+    }
+
+    /// Whether a value may hold one of them, in its strings, its names or its numbers.
+    fn is_inside(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.is_in(text),
+            Value::Array(items) => items.iter().any(|item| self.is_inside(item)),
+            Value::Object(map) => map.iter().any(|(name, value)| self.is_in(name) || self.is_inside(value)),
+            Value::Number(number) => self.finder().is_in_numbers && self.is_in(&number.to_string()),
+            Value::Null | Value::Bool(_) => false,
         }
     }
 
@@ -199,15 +222,19 @@ impl Veil {
 
     /// The value without secrets, in its strings and in its names.
     pub fn value(&self, value: Value) -> Value {
-        if self.is_empty() {
+        if self.is_empty() || !self.is_inside(&value) {
             return value;
         }
+        self.masked(value)
+    }
+
+    fn masked(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text).into_owned()),
-            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.value(item)).collect()),
+            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.masked(item)).collect()),
             Value::Object(map) => Value::Object(
                 map.into_iter()
-                    .map(|(name, value)| (self.text(&name).into_owned(), self.value(value)))
+                    .map(|(name, value)| (self.text(&name).into_owned(), self.masked(value)))
                     .collect(),
             ),
             Value::Number(number) => {
