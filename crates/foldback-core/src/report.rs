@@ -135,6 +135,9 @@ pub fn cut(text: &str, max: usize) -> String {
 /// use serde_json::json;
 /// assert_eq!(why(&json!({"score": 0.4})), "score = 0.4");
 /// assert_eq!(why(&json!([{"when": ".n > 1", "values": {".n": 2}, "result": true}])), ".n = 2");
+/// // A value that was redacted is marked: what was compared is what stands in its place.
+/// let compared = json!([{"if": false, "values": {".a": "[redacted]"}, "redacted": [".a"]}]);
+/// assert_eq!(why(&compared), ".a = \"[redacted]\" (compared as redacted)");
 /// ```
 pub fn why(because: &Value) -> String {
     let mut named = Vec::new();
@@ -142,20 +145,27 @@ pub fn why(because: &Value) -> String {
         Value::Array(conditions)
             if conditions.iter().all(|c| c.get("values").is_some_and(Value::is_object)) =>
         {
-            for values in conditions.iter().filter_map(|c| c.get("values").and_then(Value::as_object)) {
-                named.extend(values);
+            for condition in conditions {
+                let redacted = condition["redacted"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let values = condition["values"].as_object().into_iter().flatten();
+                named.extend(
+                    values.map(|(name, value)| (name, value, redacted.iter().any(|path| path == name))),
+                );
             }
         }
-        Value::Object(values) => named.extend(values),
+        Value::Object(values) => named.extend(values.iter().map(|(name, value)| (name, value, false))),
         _ => {}
     }
     let mut told: Vec<String> = Vec::new();
-    for (name, value) in named {
-        let text = match (&value["status"], &value["title"]) {
+    for (name, value, is_redacted) in named {
+        let mut text = match (&value["status"], &value["title"]) {
             // An error is told by what it is called; its type is a long URI.
             (Value::Number(status), Value::String(title)) => format!("{name} = {status} {}", cut(title, 60)),
             _ => format!("{name} = {}", brief(value, 80)),
         };
+        if is_redacted {
+            text.push_str(" (compared as redacted)");
+        }
         if !told.contains(&text) {
             told.push(text);
         }
