@@ -15,6 +15,7 @@ use foldback::ows::Loaded;
 use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
 use crate::check::{tell, unpriced};
@@ -232,7 +233,13 @@ fn say_to_session(
         }
     }
     let stop = Arc::new(AtomicBool::new(false));
-    runtime.spawn(stop_on_signal(stop.clone(), cli.again()));
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::heard()
+    };
+    if let Some(signals) = signals {
+        runtime.spawn(stop_on_signal(signals, stop.clone(), cli.again()));
+    }
     let session = Session {
         store: store.clone(),
         kinds: registry(config),
@@ -246,7 +253,9 @@ fn say_to_session(
         SessionError::Store(error) => Error::from(error),
         SessionError::Refused(refusal) => refused(refusal),
     });
-    // Nothing is in flight any more, or the store failed: nobody is owed a report.
+    // Nothing is in flight any more, or the store failed: then nobody hears a report, and no process of a
+    // step outlives us.
+    let _ended = rests.is_err().then(foldback::connectors::end_processes);
     runtime.shutdown_background();
     rests
 }
@@ -257,24 +266,52 @@ pub fn actor() -> Arc<str> {
     if login.is_empty() { Arc::from("user") } else { Arc::from(format!("user:{login}")) }
 }
 
-/// The first Ctrl-C (or SIGTERM) lets steps in flight report and then ends; the second ends now.
-async fn stop_on_signal(stop: Arc<AtomicBool>, again: String) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return;
-    };
-    for is_first in [true, false] {
+/// The signals that stop a command, heard from the moment this is made.
+struct Signals {
+    terminate: Signal,
+    /// The terminal was closed. `None` where whoever started us wants that to mean nothing (`nohup`).
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn heard() -> Option<Signals> {
+        // Looked at before: from the first handler on it is ours.
+        let is_ignored = ignores(SignalKind::hangup()).unwrap_or(true);
+        let hangup = (!is_ignored).then(|| signal(SignalKind::hangup()).ok()).flatten();
+        Some(Signals { terminate: signal(SignalKind::terminate()).ok()?, hangup })
+    }
+
+    /// The next word to stop. A closed terminal says it once, however often it is sent.
+    async fn next(&mut self) {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { return },
-            _ = terminate.recv() => {}
-        }
-        if is_first {
-            say(format!(
-                "stopping: steps in flight may report; once more to end at once. `{again} resume` goes on"
-            ));
-            stop.store(true, Ordering::Relaxed);
+            interrupted = tokio::signal::ctrl_c() => if interrupted.is_err() { std::future::pending().await },
+            _ = self.terminate.recv() => {}
+            () = hung_up => self.hangup = None,
         }
     }
+}
+
+/// Says whether this process was started with a signal ignored; `None` where nobody can tell. Such a
+/// signal is left as it is.
+fn ignores(kind: SignalKind) -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
+
+/// The first Ctrl-C, SIGTERM or hangup lets steps in flight report and then ends; the second ends now.
+async fn stop_on_signal(mut signals: Signals, stop: Arc<AtomicBool>, again: String) {
+    signals.next().await;
+    say(format!("stopping: steps in flight may report; once more to end at once. `{again} resume` goes on"));
+    stop.store(true, Ordering::Relaxed);
+    signals.next().await;
     let _ended = foldback::connectors::end_processes();
     std::process::exit(130);
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use foldback_core::{Failure, Outcome};
-use foldback_engine::kind::{Call, Performing, StepKind};
+use foldback_engine::kind::{Call, Looking, Performing, StepKind};
 use serde_json::Value;
 
 /// One kind's work.
@@ -14,6 +14,11 @@ pub(crate) trait Work: Send + Sync + 'static {
 
     /// See [`StepKind::timeout_ms`].
     const TIMEOUT_MS: u64 = foldback_core::limits::STEP_TIMEOUT_MS;
+
+    /// See [`StepKind::end_orphans`].
+    fn end_orphans(&self, _attempt_id: &str) -> Option<Looking> {
+        None
+    }
 
     /// Performs one attempt. `request` is taken out of the call, with its secrets filled in.
     fn work(self: Arc<Self>, call: Call, request: Value) -> impl Future<Output = Outcome> + Send;
@@ -26,6 +31,10 @@ impl<W: Work> StepKind for Working<W> {
     fn perform(&self, mut call: Call) -> Performing {
         let request = std::mem::take(&mut call.request);
         Box::pin(self.0.clone().work(call, request))
+    }
+
+    fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
+        self.0.end_orphans(attempt_id)
     }
 
     fn run_ahead(&self) -> u32 {

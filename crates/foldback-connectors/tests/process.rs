@@ -81,7 +81,8 @@ async fn a_script_of_five_lines() {
 
 #[tokio::test]
 async fn a_child_knows_its_step_and_no_secret_that_it_was_not_given() {
-    let command = "echo $FOLDBACK_WORKFLOW_ID $FOLDBACK_KEY $FOLDBACK_ATTEMPT $FOLDBACK_IDEMPOTENCY_KEY";
+    let command =
+        "echo $FOLDBACK_WORKFLOW_ID $FOLDBACK_KEY $FOLDBACK_ATTEMPT_NUMBER $FOLDBACK_IDEMPOTENCY_KEY";
     let output = completed(run("shell", json!({"command": command}), Write).await);
     assert_eq!(output, "w-1 main/step 1 the-idempotency-key");
 

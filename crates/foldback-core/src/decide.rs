@@ -365,13 +365,13 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
                 lost: None,
             })
         }
-        Stimulus::Lost { key, attempt } => {
+        Stimulus::Lost { key, attempt, found } => {
             let step = state.step(&key)?;
             if step.status != StepStatus::Running || step.attempts != attempt {
                 return None;
             }
             let may_start = may_start && state.pause.is_none();
-            Attempt { state, key, step, now }.lost(may_start)
+            Attempt { state, key, step, now }.lost(may_start, found)
         }
         Stimulus::TimerDue { .. } if state.pause.is_some() => None,
         Stimulus::TimerDue { key } => Some(Fact::TimerFired { key }),

@@ -233,7 +233,7 @@ fn from_owed(
         Owed::Attempt(key, attempt) => {
             let reports = flying.remove(&key).is_some_and(|(flying, _)| flying == attempt);
             if !reports {
-                return Some((Stimulus::Lost { key, attempt }, now));
+                return Some((Stimulus::Lost { key, attempt, found: None }, now));
             }
             let step = state.step(&key).expect("what is owed is known");
             let outcome = (stage.world)(&key, step, attempt);

@@ -156,6 +156,19 @@ pub fn idempotency_key(workflow_id: &str, key: &Key, request_hash: &Hash, genera
     hash.to_hex()[..32].to_owned()
 }
 
+/// The name of one attempt, the same for each process that has its store: a hash of the store's
+/// identity, the workflow, the step's key and the attempt's number.
+pub fn attempt_id(store: &str, workflow_id: &str, key: &Key, attempt: u32) -> String {
+    let parts: [&[u8]; 5] = [
+        b"attempt",
+        store.as_bytes(),
+        workflow_id.as_bytes(),
+        key.as_str().as_bytes(),
+        &attempt.to_le_bytes(),
+    ];
+    Hash::of_parts(&parts).to_hex()[..32].to_owned()
+}
+
 /// Why a step or a workflow failed, in the shape of the Open Workflow Specification (RFC 7807).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Failure {

@@ -175,7 +175,7 @@ fn what_a_dead_process_leaves_behind() {
     // That something was lost, and perhaps paid for, is said; nothing else in the log would.
     const AGAIN: &str =
         "AttemptStarted    a  attempt 2; lost: the process ended while attempt 1 was under way";
-    let lost = |attempt| Stimulus::Lost { key: Key::from("a"), attempt };
+    let lost = |attempt| Stimulus::Lost { key: Key::from("a"), attempt, found: None };
     for (effect, recovery, wanted) in [
         (Effect::Pure, Recovery::Operator, AGAIN),
         (Effect::Read, Recovery::Operator, AGAIN),
@@ -211,7 +211,7 @@ fn interruptions_are_no_attempts_of_a_policy() {
     let policy = RetryPolicy { attempts: 2, delay_ms: 1, max_delay_ms: 1, ..Default::default() };
     let mut story = Story::asked(Effect::Read, Recovery::Operator, Some(policy));
     for attempt in 1..=3 {
-        story.when(Stimulus::Lost { key: Key::from("a"), attempt }, vec![]).unwrap();
+        story.when(Stimulus::Lost { key: Key::from("a"), attempt, found: None }, vec![]).unwrap();
     }
     assert!(story.report(4, failed(500, None)).starts_with("AttemptFailed"), "the first that failed");
     story.now += 1_000_000;
@@ -224,7 +224,7 @@ fn an_attempt_that_a_person_found_not_to_have_happened_is_none_of_a_policy() {
     let policy = RetryPolicy { attempts: 2, delay_ms: 1, max_delay_ms: 1, ..Default::default() };
     let mut story = Story::asked(Effect::Write, Recovery::Operator, Some(policy));
     let key = || Key::from("a");
-    story.when(Stimulus::Lost { key: key(), attempt: 1 }, vec![]).unwrap();
+    story.when(Stimulus::Lost { key: key(), attempt: 1, found: None }, vec![]).unwrap();
     story.when(Stimulus::Resolve { key: key(), landed: None }, vec![]).unwrap();
     story.when(Stimulus::Begin { key: key() }, vec![]).unwrap();
     assert!(story.report(2, failed(503, None)).starts_with("AttemptFailed"), "the first that failed");
@@ -237,7 +237,7 @@ fn an_attempt_that_a_person_found_not_to_have_happened_is_none_of_a_policy() {
 fn a_late_report_of_an_earlier_attempt_means_nothing() {
     let done = || Outcome::Completed { output: json!("stale"), usage: None };
     let mut story = Story::asked(Effect::Read, Recovery::Operator, None);
-    story.when(Stimulus::Lost { key: Key::from("a"), attempt: 1 }, vec![]).unwrap();
+    story.when(Stimulus::Lost { key: Key::from("a"), attempt: 1, found: None }, vec![]).unwrap();
     for attempt in [0, 1, 3] {
         assert_eq!(story.report(attempt, done()), "", "attempt {attempt}");
     }
@@ -548,11 +548,11 @@ fn a_step_that_was_given_up_ends_at_once_unless_it_may_have_happened() {
         assert!(story.state.owes().is_empty(), "nothing is owed to it any more");
         assert_eq!(story.state.spent.lost_attempts, 1, "what it used nobody saw");
         assert_eq!(story.report(1, done()), "", "a late report means nothing");
-        let lost = Stimulus::Lost { key: "a".into(), attempt: 1 };
+        let lost = Stimulus::Lost { key: "a".into(), attempt: 1, found: None };
         assert_eq!(text(&story.when(lost, vec![]).unwrap()), "");
     }
     // A write under way is waited for, and has no further attempt, however it comes out.
-    let lost = || Stimulus::Lost { key: Key::from("a"), attempt: 1 };
+    let lost = || Stimulus::Lost { key: Key::from("a"), attempt: 1, found: None };
     let report = |outcome| Stimulus::Report { key: "a".into(), attempt: 1, outcome, latency_ms: 1 };
     for (recovery, word, wanted) in [
         (Recovery::Retry, report(done()), "StepCompleted     a  attempt 1 -> 7"),

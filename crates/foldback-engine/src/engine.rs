@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::Programs;
 use crate::command::{Answer, Command};
 use crate::ids::EventIds;
-use crate::kind::Registry;
+use crate::kind::{Registry, Remains};
 use crate::live::Live;
 use crate::machine::{Clocks, Machine};
 use crate::projector::is_order;
@@ -27,6 +27,7 @@ mod branches;
 mod endings;
 mod events;
 mod orders;
+mod orphans;
 mod sleep;
 mod stimuli;
 mod streams;
@@ -63,6 +64,17 @@ pub enum Message {
         latency_ms: u64,
         /// Which flight it was: [`crate::Attempt::flight`].
         flight: u64,
+    },
+    /// An attempt whose engine died was looked for.
+    Looked {
+        /// The workflow.
+        workflow_id: Arc<str>,
+        /// The step.
+        key: Key,
+        /// Which attempt.
+        attempt: u32,
+        /// What is left of it.
+        remains: Remains,
     },
     /// A commit is on disk, or was refused.
     Committed {
@@ -127,6 +139,8 @@ pub struct Engine {
     flights: u64,
     /// Attempts of each workflow in flight.
     flying: HashMap<Arc<str>, usize>,
+    /// Looks for what attempts of other engines left running.
+    looks: orphans::Looks,
     alarms: Alarms,
     /// Workflows that are not in memory, each with the moment of the steady clock at which it is brought back.
     asleep: BinaryHeap<Reverse<(Micros, Arc<str>)>>,
@@ -169,6 +183,7 @@ impl Engine {
             in_flight: HashMap::new(),
             flights: 0,
             flying: HashMap::new(),
+            looks: orphans::Looks::default(),
             alarms: Alarms::default(),
             asleep: BinaryHeap::new(),
             pending: VecDeque::new(),
@@ -275,6 +290,9 @@ impl Engine {
                 self.landed(&workflow_id, &key, attempt);
                 self.say(&workflow_id, Stimulus::Report { key, attempt, outcome, latency_ms }, "engine");
                 self.rest_if_done(&workflow_id);
+            }
+            Message::Looked { workflow_id, key, attempt, remains } => {
+                self.looked(&workflow_id, &key, attempt, remains);
             }
             Message::Committed { workflow_id, incarnation, result, answer } => {
                 self.committed(&workflow_id, incarnation, result, answer);

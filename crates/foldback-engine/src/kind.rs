@@ -17,6 +17,30 @@ use crate::veil::{Keys, Veiled};
 /// A future that a step kind returns.
 pub type Performing = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
+/// A look for what is left of an attempt.
+pub type Looking = Pin<Box<dyn Future<Output = Remains> + Send>>;
+
+/// What is left of an attempt after its engine died. Each says what was found in words that go on after
+/// "attempt 1 …" or stand in a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing was found, or it could not be looked for: `found` says which.
+    Nothing {
+        /// Such as "no process of it was found on this host".
+        found: String,
+    },
+    /// It was still running, and was ended.
+    Ended {
+        /// Such as "its process was ended (pid 7)".
+        found: String,
+    },
+    /// It runs, and could not be ended: nothing else may begin in its place.
+    Running {
+        /// Such as "still runs (pid 7)".
+        found: String,
+    },
+}
+
 /// One kind of step: `http`, `llm`, `shell`, …
 pub trait StepKind: Send + Sync {
     /// Performs one attempt. Runs on a thread pool; must not block.
@@ -27,6 +51,13 @@ pub trait StepKind: Send + Sync {
     /// The engine bounds it by the step's timeout. A kind that knows a `write` did not land says
     /// [`Outcome::Failed`]; one that does not know says [`Outcome::Unknown`], never a guess.
     fn perform(&self, call: Call) -> Performing;
+
+    /// Looks for what an attempt has left running after its engine died, and ends it. The engine asks
+    /// before it judges such an attempt, and before it begins another one. `None`: an attempt of this
+    /// kind never outlives its engine.
+    fn end_orphans(&self, _attempt_id: &str) -> Option<Looking> {
+        None
+    }
 
     /// How many commits may be under way when an attempt starts (only for `read` and `pure`).
     fn run_ahead(&self) -> u32 {
@@ -49,6 +80,9 @@ pub struct Call {
     pub key: Key,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// The attempt's name: a hash of store, workflow, key and attempt. Whatever it starts outside of this
+    /// process carries it, so that the next engine finds it: [`StepKind::end_orphans`].
+    pub attempt_id: String,
     /// Which variant of the request, where its policy has several; 0 is the request as it stands.
     pub variant: u32,
     /// The request: a JSON object. A kind finds it with its secrets filled in, so it is never logged.

@@ -29,10 +29,10 @@ mod perform;
 
 pub use branch::{BranchError, Branching, Prepared, next_fork_id, prepare_fork, prepare_retry};
 pub use command::{Accepted, Answer, Back, Command, Expect, Followed, Fork, Refusal, Start};
-pub use kind::{Call, Performing, Progress, Registry, StepKind};
+pub use kind::{Call, Looking, Performing, Progress, Registry, Remains, StepKind};
 pub use live::new_event;
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};
-pub use machine::{Attempt, Clocks, Machine, ThisMachine};
+pub use machine::{Attempt, Clocks, Look, Machine, ThisMachine};
 pub use session::{Observer, Rest, Session, SessionError};
 pub use veil::Veiled;
 pub use verify::{Verified, verify, verify_own};

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use foldback_core::Micros;
+use foldback_core::{Key, Micros};
 
 use crate::engine::Message;
 use crate::ids;
-use crate::kind::Call;
-use crate::perform::perform;
+use crate::kind::{Call, Looking};
+use crate::perform::{look, perform};
 use crate::veil::Veiled;
 
 /// What an engine runs on.
@@ -23,6 +23,21 @@ pub trait Machine: Send + Sync {
 
     /// Starts an attempt and returns at once. What becomes of it is sent to `report_to`.
     fn start(&self, attempt: Attempt, report_to: Sender<Message>);
+
+    /// Looks for what is left of an attempt and returns at once. What is found is sent to `report_to`.
+    fn look(&self, look: Look, report_to: Sender<Message>);
+}
+
+/// A look for what is left of an attempt whose engine died.
+pub struct Look {
+    /// The workflow.
+    pub workflow_id: Arc<str>,
+    /// The step.
+    pub key: Key,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The look itself.
+    pub looking: Looking,
 }
 
 /// The two clocks of a machine, read at one moment.
@@ -73,5 +88,9 @@ impl Machine for ThisMachine {
 
     fn start(&self, attempt: Attempt, report_to: Sender<Message>) {
         perform(&self.pool, attempt, report_to);
+    }
+
+    fn look(&self, at: Look, report_to: Sender<Message>) {
+        look(&self.pool, at, report_to);
     }
 }

@@ -8,7 +8,8 @@ use foldback_core::step::error_type;
 use foldback_core::{Effect, Failure, Key, Outcome};
 
 use crate::engine::Message;
-use crate::machine::Attempt;
+use crate::kind::Remains;
+use crate::machine::{Attempt, Look};
 
 /// Starts an attempt on the thread pool. Its report comes back as a [`Message::Report`].
 pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Message>) {
@@ -42,6 +43,19 @@ pub fn perform(pool: &tokio::runtime::Handle, attempt: Attempt, to: Sender<Messa
             () = told(stop) => given_up(effect),
         };
         report.send(outcome);
+    });
+}
+
+/// Looks for what is left of an attempt on the thread pool. What is found comes back as a
+/// [`Message::Looked`].
+pub fn look(pool: &tokio::runtime::Handle, look: Look, to: Sender<Message>) {
+    let Look { workflow_id, key, attempt, looking } = look;
+    pool.spawn(async move {
+        // On a task of its own: one that panics costs this look, and is no reason to wait for ever.
+        let broke_off = || Remains::Nothing { found: "the look for what is left of it broke off".to_owned() };
+        let remains = tokio::spawn(looking).await.unwrap_or_else(|_| broke_off());
+        // The loop may be gone; the next owner looks again.
+        let _gone = to.send(Message::Looked { workflow_id, key, attempt, remains });
     });
 }
 

@@ -383,6 +383,10 @@ pub trait Store: Forget + Projected {
     /// How far the rows that stand under this name have read a shard's feed.
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64>;
 
+    /// The name of this store on this machine: the same in each process that has it open, another
+    /// for another store, also for a copy. An attempt is known by it after its engine has died.
+    fn identity(&self) -> &str;
+
     /// Takes a shard if nobody holds it; raises its epoch. `None` while another does.
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>>;
 

@@ -4,8 +4,9 @@
 //! be read, not to be fast.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::value::Payload;
 use foldback_core::{EventId, Hash, Version};
@@ -21,6 +22,7 @@ mod forgetting;
 
 /// The store.
 pub(crate) struct Memory {
+    identity: String,
     inner: Mutex<Inner>,
     queue: Mutex<Queue>,
     is_owned: Arc<AtomicBool>,
@@ -74,7 +76,11 @@ impl Stream {
 
 impl Memory {
     pub(crate) fn new() -> Memory {
-        Memory { inner: Mutex::default(), queue: Mutex::default(), is_owned: Arc::default() }
+        static STORES: AtomicU64 = AtomicU64::new(0);
+        let nth = STORES.fetch_add(1, Ordering::Relaxed);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let identity = format!("memory {} {started} {nth}", std::process::id());
+        Memory { identity, inner: Mutex::default(), queue: Mutex::default(), is_owned: Arc::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -367,6 +373,10 @@ impl Store for Memory {
 
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         if shard == 0 { self.inner().checkpoint(projection) } else { Ok(0) }
+    }
+
+    fn identity(&self) -> &str {
+        &self.identity
     }
 
     fn acquire(&self, shard: u32, _owner: &str) -> StoreResult<Option<Ownership>> {

@@ -2,13 +2,14 @@
 //!
 //! Invariants: a child leads a process group of its own, and the whole group ends with the step,
 //! whether the child exits, runs too long or writes too much; none is left behind as a zombie.
-//! What is started with `setsid` leaves the group, and is on its own. A process that ended is a
-//! known outcome, also where a signal ended it.
+//! What is started with `setsid` leaves the group, and is on its own while its engine lives. A process
+//! that ended is a known outcome, also where a signal ended it. What outlives its engine is found by the
+//! mark in its environment and ended by the next one (`orphans`).
 //!
 //! A child inherits the environment of the engine, without the variables of secrets
 //! (`FOLDBACK_SECRET_*`) and of the providers' keys: a secret reaches it only where the request says so. It is told
-//! `FOLDBACK_WORKFLOW_ID`, `FOLDBACK_KEY`, `FOLDBACK_ATTEMPT` and, for a `write`,
-//! `FOLDBACK_IDEMPOTENCY_KEY`. Lines on stderr are progress.
+//! `FOLDBACK_WORKFLOW_ID`, `FOLDBACK_KEY`, `FOLDBACK_ATTEMPT_NUMBER` and, for a `write`,
+//! `FOLDBACK_IDEMPOTENCY_KEY`. `FOLDBACK_ATTEMPT` is the attempt's mark. Lines on stderr are progress.
 //!
 //! Output, by `return`: `stdout` (default), `stderr`, `code`, `all` (`{code, stdout, stderr}`) or
 //! `none` (`null`). Without its last line break, `stdout` is a text for a shell command; for a
@@ -17,6 +18,7 @@
 //! the code is part of the output (`code`, `all`).
 
 mod child;
+mod orphans;
 mod script;
 mod shell;
 
@@ -72,7 +74,7 @@ impl Common {
         let mut environment = vec![
             ("FOLDBACK_WORKFLOW_ID".to_owned(), call.workflow_id.to_string()),
             ("FOLDBACK_KEY".to_owned(), call.key.as_str().to_owned()),
-            ("FOLDBACK_ATTEMPT".to_owned(), call.attempt.to_string()),
+            ("FOLDBACK_ATTEMPT_NUMBER".to_owned(), call.attempt.to_string()),
         ];
         if let Some(key) = &call.idempotency_key {
             environment.push(("FOLDBACK_IDEMPOTENCY_KEY".to_owned(), key.clone()));
@@ -108,7 +110,8 @@ impl Common {
         if arguments.iter().any(|argument| argument.contains('\0')) {
             return Err(failed(wrong(self.kind, "an argument holds a NUL")));
         }
-        let child = Child { program, arguments, environment: self.environment, stdin: self.stdin, keys };
+        let (environment, stdin, attempt_id) = (self.environment, self.stdin, &call.attempt_id);
+        let child = Child { program, arguments, environment, stdin, keys, attempt_id };
         child.run(&call.progress).await.map_err(|trouble| failed(self::trouble(program, trouble)))
     }
 }

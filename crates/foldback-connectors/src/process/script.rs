@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use foldback_core::step::error_type;
 use foldback_core::{Failure, Outcome, limits};
-use foldback_engine::kind::Call;
+use foldback_engine::kind::{Call, Looking};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Common, arguments, outcome};
+use super::{Common, arguments, orphans, outcome};
 use crate::request::{Members, wrong};
 use crate::work::{Work, failed};
 
@@ -52,6 +52,10 @@ fn interpreter(language: &str) -> Option<Interpreter> {
 
 impl Work for Script {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+
+    fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
+        Some(orphans::end(attempt_id.to_owned()))
+    }
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         let Plan { common, interpreter, code, arguments } = match Plan::read(&call, &request) {

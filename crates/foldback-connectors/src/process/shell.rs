@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use foldback_core::{Failure, Outcome, limits};
-use foldback_engine::kind::Call;
+use foldback_engine::kind::{Call, Looking};
 use serde_json::Value;
 
-use super::{Common, arguments, outcome};
+use super::{Common, arguments, orphans, outcome};
 use crate::request::{Members, wrong};
 use crate::work::{Work, failed};
 
@@ -22,6 +22,10 @@ pub(crate) struct Shell {
 
 impl Work for Shell {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+
+    fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
+        Some(orphans::end(attempt_id.to_owned()))
+    }
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         let (common, line) = match read(&call, &request) {

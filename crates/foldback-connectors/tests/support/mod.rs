@@ -186,6 +186,7 @@ pub fn call(request: Value, effect: Effect) -> (Call, Told) {
         workflow_id: "w-1".into(),
         key: Key::from("main/step"),
         attempt: 1,
+        attempt_id: format!("test-{}", std::process::id()),
         variant: 0,
         request,
         secrets: BTreeMap::new(),

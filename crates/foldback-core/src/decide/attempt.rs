@@ -124,12 +124,13 @@ impl Attempt<'_> {
         self.state.may_move(&self.key) && !self.step.is_given_up
     }
 
-    /// The process of an attempt died under it.
-    pub(super) fn lost(self, may_start: bool) -> Option<Fact> {
+    /// The engine of an attempt died under it. `found` says what was found of the attempt since.
+    pub(super) fn lost(self, may_start: bool, found: Option<String>) -> Option<Fact> {
         let key = self.key.clone();
         let attempt = self.step.attempts;
         let spent = self.step.interruptions >= limits::INTERRUPTIONS_MAX;
         let reason = format!("the process ended while attempt {attempt} was under way");
+        let reason = found.map_or(reason.clone(), |found| format!("{reason}; {found}"));
         let may_repeat = match (self.step.effect, self.step.recovery) {
             (Effect::Pure | Effect::Read, _) | (Effect::Write, Some(Recovery::Retry)) => !spent,
             (Effect::Write, _) => false,

@@ -45,12 +45,14 @@ pub enum Stimulus {
         /// The step.
         key: Key,
     },
-    /// An attempt has begun and nobody performs it: its process died.
+    /// An attempt has begun and nobody performs it: its engine died.
     Lost {
         /// The step.
         key: Key,
         /// Which attempt.
         attempt: u32,
+        /// The words for what was found of it, where somebody looked: they become part of the reason.
+        found: Option<String>,
     },
     /// A moment came.
     TimerDue {

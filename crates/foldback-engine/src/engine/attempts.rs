@@ -69,6 +69,7 @@ impl Engine {
         let call = Call {
             workflow_id: id.clone(),
             attempt,
+            attempt_id: step::attempt_id(self.around.store.identity(), id, &key, attempt),
             variant: step.variant,
             request: step.request.to_json(),
             secrets: step.secrets.clone(),
@@ -212,14 +213,16 @@ impl Engine {
                 },
                 Owed::Retry(key, _) => Stimulus::Begin { key },
                 Owed::Attempt(key, attempt) if self.is_here(&id, &key, attempt) => continue,
-                Owed::Attempt(key, attempt) => Stimulus::Lost { key, attempt },
+                Owed::Attempt(key, attempt) => Stimulus::Lost { key, attempt, found: None },
                 Owed::Timer(key, _) => Stimulus::TimerDue { key },
                 Owed::Undo(scope) => match self.next_undo(&id, &scope) {
                     Some(stimulus) => stimulus,
                     None => continue,
                 },
             };
-            self.say(&id, stimulus, "engine");
+            if let Some(stimulus) = self.once_looked(&id, stimulus) {
+                self.say(&id, stimulus, "engine");
+            }
             self.rest_if_done(&id);
         }
     }
@@ -278,6 +281,7 @@ impl Engine {
             self.promised -= live.waiting();
         }
         self.cut.remove(id);
+        self.looks.forget(id);
     }
 
     /// Tells those who wait, and forgets the workflow, once nothing moves it but a person.
@@ -286,8 +290,10 @@ impl Engine {
             return;
         };
         let status = live.state.status();
+        let held_up = self.looks.held_up(id);
         // One that waits for a person alone rests; one that waits for a moment goes on by itself.
         let moves = match status {
+            _ if !held_up.is_empty() => false,
             Status::Waiting => live.state.moves_by_time(),
             Status::Compensating => true,
             status => status == Status::Running,
@@ -299,9 +305,11 @@ impl Engine {
         let Some(live) = self.live.get(id) else {
             return;
         };
+        let is_held_up = |key: &Key| held_up.iter().any(|(held, _)| held == key);
         let is_owed = |owed: &Owed| match owed {
             // That a write of an ended workflow has no known outcome must be said.
-            Owed::Attempt(..) | Owed::Start(_) | Owed::Retry(..) | Owed::Undo(_) => true,
+            Owed::Attempt(key, _) | Owed::Start(key) | Owed::Retry(key, _) => !is_held_up(key),
+            Owed::Undo(_) => true,
             // A later moment is the next session's; what is due fires, whatever else is unknown.
             Owed::Timer(key, _) => self.rings_at(id, &live.state, key, clocks) <= Some(clocks.steady),
         };
@@ -309,11 +317,13 @@ impl Engine {
             || live.state.owes().iter().any(is_owed)
             || !live.is_settled()
             || self.flying.contains_key(id)
+            || self.looks.are_under_way(id)
         {
             return;
         }
+        let reason = held_up.into_iter().next().map(|(_, reason)| reason);
         self.forget(id);
-        self.tell_watchers(id, status, None);
+        self.tell_watchers(id, status, reason);
     }
 
     pub(super) fn tell_watchers(&mut self, id: &Arc<str>, status: Status, reason: Option<String>) {

@@ -49,17 +49,22 @@ impl Engine {
             Command::Resolve { key, landed, .. } => self.resolve(&id, key, landed, actor, &from),
             Command::Record { event_type, data, .. } => self.record(&id, event_type, data, actor, &from),
         };
+        self.answered(&id, outcome, from);
+        self.rest_if_done(&id);
+    }
+
+    /// Answers a command, unless its answer waits for a commit or for a look.
+    pub(super) fn answered(&mut self, id: &Arc<str>, outcome: Result<bool, Refusal>, from: ReplyTo) {
         match outcome {
-            Ok(true) => {} // answered when its commit is on disk
+            Ok(true) => {}
             Ok(false) => {
-                let status = self.live.get(&id).map(|l| l.state.status()).or_else(|| self.stored_status(&id));
+                let status = self.live.get(id).map(|l| l.state.status()).or_else(|| self.stored_status(id));
                 let status = status.unwrap_or(Status::Running);
                 let accepted = Accepted { status, attached: true, version: None };
-                self.reply(&id, from, Ok(accepted));
+                self.reply(id, from, Ok(accepted));
             }
-            Err(refusal) => self.reply(&id, from, Err(refusal)),
+            Err(refusal) => self.reply(id, from, Err(refusal)),
         }
-        self.rest_if_done(&id);
     }
 
     pub(super) fn stored_status(&self, id: &str) -> Option<Status> {
@@ -136,6 +141,13 @@ impl Engine {
                             "`foldback compensate {id}` tries it again; `landed` says that it is done by hand"
                         ),
                     ));
+                }
+            }
+            // What is still under way may yet happen.
+            Some(StepStatus::Unknown) if landed.is_none() => {
+                match self.may_not_have_happened(id, &key, (actor, from)) {
+                    Some(taken) => taken?,
+                    None => return Ok(true),
                 }
             }
             Some(StepStatus::Unknown) => {}

@@ -199,7 +199,7 @@ impl<'a> Drive<'a> {
                         let outcome = world.end(&self.state.workflow_id, &key, step, fate);
                         Stimulus::Report { key, attempt, outcome, latency_ms: 1 }
                     }
-                    (Some(_) | None, _) => Stimulus::Lost { key, attempt },
+                    (Some(_) | None, _) => Stimulus::Lost { key, attempt, found: None },
                 }
             }
         }

@@ -41,6 +41,7 @@ const READERS_KEPT: usize = 4;
 /// The store.
 pub(crate) struct Sqlite {
     path: PathBuf,
+    identity: String,
     /// Started with the first commit: a process that only looks has none.
     writer: OnceLock<Result<Writer, StoreError>>,
     readers: Mutex<Vec<Connection>>,
@@ -53,8 +54,10 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &str, missing: Missing) -> StoreResult<Sqlite> {
+        let path = schema::prepare(Path::new(path), missing)?;
         Ok(Sqlite {
-            path: schema::prepare(Path::new(path), missing)?,
+            identity: schema::identity(&path)?,
+            path,
             writer: OnceLock::new(),
             readers: Mutex::default(),
             teller: Mutex::default(),
@@ -159,6 +162,10 @@ impl Store for Sqlite {
 
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         self.reading(|conn| reader::checkpoint(conn, shard, projection))
+    }
+
+    fn identity(&self) -> &str {
+        &self.identity
     }
 
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>> {

@@ -6,7 +6,7 @@
 //! ours.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
@@ -298,6 +298,25 @@ pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
         hint: None,
         is_input: false,
     })
+}
+
+/// The file itself, wherever it is moved on this machine: its device, its number there, and when it was
+/// made. A copy is another file.
+pub(crate) fn identity(path: &Path) -> StoreResult<String> {
+    let file = std::fs::metadata(path).map_err(|e| StoreError {
+        message: format!("cannot look at {}: {e}", path.display()),
+        hint: None,
+        is_input: false,
+    })?;
+    let made = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    #[cfg(unix)]
+    let place = {
+        use std::os::unix::fs::MetadataExt;
+        format!("{} {}", file.dev(), file.ino())
+    };
+    #[cfg(not(unix))]
+    let place = path.display().to_string();
+    Ok(format!("sqlite {place} {}", made.as_nanos()))
 }
 
 /// Refuses what SQLite would answer with "unable to open database file" or worse, an empty file.

@@ -306,6 +306,9 @@ impl Store for Shelf {
     fn checkpoint(&self, shard: u32, projection: &str) -> StoreResult<u64> {
         self.reading()?.checkpoint(shard, projection)
     }
+    fn identity(&self) -> &str {
+        self.disk.store.identity()
+    }
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>> {
         self.disk.store.acquire(shard, owner)
     }

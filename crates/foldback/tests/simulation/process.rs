@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldback::core::{Event, Key, Micros};
 use foldback::engine::engine::{Engine, Message, Surroundings};
-use foldback::engine::{Attempt, Call, Clocks, Machine, Observer, Performing, Registry, Rest, StepKind};
+use foldback::engine::{Attempt, Call, Clocks, Look, Machine, Observer, Performing, Registry, Rest, StepKind};
 use foldback::programs::Definitions;
 use foldback::store::Ownership;
 
@@ -110,6 +110,10 @@ impl Machine for Simulated {
 
     fn start(&self, attempt: Attempt, report_to: Sender<Message>) {
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push((attempt, report_to));
+    }
+
+    fn look(&self, _look: Look, _report_to: Sender<Message>) {
+        unreachable!("what the world performs leaves nothing on the machine of its engine")
     }
 }
 
