@@ -10,7 +10,7 @@ use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::{End as Ended, EntryBody};
 use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, StepStatus, Verdict as Settled, WorkflowState, limits};
-use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen};
+use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen, text_id};
 use foldback::ows::Loaded;
 use foldback::programs::{Definitions, start_document};
 use foldback::store::{Filter, Store};
@@ -45,7 +45,7 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
             "the definition's `input.schema` says what it takes; nothing was run",
         )
     })?;
-    let id = args.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let id = args.id.clone().unwrap_or_else(|| text_id().to_string());
     Start::check_id(&id).map_err(refused)?;
     let url = cli.store_url();
     if matches!(&*url, "memory:" | ":memory:") {

@@ -31,6 +31,7 @@ mod state;
 mod table;
 mod verify;
 
+use std::fs::File;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -55,7 +56,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Files that a command needs beside those that it was started with: the store, threads, one step.
+const FILES_NEEDED: usize = 24;
+
+/// This process may open the files that a command needs. Where it may not, what fails first would blame
+/// something else, or panic.
+///
+/// # Errors
+/// It may not.
+fn has_room_for_files() -> Result<(), Error> {
+    let opened: Result<Vec<File>, std::io::Error> =
+        (0..FILES_NEEDED).map(|_| File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })).collect();
+    match opened {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error {
+            hint: Some("raise the limit of open files: `ulimit -n 1024`".to_owned()),
+            ..Error::machine(format!(
+                "this process cannot open the {FILES_NEEDED} files that it needs: {error}"
+            ))
+        }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn dispatch(cli: &Cli) -> Result<Exit, Error> {
+    has_room_for_files()?;
     match &cli.command {
         Command::Init(args) => init::init(cli, args),
         Command::Doctor => doctor::doctor(cli),

@@ -13,6 +13,7 @@ pub(crate) struct Noop;
 
 impl Work for Noop {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+    const FILES: usize = 0;
 
     async fn work(self: Arc<Self>, _: Call, mut request: Value) -> Outcome {
         let output = request.get_mut("value").map(Value::take).unwrap_or_default();

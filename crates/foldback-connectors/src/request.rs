@@ -3,6 +3,7 @@
 //! Every error names the member and never shows its value: it may hold a secret.
 
 use std::borrow::Cow;
+use std::io;
 
 use foldback_core::Failure;
 use foldback_core::step::error_type;
@@ -79,6 +80,19 @@ impl<'a> Members<'a> {
 /// A request that cannot be performed.
 pub(crate) fn wrong(kind: &str, what: &str) -> Failure {
     Failure::new(error_type::CONFIGURATION, 400, "Bad request", format!("{kind}: {what}"))
+}
+
+/// Says whether an error means that this machine has no room now: no more open files, processes or memory.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
+}
+
+/// An attempt that was not begun for want of room on this machine.
+pub(crate) fn no_room(detail: String) -> Failure {
+    let detail = format!("{detail}; hint: raise `ulimit -n`, or end what else runs here");
+    Failure::new(error_type::NO_ROOM, 503, "No room on this machine", detail)
 }
 
 /// A value as text: a string as it is, other JSON compact.

@@ -107,6 +107,18 @@ pub(crate) fn cause(error: &reqwest::Error) -> String {
     text
 }
 
+/// Says whether nothing was sent because this machine has no room for a connection.
+pub(crate) fn is_no_room(error: &reqwest::Error) -> bool {
+    let mut next: Option<&dyn Error> = error.is_connect().then_some(error);
+    while let Some(error) = next {
+        if error.downcast_ref().is_some_and(crate::request::is_no_room) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The part of an address that is shown: scheme, host and port.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()

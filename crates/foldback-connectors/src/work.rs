@@ -15,6 +15,9 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// See [`StepKind::timeout_ms`].
     const TIMEOUT_MS: u64 = foldback_core::limits::STEP_TIMEOUT_MS;
 
+    /// See [`StepKind::files`].
+    const FILES: usize;
+
     /// See [`StepKind::end_orphans`].
     fn end_orphans(&self, _attempt_id: &str) -> Option<Looking> {
         None
@@ -35,6 +38,10 @@ impl<W: Work> StepKind for Working<W> {
 
     fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
         self.0.end_orphans(attempt_id)
+    }
+
+    fn files(&self) -> usize {
+        W::FILES
     }
 
     fn run_ahead(&self) -> u32 {

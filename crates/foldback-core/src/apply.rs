@@ -73,6 +73,11 @@ impl WorkflowState {
                     step.status = StepStatus::Backoff;
                     step.due = Some(failed.due);
                     step.delay = failed.due.saturating_sub(event.clock()).max(0);
+                    if failed.error.error_type == error_type::NO_ROOM {
+                        // Nothing was begun: a repair round still has its answer, and nothing is counted.
+                        step.attempts_before += 1;
+                        return;
+                    }
                     step.error = Some(failed.error.clone());
                     step.rejected = failed.rejected.clone();
                     step.repairs += u32::from(failed.rejected.is_some());

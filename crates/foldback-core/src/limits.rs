@@ -40,6 +40,9 @@ pub const UNKNOWN_ATTEMPTS_MAX: u32 = 10;
 /// The first and the longest delay between two attempts of a step whose connection broke, in ms.
 pub const UNKNOWN_BACKOFF_MS: (u64, u64) = (100, 10_000);
 
+/// The first and the longest delay until an attempt is begun again for which this machine had no room, in ms.
+pub const NO_ROOM_BACKOFF_MS: (u64, u64) = (250, 10_000);
+
 /// The longest delay between two attempts, in ms (one day), whatever a policy computes.
 pub const RETRY_DELAY_MAX_MS: u64 = 24 * 3_600 * 1_000;
 
@@ -65,7 +68,8 @@ pub const RUN_AHEAD_MODEL: u32 = 1;
 /// Commits that may be under way when another `read` or `pure` step starts.
 pub const RUN_AHEAD_OTHER: u32 = 4;
 
-/// Steps in flight in one process. More are owed and start as others end.
+/// Steps in flight in one process, where it may open as many files as they need. More are owed and start
+/// as others end.
 pub const IN_FLIGHT_MAX: usize = 4_096;
 
 /// A workflow that waits for a moment at least so far away (ms) is let out of memory.

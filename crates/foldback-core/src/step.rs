@@ -214,6 +214,9 @@ pub mod error_type {
     pub const COMMUNICATION: &str = "https://open-workflow-specification.org/dsl/errors/types/communication";
     /// A loop that meets no step and no wait.
     pub const RUNAWAY: &str = "https://open-workflow-specification.org/dsl/errors/types/runaway";
+    /// This machine had no room to begin (open files, processes, memory), and nothing was begun. The attempt
+    /// is put off, and counts for no policy.
+    pub const NO_ROOM: &str = "https://open-workflow-specification.org/dsl/errors/types/no-room";
     /// Anything else that went wrong while running.
     pub const RUNTIME: &str = "https://open-workflow-specification.org/dsl/errors/types/runtime";
 }

@@ -122,8 +122,15 @@ pub struct Surroundings {
     pub observer: Option<Arc<dyn Observer>>,
 }
 
-/// The number of an attempt's flight, and what tells it to stop.
-type Flight = (u64, oneshot::Sender<()>);
+/// An attempt under way.
+struct Flight {
+    /// Its number.
+    number: u64,
+    /// How many files it keeps open.
+    files: usize,
+    /// What tells it to stop.
+    stop: oneshot::Sender<()>,
+}
 
 /// The loop of one shard's owner.
 pub struct Engine {
@@ -133,8 +140,10 @@ pub struct Engine {
     inbox: Receiver<Message>,
     to_self: Sender<Message>,
     live: HashMap<Arc<str>, Live>,
-    /// Attempts under way, each with the number of its flight and what tells it to stop.
+    /// Attempts under way.
     in_flight: HashMap<(Arc<str>, Key, u32), Flight>,
+    /// Files that they keep open, all together.
+    files: usize,
     /// Flights so far.
     flights: u64,
     /// Attempts of each workflow in flight.
@@ -181,6 +190,7 @@ impl Engine {
             to_self: to_self.clone(),
             live: HashMap::new(),
             in_flight: HashMap::new(),
+            files: 0,
             flights: 0,
             flying: HashMap::new(),
             looks: orphans::Looks::default(),
@@ -283,7 +293,7 @@ impl Engine {
             Message::Report { workflow_id, key, attempt, outcome, latency_ms, flight } => {
                 // Of a flight that was let go of, or that has reported before.
                 let place = (workflow_id, key, attempt);
-                if self.in_flight.get(&place).is_none_or(|(number, _)| *number != flight) {
+                if self.in_flight.get(&place).is_none_or(|under_way| under_way.number != flight) {
                     return;
                 }
                 let (workflow_id, key, attempt) = place;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::{EventId, Micros};
+use uuid::{NoContext, Timestamp, Uuid};
 
 /// Makes UUIDv7 ids. One per loop; seeded once, so that an id costs no system call.
 pub struct EventIds {
@@ -36,7 +37,7 @@ impl EventIds {
 
 /// Chance, from the system.
 pub fn seed() -> u64 {
-    let chance = uuid::Uuid::now_v7().as_u128();
+    let chance = id_at(SystemTime::now()).as_u128();
     (chance as u64) ^ ((chance >> 64) as u64)
 }
 
@@ -62,5 +63,29 @@ pub fn steady() -> Micros {
 
 /// A time-ordered id for a workflow or a command, as text.
 pub fn text_id() -> Arc<str> {
-    Arc::from(uuid::Uuid::now_v7().to_string())
+    Arc::from(id_at(SystemTime::now()).to_string())
+}
+
+/// A time-ordered id of this moment. A clock that stands before 1970 counts as 1970: such ids differ, and
+/// have no order.
+fn id_at(clock: SystemTime) -> Uuid {
+    match clock.duration_since(UNIX_EPOCH) {
+        Ok(_) => Uuid::now_v7(),
+        Err(_) => Uuid::new_v7(Timestamp::from_unix(NoContext, 0, 0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_before_1970_gives_ids_all_the_same() {
+        let clock = UNIX_EPOCH - Duration::from_secs(86_400);
+        let ids: std::collections::BTreeSet<Uuid> = (0..100).map(|_| id_at(clock)).collect();
+        assert_eq!(ids.len(), 100);
+        assert!(now() >= 0);
+    }
 }

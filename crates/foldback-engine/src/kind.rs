@@ -59,6 +59,13 @@ pub trait StepKind: Send + Sync {
         None
     }
 
+    /// How many files one attempt keeps open (connections and pipes are files). So many attempts run at
+    /// once as this process may open files for. A kind that cannot begin for want of room says
+    /// [`Outcome::Failed`] with the type `error_type::NO_ROOM`, and is asked again later.
+    fn files(&self) -> usize {
+        1
+    }
+
     /// How many commits may be under way when an attempt starts (only for `read` and `pure`).
     fn run_ahead(&self) -> u32 {
         foldback_core::limits::RUN_AHEAD_OTHER
@@ -148,11 +155,14 @@ fn secret(name: &str) -> Option<String> {
 pub struct Registry {
     kinds: BTreeMap<String, Arc<dyn StepKind>>,
     keys: Arc<Keys>,
+    /// The most files that an attempt of any kind keeps open.
+    files: usize,
 }
 
 impl Registry {
     /// Adds a kind under a name; a later one of the same name replaces it.
     pub fn with(mut self, name: &str, kind: impl StepKind + 'static) -> Registry {
+        self.files = self.files.max(kind.files());
         self.kinds.insert(name.to_owned(), Arc::new(kind));
         self
     }
@@ -161,6 +171,11 @@ impl Registry {
     /// stands in the place of such a key, if the key has at least 12 bytes.
     pub fn hiding(self, variables: impl IntoIterator<Item = String>) -> Registry {
         Registry { keys: Arc::new(self.keys.and(variables)), ..self }
+    }
+
+    /// The most files that an attempt of any of its kinds keeps open.
+    pub fn files(&self) -> usize {
+        self.files
     }
 
     /// The kind of this name, behind the mask.

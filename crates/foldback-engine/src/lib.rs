@@ -29,6 +29,7 @@ mod perform;
 
 pub use branch::{BranchError, Branching, Prepared, next_fork_id, prepare_fork, prepare_retry};
 pub use command::{Accepted, Answer, Back, Command, Expect, Followed, Fork, Refusal, Start};
+pub use ids::text_id;
 pub use kind::{Call, Looking, Performing, Progress, Registry, Remains, StepKind};
 pub use live::new_event;
 pub use load::{LoadError, events_of, hydrate, state_at, state_seen};

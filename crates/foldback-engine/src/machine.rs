@@ -21,6 +21,11 @@ pub trait Machine: Send + Sync {
     /// Chance, for the ids of events. Asked once by each engine.
     fn seed(&self) -> u64;
 
+    /// How many files all attempts together may keep open.
+    fn files(&self) -> usize {
+        usize::MAX
+    }
+
     /// Starts an attempt and returns at once. What becomes of it is sent to `report_to`.
     fn start(&self, attempt: Attempt, report_to: Sender<Message>);
 
@@ -68,12 +73,25 @@ pub struct Attempt {
 /// The machine this process runs on.
 pub struct ThisMachine {
     pool: tokio::runtime::Handle,
+    files: usize,
+}
+
+/// Files that the store, the runtime and the command itself keep open.
+const OWN_FILES: usize = 64;
+
+/// How many files this process may open (`ulimit -n`).
+fn files_allowed() -> usize {
+    #[cfg(unix)]
+    if let Some(allowed) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        return usize::try_from(allowed).unwrap_or(usize::MAX);
+    }
+    usize::MAX
 }
 
 impl ThisMachine {
     /// This machine, with the pool on which attempts run.
     pub fn new(pool: tokio::runtime::Handle) -> ThisMachine {
-        ThisMachine { pool }
+        ThisMachine { pool, files: files_allowed().saturating_sub(OWN_FILES) }
     }
 }
 
@@ -84,6 +102,10 @@ impl Machine for ThisMachine {
 
     fn seed(&self) -> u64 {
         ids::seed()
+    }
+
+    fn files(&self) -> usize {
+        self.files
     }
 
     fn start(&self, attempt: Attempt, report_to: Sender<Message>) {

@@ -31,6 +31,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::config::{Config, StandIns};
+use crate::request::no_room;
 use crate::web;
 use crate::work::{Work, failed};
 use plan::Plan;
@@ -52,6 +53,7 @@ impl Http {
 impl Work for Http {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
     const TIMEOUT_MS: u64 = limits::HTTP_TIMEOUT_MS;
+    const FILES: usize = 2;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         match Plan::read(&call, &request) {
@@ -144,6 +146,9 @@ fn not_answered(plan: &Plan, error: &reqwest::Error, hop: usize) -> Outcome {
     }
     // Behind a redirect the first request did land somewhere: only the first hop can be sure.
     if error.is_connect() && hop == 0 {
+        if web::is_no_room(error) {
+            return failed(no_room(format!("{place}: {why}")));
+        }
         return failed(Failure::new(
             error_type::COMMUNICATION,
             503,

@@ -67,6 +67,7 @@ impl Llm {
 
 impl Work for Llm {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_MODEL;
+    const FILES: usize = 2;
 
     async fn work(self: Arc<Self>, call: Call, request: Value) -> Outcome {
         let (provider, mut chat, judge) = match read(&self.config, &request, call.variant) {

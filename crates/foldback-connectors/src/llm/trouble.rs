@@ -11,7 +11,7 @@ use super::ending::REFUSED;
 use super::model::ModelError;
 use super::remote::Remote;
 use crate::config::Kind;
-use crate::request::wrong;
+use crate::request::{no_room, wrong};
 use crate::web;
 
 /// Characters of a provider's own words that an error shows.
@@ -27,6 +27,9 @@ impl Remote {
     /// What it means that a request brought no answer at all.
     pub(super) fn unreached(&self, error: &reqwest::Error) -> ModelError {
         let why = format!("{}: {}", self.place(), web::cause(error));
+        if web::is_no_room(error) {
+            return no_room(why).into();
+        }
         if error.is_connect() {
             return self.not_reached(why);
         }

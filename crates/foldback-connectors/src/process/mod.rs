@@ -27,13 +27,16 @@ use foldback_core::{Failure, Outcome, media};
 use foldback_engine::kind::Call;
 use serde_json::{Value, json};
 
-use crate::request::{Members, text_of, wrong};
+use crate::request::{Members, is_no_room, no_room, text_of, wrong};
 use crate::work::failed;
 pub(crate) use child::Ended;
 pub use child::end_all;
 use child::{Child, Trouble};
 pub(crate) use script::Script;
 pub(crate) use shell::Shell;
+
+/// Files that a child takes: three pipes, of which it has the other ends while it is started.
+const FILES_OF_A_CHILD: usize = 8;
 
 /// Lines of stderr that an error shows.
 const ERROR_LINES: usize = 20;
@@ -124,6 +127,9 @@ fn trouble(program: &str, trouble: Trouble) -> Failure {
             "Program not found",
             format!("`{program}` is not on the PATH of the engine: install it, or add its directory to PATH"),
         ),
+        Trouble::NotStarted(why) if is_no_room(&why) => {
+            no_room(format!("`{program}` could not be started: {why}"))
+        }
         Trouble::NotStarted(why) => Failure::new(
             error_type::CONFIGURATION,
             400,

@@ -13,8 +13,8 @@ use foldback_engine::kind::{Call, Looking};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Common, arguments, orphans, outcome};
-use crate::request::{Members, wrong};
+use super::{Common, FILES_OF_A_CHILD, arguments, orphans, outcome};
+use crate::request::{Members, is_no_room, no_room, wrong};
 use crate::work::{Work, failed};
 
 /// Linux takes at most 128 KiB in one argument.
@@ -52,6 +52,7 @@ fn interpreter(language: &str) -> Option<Interpreter> {
 
 impl Work for Script {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+    const FILES: usize = FILES_OF_A_CHILD;
 
     fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
         Some(orphans::end(attempt_id.to_owned()))
@@ -67,6 +68,9 @@ impl Work for Script {
             Ok(line) => line,
             Err(why) => {
                 let detail = format!("the code could not be written to a file: {why}");
+                if is_no_room(&why) {
+                    return failed(no_room(detail));
+                }
                 return failed(Failure::new(error_type::RUNTIME, 500, "Script not started", detail));
             }
         };

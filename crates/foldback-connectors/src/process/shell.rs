@@ -10,7 +10,7 @@ use foldback_core::{Failure, Outcome, limits};
 use foldback_engine::kind::{Call, Looking};
 use serde_json::Value;
 
-use super::{Common, arguments, orphans, outcome};
+use super::{Common, FILES_OF_A_CHILD, arguments, orphans, outcome};
 use crate::request::{Members, wrong};
 use crate::work::{Work, failed};
 
@@ -22,6 +22,7 @@ pub(crate) struct Shell {
 
 impl Work for Shell {
     const RUN_AHEAD: u32 = limits::RUN_AHEAD_OTHER;
+    const FILES: usize = FILES_OF_A_CHILD;
 
     fn end_orphans(&self, attempt_id: &str) -> Option<Looking> {
         Some(orphans::end(attempt_id.to_owned()))

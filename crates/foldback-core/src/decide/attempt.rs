@@ -51,6 +51,9 @@ impl Attempt<'_> {
     }
 
     fn failed(self, error: Failure, retry_after_ms: Option<u64>, usage: Option<Usage>) -> Fact {
+        if error.error_type == error_type::NO_ROOM {
+            return self.put_off(error);
+        }
         let Some(policy) = self.step.retry.as_ref().filter(|_| self.may_go_on()) else {
             return self.step_failed(error, None, usage);
         };
@@ -80,6 +83,20 @@ impl Attempt<'_> {
         match self.step.retry.is_none() && self.step.own_attempts() <= 1 && self.may_go_on() {
             true => self.again(Again::after(error, None)),
             false => self.failed(error, None, None),
+        }
+    }
+
+    /// Nothing was begun, for want of room on this machine: it is begun later, however often.
+    fn put_off(self, error: Failure) -> Fact {
+        if self.may_go_on() {
+            let (base_ms, max_ms) = limits::NO_ROOM_BACKOFF_MS;
+            let delay_ms = backoff_ms(base_ms, max_ms, self.step.attempts, self.chance());
+            return self.again(Again { delay_ms, ..Again::after(error, None) });
+        }
+        // Of what was sent before nobody knows, still.
+        match self.step.unknowns {
+            0 => self.step_failed(error, None, None),
+            _ => self.unknown(error.title),
         }
     }
 

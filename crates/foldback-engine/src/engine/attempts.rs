@@ -12,7 +12,7 @@ use foldback_core::{
 use tokio::sync::oneshot;
 
 use super::alarms::Wait;
-use super::{Engine, ROUND};
+use super::{Engine, Flight, ROUND};
 use crate::kind::Call;
 use crate::live::Dispatch;
 use crate::load::LoadError;
@@ -50,9 +50,12 @@ impl Engine {
             return;
         };
         let (stop, stopped) = oneshot::channel();
+        let kind = self.around.kinds.get(&step.kind);
+        let files = kind.as_ref().map_or(0, |kind| kind.files());
         self.flights += 1;
+        self.files += files;
         let flight = self.flights;
-        place.insert((flight, stop));
+        place.insert(Flight { number: flight, files, stop });
         *self.flying.entry(id.clone()).or_insert(0) += 1;
         let is_write = step.effect == Effect::Write;
         let progress = match &self.around.observer {
@@ -96,16 +99,16 @@ impl Engine {
         if step.is_some_and(|step| !step.status.is_settled()) {
             return;
         }
-        if let Some((_, stop)) = self.in_flight.get_mut(&(id.clone(), key, attempt)) {
+        if let Some(flight) = self.in_flight.get_mut(&(id.clone(), key, attempt)) {
             // Told once; the place stays taken until the report. One that has ended is told in vain.
-            let _ended = std::mem::replace(stop, oneshot::channel().0).send(());
+            let _ended = std::mem::replace(&mut flight.stop, oneshot::channel().0).send(());
         }
     }
 
     pub(super) fn landed(&mut self, id: &Arc<str>, key: &Key, attempt: u32) {
-        if self.in_flight.remove(&(id.clone(), key.clone(), attempt)).is_some()
-            && let Some(count) = self.flying.get_mut(id)
-        {
+        let Some(flight) = self.in_flight.remove(&(id.clone(), key.clone(), attempt)) else { return };
+        self.files -= flight.files;
+        if let Some(count) = self.flying.get_mut(id) {
             *count -= 1;
             if *count == 0 {
                 self.flying.remove(id);
@@ -185,8 +188,16 @@ impl Engine {
         if self.is_winding_down || self.starts_nothing {
             0
         } else {
-            limits::IN_FLIGHT_MAX.saturating_sub(taken)
+            limits::IN_FLIGHT_MAX.saturating_sub(taken).min(self.room_for_files())
         }
+    }
+
+    /// How many more attempts this process may open files for, whatever their kind. One runs at least:
+    /// what it lacks then is put off.
+    fn room_for_files(&self) -> usize {
+        let free = self.around.machine.files().saturating_sub(self.files);
+        let room = (free / self.around.kinds.files().max(1)).saturating_sub(self.promised);
+        if self.in_flight.is_empty() && self.promised == 0 { room.max(1) } else { room }
     }
 
     /// Begins what waits for room: steps that were pending, retries that are due, and attempts

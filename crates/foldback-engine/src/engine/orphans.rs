@@ -138,7 +138,7 @@ impl Engine {
         let Some(step) = self.live.get(id).and_then(|live| live.state.step(key)) else {
             return Some(nothing());
         };
-        let kind = self.around.kinds.get(&step.kind).cloned();
+        let kind = self.around.kinds.get(&step.kind);
         match self.looks.0.entry(id.clone()).or_default().entry((key.clone(), attempt)) {
             Entry::Occupied(mut known) => match known.get_mut() {
                 State::UnderWay(waiting) => {
