@@ -111,10 +111,9 @@ fn what_a_killed_engine_left_running_is_ended_before_it_begins_again() {
     std::thread::sleep(Duration::from_millis(1_300));
     for (n, ((way, _), world)) in WAYS.iter().zip(&worlds).enumerate() {
         let times = text(world, &format!("paid.{n}")).lines().count();
-        // The third leaves its payment to one that outlives the step, which is cut off as the group ends.
         let wanted = [1, 1, 1, 1, 3][n];
         assert_eq!(times, wanted, "{way}");
-        let events = world.run(&["events", "p"]).out;
+        let events = world.run(&["events", "p", "--json"]).out;
         assert!(events.contains("its process was ended (pid "), "{way}: {events}");
     }
 }
@@ -184,14 +183,14 @@ fn a_closed_terminal_stops_as_a_termination_does_unless_it_is_ignored() {
                 - one: { run: { shell: { command: 'echo begun > \"one.$FOLDBACK_WORKFLOW_ID\"; sleep 0.5' } } }\n  \
                 - two: { run: { shell: { command: 'echo begun > \"two.$FOLDBACK_WORKFLOW_ID\"' } } }\n";
     std::fs::write(world.dir.path().join("two.yaml"), flow).expect("a definition");
-    for signal in ["-HUP", "-TERM"] {
+    for signal in ["HUP", "TERM"] {
         let mut run = begin(&world, "two.yaml", signal);
         await_file(&world.dir.path().join(format!("one.{signal}")));
-        send(signal, &run);
-        if signal == "-HUP" {
+        send(&format!("-{signal}"), &run);
+        if signal == "HUP" {
             // A shell and the kernel both send it.
             std::thread::sleep(Duration::from_millis(100));
-            send(signal, &run);
+            send("-HUP", &run);
         }
         assert_eq!(run.wait().expect("it ends").code(), Some(1), "{signal}");
         assert_eq!(text(&world, &format!("two.{signal}")), "", "{signal}: nothing more begins");
