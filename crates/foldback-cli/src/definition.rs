@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use foldback::core::limits;
+use foldback::core::{WorkflowState, limits};
+use foldback::engine::Start;
 use foldback::ows::{Loaded, Problem};
+use foldback::programs::start_document;
+use serde_json::Value;
 
 use crate::args::{Cli, quoted};
 use crate::drive::load_config;
@@ -50,6 +53,27 @@ pub fn load(cli: &Cli, file: &Path) -> Result<Loaded, Error> {
         let more = format!("`foldback check {file_shown}` shows each line, with every hint");
         told(file, problems, &more)
     })
+}
+
+/// The command that starts a definition; the log keeps the place of its file.
+pub fn start(file: &Path, loaded: &Loaded, id: &str, input: Value) -> Start {
+    let place = std::fs::canonicalize(file).ok().filter(|place| place.is_file());
+    let file = place.and_then(|place| place.to_str().map(str::to_owned));
+    Start { file, ..start_document(loaded, id, input) }
+}
+
+/// The file of a workflow that is no longer what the workflow follows: its place as a person here would
+/// write it. `None` where it is as it was, is gone, or is not known.
+pub fn changed_file(cli: &Cli, state: &WorkflowState) -> Option<String> {
+    let place = Path::new(state.file.as_deref()?);
+    let is_as_it_was = match read(cli, place) {
+        Ok(Ok(loaded)) => loaded.hash == state.definition,
+        Ok(Err(_)) => false,
+        Err(_) => return None,
+    };
+    let here = std::env::current_dir().ok().and_then(|here| std::fs::canonicalize(here).ok());
+    let shown = here.and_then(|here| place.strip_prefix(here).ok()).unwrap_or(place);
+    (!is_as_it_was).then(|| shown.display().to_string())
 }
 
 /// Problems of a file as one error, each with its place. `otherwise` is the hint where none has one, and the

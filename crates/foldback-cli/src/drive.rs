@@ -10,9 +10,11 @@ use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::{End as Ended, EntryBody};
 use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, StepStatus, Verdict as Settled, WorkflowState, limits};
-use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen, text_id};
+use foldback::engine::{
+    Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen, text_id,
+};
 use foldback::ows::Loaded;
-use foldback::programs::{Definitions, start_document};
+use foldback::programs::Definitions;
 use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -56,9 +58,32 @@ pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
         ));
     }
     let store = foldback::store::open(&url)?;
-    let command = Command::Start(start_document(&loaded, &id, input));
+    is_as_it_was(cli, &*store, &id, &loaded, &args.file)?;
+    let command = Command::Start(definition::start(&args.file, &loaded, &id, input));
     let rests = drive(cli, &config, &store, vec![command])?;
     finish(cli, &*store, rests)
+}
+
+/// A workflow of this id follows this definition, if there is one.
+///
+/// # Errors
+/// It follows another; where its file was changed, the hint says how to go on with that.
+fn is_as_it_was(cli: &Cli, store: &dyn Store, id: &str, loaded: &Loaded, file: &Path) -> Result<(), Error> {
+    let Some(row) = store.workflow(id)?.filter(|row| row.definition != Some(loaded.hash)) else {
+        return Ok(());
+    };
+    let state = state_seen(store, id, None).ok().flatten();
+    let changed = state.as_ref().and_then(|state| definition::changed_file(cli, state));
+    let why = changed.map(|file| format!(": {file} has changed since")).unwrap_or_default();
+    let (again, id, file) = (cli.again(), quoted(id), quoted(&file.display().to_string()));
+    let way = match &*row.status {
+        "failed" | "parked" => format!("`{again} retry {id} --definition {file}` goes on with this one"),
+        _ => format!("`{again} fork {id} --definition {file}` branches with this one"),
+    };
+    Err(Error::input(
+        format!("workflow `{}` exists already, with another definition{why}", row.workflow_id),
+        format!("{way}; another --id starts anew; `{again} show {id}` shows the one that is there"),
+    ))
 }
 
 /// `resume [ID…]`: goes on with these, or with all that are unfinished.
@@ -452,14 +477,15 @@ fn print_result(
     let id = &state.workflow_id;
     let again = cli.again();
     match &state.end {
+        // What it gave, or failed of before, is no news where something it did is still to be known.
+        Some(end) if matches!(state.status(), Status::Compensating | Status::Unknown) => {
+            ending::say_unsettled(&again, state, end, rest.reason.as_deref());
+        }
         // What it gave, or failed of before, is no result any more where taking it back was asked for.
         Some(end) if state.is_compensated && (is_as_asked || !matches!(end, Ended::Failed { .. })) => {
             say(format!("{id} was taken back; `{again} show {id}` says what became of each thing it did"));
         }
         Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.stuck().is_some() => {}
-        Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.is_compensating() => {
-            say(format!("{id} is not taken back yet; `{again} show {id}` says what it waits for"));
-        }
         Some(Ended::Completed { output }) => {
             let text = serde_json::to_string_pretty(&*output.get()).unwrap_or_default();
             for line in text.lines() {

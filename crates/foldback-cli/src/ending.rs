@@ -6,7 +6,8 @@ use std::sync::Arc;
 use foldback::core::budget::Budget;
 use foldback::core::event::Raised;
 use foldback::core::report::{LedgerEffect, Standing, effective, example, ledger};
-use foldback::core::{Fact, Key, Measure, Micros, Version};
+use foldback::core::state::End;
+use foldback::core::{Fact, Key, Measure, Micros, StepStatus, Version, WorkflowState};
 use foldback::engine::Command;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::args::{CancelArgs, Cli, CompensateArgs, SignalArgs, UnpauseArgs, quot
 use crate::drive;
 use crate::error::{Error, Exit};
 use crate::moment;
-use crate::out::{Ink, Line, Out, columns};
+use crate::out::{Ink, Line, Out, columns, say};
 use crate::reading::{self, Log};
 
 /// Lines of a ledger that are shown; the newest matter most.
@@ -165,6 +166,37 @@ pub fn answers(again: &str, id: &str, names: &[Arc<str>], wants: &Value) -> Vec<
     let data = data.unwrap_or_else(|| " [JSON]".to_owned());
     let answer = |name: &Arc<str>| (format!("{again} signal {id} {}{data}", quoted(name)), "answer it");
     names.iter().map(answer).collect()
+}
+
+/// Says what an ended workflow waits for before what it did is taken back, with the command that answers.
+pub fn say_unsettled(again: &str, state: &WorkflowState, end: &End, reason: Option<&str>) {
+    let id = &state.workflow_id;
+    let ended = match end {
+        End::Failed { error } => {
+            let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
+            format!("failed ({} {}{key})", error.status, error.title)
+        }
+        End::Completed { .. } => "completed".to_owned(),
+        End::Cancelled { .. } => "was cancelled".to_owned(),
+        End::Parked { .. } => "is parked".to_owned(),
+    };
+    say(format!("{id} {ended}, and not all that it did is compensated yet"));
+    let id = quoted(id);
+    if let Some(reason) = reason {
+        say(format!("  {reason}"));
+        say(format!("hint: `{again} resume {id}` goes on with it"));
+    }
+    let unknown = state
+        .open
+        .iter()
+        .filter(|key| state.step(key).is_some_and(|step| step.status == StepStatus::Unknown));
+    for key in unknown {
+        let quoted_key = quoted(key.as_str());
+        say(format!("  waits for the outcome of {key}: nobody knows whether it happened"));
+        say(format!(
+            "hint: look whether it happened, then `{again} resolve {id} {quoted_key} landed [JSON]` or `… didnt`"
+        ));
+    }
 }
 
 /// How a budget is raised that is used up.

@@ -12,7 +12,7 @@ use foldback::core::report::{dollars, nearest};
 use foldback::core::{Key, Version};
 use foldback::engine::{BranchError, Branching, Command, LoadError, Prepared};
 use foldback::engine::{next_fork_id, prepare_fork, prepare_retry};
-use foldback::programs::{Definitions, start_document};
+use foldback::programs::Definitions;
 use foldback::store::Store;
 use serde_json::{Value, json};
 
@@ -46,6 +46,9 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = drive::load_config(cli)?;
     let change = &args.change;
+    if change.definition.is_none() {
+        tell_of_changed_file(cli, &*store, &args.id);
+    }
     // What was taken back is done again, from where it was done first.
     let is_compensated = store.workflow(&args.id)?.is_some_and(|row| row.status == "compensated");
     let goes_back = is_compensated
@@ -75,6 +78,21 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let plan = prepared.retry_plan(&store, &programs).map_err(|e| told(cli, e))?;
     let command = prepared.retry(&args.reason);
     go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })
+}
+
+/// Says so where the file was changed that a workflow was loaded from: it goes on with the definition as it
+/// was.
+fn tell_of_changed_file(cli: &Cli, store: &dyn Store, id: &str) {
+    // What cannot be read is the retry's to tell.
+    let state = foldback::engine::state_seen(store, id, None).ok().flatten();
+    let Some(file) = state.as_ref().and_then(|state| definition::changed_file(cli, state)) else { return };
+    say(format!("note: {file} has changed; `{id}` goes on with the definition as it was"));
+    say(format!(
+        "hint: `{} retry {} --definition {}` goes on with the file as it is now",
+        cli.again(),
+        quoted(id),
+        quoted(&file)
+    ));
 }
 
 /// A plan that was made, and the command that carries it out.
@@ -183,7 +201,7 @@ fn branching(cli: &Cli, id: &str, at: Option<Version>, change: &ChangeArgs) -> R
         edits.push(said);
     }
     let followed = match &change.definition {
-        Some(file) => Some(start_document(&definition::load(cli, file)?, "", Value::Null).into()),
+        Some(file) => Some(definition::start(file, &definition::load(cli, file)?, "", Value::Null).into()),
         None => None,
     };
     Ok(Branching {

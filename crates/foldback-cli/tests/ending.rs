@@ -278,3 +278,27 @@ fn who_takes_a_failed_run_back_is_told_that_it_was_and_not_of_its_failure_again(
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.err.contains("t was taken back") && !ended.err.contains("error:"), "{}", ended.err);
 }
+
+#[test]
+fn after_a_crash_in_a_compensation_each_command_says_what_it_waits_for() {
+    let world = World::empty();
+    // The first undo kills the engine in the middle; nobody knows whether it happened.
+    let unbook = "[ -e killed ] || { touch killed; kill -9 $PPID; sleep 5; }; echo unbooked >> trip.txt";
+    let flow = TRIP.replace("echo unbooked >> trip.txt", unbook).replace("recovery: retry, ", "");
+    let flow = flow
+        .replace("listen: { to: { one: { with: { type: go } } } }", "run: { shell: { command: 'exit 1' } }");
+    std::fs::write(world.dir.path().join("trip.yaml"), flow).expect("a definition");
+    world.command(&["run", "trip.yaml", "--id", "t"]).output().expect("it is killed");
+    for command in [&["compensate", "t"][..], &["resume", "t"], &["resume", "t"]] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 1, "{command:?}: {}", ran.err);
+        assert!(ran.err.contains("waits for the outcome of book!undo/unbook"), "{command:?}: {}", ran.err);
+        assert!(ran.err.contains("resolve t 'book!undo/unbook' landed"), "{command:?}: {}", ran.err);
+        assert!(!ran.err.contains("error: 500"), "{command:?}: the old failure is no news: {}", ran.err);
+        assert!(!ran.err.contains("retry t"), "{command:?}: {}", ran.err);
+    }
+    let ended = world.run(&["resolve", "t", "book!undo/unbook", "didnt"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let book = std::fs::read_to_string(world.dir.path().join("trip.txt")).expect("what was done");
+    assert_eq!(book, "booked\nunbooked\n");
+}

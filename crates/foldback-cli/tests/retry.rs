@@ -141,3 +141,44 @@ fn what_did_not_fail_is_not_reopened() {
         assert!(told.code == 2 && told.err.contains(said) && told.err.contains(hint), "{id}: {told:?}");
     }
 }
+
+/// A definition of one step that runs this command.
+fn one_step(world: &World, command: &str) {
+    let text = format!(
+        "document: {{ dsl: '1.0.3', namespace: t, name: one, version: '1.0.0' }}\ndo:\n  - go: {{ run: {{ shell: {{ command: '{command}' }} }} }}\n"
+    );
+    std::fs::create_dir_all(world.dir.path().join("flows")).expect("a folder");
+    std::fs::write(world.dir.path().join("flows/one.yaml"), text).expect("a definition");
+}
+
+#[test]
+fn who_mends_the_file_and_retries_is_told_that_the_old_definition_goes_on() {
+    let world = World::empty();
+    one_step(&world, "exit 1");
+    assert_eq!(world.run(&["run", "flows/one.yaml", "--id", "r"]).code, 1);
+    let unchanged = world.run(&["retry", "r"]);
+    assert!(unchanged.code == 1 && !unchanged.err.contains("has changed"), "{}", unchanged.err);
+
+    one_step(&world, "echo mended");
+    let hint = "`foldback retry r --definition flows/one.yaml`";
+    for command in [&["retry", "r"][..], &["retry", "r", "--from", "1"]] {
+        let old = world.run(command);
+        assert_eq!(old.code, 1, "{command:?}: {}", old.err);
+        assert!(old.err.contains("note: flows/one.yaml has changed"), "{command:?}: {}", old.err);
+        assert!(old.err.contains(hint), "{command:?}: {}", old.err);
+    }
+    let refused = world.run(&["run", "flows/one.yaml", "--id", "r"]);
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("with another definition: flows/one.yaml has changed"), "{}", refused.err);
+    assert!(refused.err.contains(hint), "{}", refused.err);
+
+    let mended = world.run(&["retry", "r", "--definition", "flows/one.yaml"]);
+    assert_eq!((mended.code, &*mended.out), (0, "\"mended\"\n"), "{}", mended.err);
+
+    // What is known is the file that it follows now; one that is gone is nobody's news.
+    one_step(&world, "echo again; exit 1");
+    assert_eq!(world.run(&["run", "flows/one.yaml", "--id", "s"]).code, 1);
+    std::fs::remove_file(world.dir.path().join("flows/one.yaml")).expect("it is gone");
+    let gone = world.run(&["retry", "s"]);
+    assert!(gone.code == 1 && !gone.err.contains("has changed"), "{}", gone.err);
+}

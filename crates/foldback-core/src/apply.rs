@@ -50,6 +50,7 @@ impl WorkflowState {
                 self.started_at = event.timestamp;
                 self.correlation_id = event.correlation_id.or(Some(event.id));
                 self.definition = started.definition;
+                self.file = started.file.as_deref().map(Arc::from);
                 self.name = Arc::from(&*started.name);
                 self.input = started.input.clone();
                 self.lineage = started.lineage.clone();
@@ -490,8 +491,9 @@ impl WorkflowState {
         if let Some(input) = &changes.input {
             self.input = input.clone();
         }
-        if let Some(Follows { definition, name }) = &changes.follows {
+        if let Some(Follows { definition, name, file }) = &changes.follows {
             (self.definition, self.name) = (*definition, Arc::from(&**name));
+            self.file = file.as_deref().map(Arc::from);
         }
         for given in &changes.outputs {
             self.completed(&given.key, &given.output);

@@ -167,6 +167,9 @@ pub struct Follows {
     pub definition: Hash,
     /// What a person calls it.
     pub name: String,
+    /// The file that it was loaded from, by its whole path, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What a person changed, as the log keeps it.

@@ -331,8 +331,9 @@ fn write(
 /// What a stimulus means here; `None` where it means nothing (a late or doubled word).
 fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool) -> Option<Fact> {
     match stimulus {
-        Stimulus::Start { definition, name, input, lineage } => {
-            Some(Fact::WorkflowStarted(WorkflowStarted { definition, name, input: Slot::of(input), lineage }))
+        Stimulus::Start { definition, name, file, input, lineage } => {
+            let input = Slot::of(input);
+            Some(Fact::WorkflowStarted(WorkflowStarted { definition, name, file, input, lineage }))
         }
         Stimulus::Report { key, attempt, outcome, latency_ms } => {
             let step = state.step(&key)?;

@@ -349,6 +349,9 @@ pub struct WorkflowStarted {
     pub definition: Hash,
     /// What a person calls the definition.
     pub name: String,
+    /// The file that it was loaded from, by its whole path, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Its input.
     pub input: Slot,
     /// Where it comes from, for a fork.

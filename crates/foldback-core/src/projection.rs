@@ -257,6 +257,7 @@ mod tests {
             Fact::WorkflowStarted(WorkflowStarted {
                 definition: Hash::ZERO,
                 name: "article 1".into(),
+                file: None,
                 input: slot(),
                 lineage: None,
             }),

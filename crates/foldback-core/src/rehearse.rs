@@ -102,6 +102,7 @@ fn begin(program: &dyn Program, workflow_id: &str, input: Value, stage: Stage<'_
     let start = Stimulus::Start {
         definition: Hash::of_bytes(b"rehearsal"),
         name: "rehearsal".into(),
+        file: None,
         input,
         lineage: None,
     };

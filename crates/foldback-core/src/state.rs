@@ -57,6 +57,9 @@ pub struct WorkflowState {
     pub definition: Hash,
     /// What a person calls the definition.
     pub name: Arc<str>,
+    /// The file that the definition was loaded from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Arc<str>>,
     /// Its input.
     pub input: Slot,
     /// Where it comes from, for a fork.
@@ -299,6 +302,7 @@ impl WorkflowState {
             turn_events: 0,
             correlation_id: None,
             definition: Hash::ZERO,
+            file: None,
             name: Arc::from(""),
             input: Slot::null(),
             lineage: None,

@@ -48,7 +48,7 @@ impl Story {
     fn begun() -> Story {
         let mut story = Story { state: WorkflowState::empty("p"), events: Vec::new() };
         let (definition, name, input) = (Hash::of_bytes(b"d"), "d".to_owned(), json!(1));
-        story.say(Stimulus::Start { definition, name, input, lineage: None }).unwrap();
+        story.say(Stimulus::Start { definition, name, file: None, input, lineage: None }).unwrap();
         story
     }
 

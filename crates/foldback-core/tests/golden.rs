@@ -72,6 +72,7 @@ fn full() -> Vec<Fact> {
         Fact::WorkflowStarted(WorkflowStarted {
             definition: Hash::of_bytes(b"definition"),
             name: "article 0.1.0".into(),
+            file: None,
             input: Slot::of(json!({"topic": "lamps"})),
             lineage: Some(Lineage { parent: "a".into(), cut: 7, cut_hash: Hash::of_bytes(b"cut") }),
         }),
@@ -257,7 +258,11 @@ fn changes() -> Changes {
         input: Some(Slot::of(json!({"topic": "lamps"}))),
         writes: Writes { policy: Policy::Deny, by_key: [("publish".into(), Policy::Live)].into() },
         rerun: vec!["draft".into()],
-        follows: Some(Follows { definition: Hash::of_bytes(b"definition"), name: "article 0.2.0".into() }),
+        follows: Some(Follows {
+            definition: Hash::of_bytes(b"definition"),
+            name: "article 0.2.0".into(),
+            file: None,
+        }),
     }
 }
 
@@ -330,9 +335,26 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         rejected: None,
         usage: None,
     };
+    let started = WorkflowStarted {
+        definition: Hash::of_bytes(b"definition"),
+        name: "article 0.1.0".into(),
+        file: Some("/home/me/article.yaml".into()),
+        input: Slot::of(json!({"topic": "lamps"})),
+        lineage: None,
+    };
+    let mut followed = changes();
+    followed.follows = followed.follows.map(|f| Follows { file: Some("/home/me/article.yaml".into()), ..f });
+    let reopened = Fact::WorkflowReopened {
+        reason: "mended".into(),
+        again: Vec::new(),
+        back_to: Some(7),
+        changes: Some(Box::new(followed)),
+    };
     vec![
         ("found", Fact::StepCompleted(Box::new(guessed))),
         ("final", Fact::StepFailed(Box::new(hopeless))),
+        ("file", Fact::WorkflowStarted(started)),
+        ("file", reopened),
         ("lost", Fact::AttemptStarted { key, attempt: 3, lost }),
         ("alternatives", Fact::StepAsked(Box::new(asked))),
         ("alternative", Fact::AttemptFailed(Box::new(passed_by))),

@@ -34,6 +34,7 @@ impl Story {
         let start = Stimulus::Start {
             definition: Hash::of_bytes(b"d"),
             name: "d".into(),
+            file: None,
             input: json!(1),
             lineage: None,
         };
@@ -286,7 +287,13 @@ fn what_breaks_the_law_is_refused_and_leaves_no_trace() {
     let cases: Vec<(&str, Stimulus, Vec<Turn>, &str)> = vec![
         (
             "a second start",
-            Stimulus::Start { definition: Hash::ZERO, name: String::new(), input: json!(1), lineage: None },
+            Stimulus::Start {
+                definition: Hash::ZERO,
+                name: String::new(),
+                file: None,
+                input: json!(1),
+                lineage: None,
+            },
             vec![],
             "starts once",
         ),

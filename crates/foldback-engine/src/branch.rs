@@ -230,10 +230,11 @@ fn prepare(
         cut.version -= 1;
     }
     let past = Past { workflow: branching.workflow_id.clone(), after: cut.version, up_to: row.version };
-    let follows = branching
-        .definition
-        .as_ref()
-        .map(|followed| Follows { definition: followed.hash, name: followed.name.clone() });
+    let follows = branching.definition.as_ref().map(|followed| Follows {
+        definition: followed.hash,
+        name: followed.name.clone(),
+        file: followed.file.clone(),
+    });
     let mut changes = Changes {
         edits: cut.edits,
         outputs: cut.outputs,

@@ -193,6 +193,9 @@ pub struct Followed {
     pub canonical: String,
     /// Its source as given.
     pub source: String,
+    /// The file that it was loaded from, by its whole path, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 impl Followed {
@@ -210,8 +213,8 @@ impl Followed {
 
 impl From<Start> for Followed {
     fn from(start: Start) -> Followed {
-        let Start { definition, kind, name, canonical, source, .. } = start;
-        Followed { hash: definition, kind, name, canonical, source }
+        let Start { definition, kind, name, canonical, source, file, .. } = start;
+        Followed { hash: definition, kind, name, canonical, source, file }
     }
 }
 
@@ -230,6 +233,9 @@ pub struct Start {
     pub canonical: String,
     /// Its source as given.
     pub source: String,
+    /// The file that it was loaded from, by its whole path, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The workflow's input.
     pub input: Value,
 }

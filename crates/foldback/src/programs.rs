@@ -95,6 +95,7 @@ pub fn start_document(loaded: &foldback_ows::Loaded, workflow_id: &str, input: V
         name: loaded.name.clone(),
         canonical: loaded.canonical.clone(),
         source: loaded.source.clone(),
+        file: None,
         input,
     }
 }
@@ -108,6 +109,7 @@ pub fn start_code(name: &str, version: &str, workflow_id: &str, input: Value) ->
         name: format!("{name} {version}"),
         canonical: serde_json::json!({"rust": {"name": name, "version": version}}).to_string(),
         source: String::new(),
+        file: None,
         input,
     }
 }

@@ -544,6 +544,7 @@ fn first_batch(
     let stimulus = foldback::core::Stimulus::Start {
         definition: order.definition,
         name: order.name.clone(),
+        file: None,
         input: order.input.clone(),
         lineage: None,
     };

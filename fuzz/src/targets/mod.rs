@@ -54,6 +54,7 @@ pub fn definition(data: &[u8]) {
     let start = Stimulus::Start {
         definition: loaded.hash,
         name: loaded.name.clone(),
+        file: None,
         input: json!({"topic": "lamps", "items": [1, "two", null]}),
         lineage: None,
     };

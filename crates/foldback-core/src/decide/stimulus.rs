@@ -24,6 +24,8 @@ pub enum Stimulus {
         definition: Hash,
         /// What a person calls the definition.
         name: String,
+        /// The file that the definition was loaded from, where there was one.
+        file: Option<String>,
         /// Its input.
         input: Value,
         /// Where it comes from, for a fork.

@@ -145,7 +145,13 @@ fn every_word_of_the_world_is_redacted() {
     };
     let report = |outcome| Stimulus::Report { key: Key::from("k"), attempt: 1, outcome, latency_ms: 0 };
     let words = [
-        Stimulus::Start { definition: Hash::ZERO, name: "n".into(), input: value(), lineage: None },
+        Stimulus::Start {
+            definition: Hash::ZERO,
+            name: "n".into(),
+            file: None,
+            input: value(),
+            lineage: None,
+        },
         report(Outcome::Completed { output: value(), usage: usage() }),
         report(Outcome::Failed { error: error(), retry_after_ms: None, usage: usage() }),
         report(Outcome::Rejected { output: value(), error: error(), usage: usage() }),

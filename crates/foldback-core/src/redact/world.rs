@@ -15,8 +15,8 @@ impl Redaction {
             return stimulus;
         }
         match stimulus {
-            Stimulus::Start { definition, name, input, lineage } => {
-                Stimulus::Start { definition, name, input: self.value(input), lineage }
+            Stimulus::Start { definition, name, file, input, lineage } => {
+                Stimulus::Start { definition, name, file, input: self.value(input), lineage }
             }
             Stimulus::Report { key, attempt, outcome, latency_ms } => {
                 Stimulus::Report { key, attempt, outcome: self.outcome(outcome), latency_ms }

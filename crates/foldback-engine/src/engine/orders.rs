@@ -111,6 +111,7 @@ impl Engine {
         let stimulus = Stimulus::Start {
             definition: start.definition,
             name: start.name,
+            file: start.file,
             input: start.input,
             lineage: None,
         };

@@ -50,6 +50,7 @@ impl<'a> Drive<'a> {
         let first = Stimulus::Start {
             definition: Hash::of_bytes(b"undoing"),
             name: "undoing".into(),
+            file: None,
             input: json!({}),
             lineage: None,
         };
