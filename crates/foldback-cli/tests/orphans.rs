@@ -51,68 +51,79 @@ fn send(signal: &str, child: &Child) {
     assert!(sent.expect("kill runs").success());
 }
 
-/// The ways in which a process can be out of its engine's sight. Each leaves a file `begun.N`, and pays
-/// a second later.
+/// The ways in which a process can be out of its engine's sight. Each leaves a line in `begun`, and pays
+/// once somebody says GO.
 const WAYS: [(&str, &str); 5] = [
-    ("in its group", "echo $$ > begun.0; sleep 1; echo paid >> paid.0"),
-    ("in a session of its own", "setsid sh -c 'echo $$ > begun.1; sleep 1; echo paid >> paid.1' & wait"),
+    ("in its group", "echo $$ >> begun; GO; echo paid >> paid"),
+    ("in a session of its own", "setsid sh -c 'echo $$ >> begun; GO; echo paid >> paid' & wait"),
     (
         "its parents gone",
-        "(setsid sh -c '(echo $$ > begun.2; sleep 1; echo paid >> paid.2) &' &); sleep 0.1; exec sleep 1",
+        "(setsid sh -c '(echo $$ >> begun; GO; echo paid >> paid) &' &); sleep 0.1; exec sleep 1",
     ),
-    (
-        "its environment cleared",
-        "env -i setsid sh -c 'echo $$ > begun.3; sleep 1; echo paid >> paid.3' & wait",
-    ),
-    ("several", "for i in 1 2 3; do (sleep 1; echo paid >> paid.4) & done; echo $$ > begun.4; wait"),
+    ("its environment cleared", "env -i setsid sh -c 'echo $$ >> begun; GO; echo paid >> paid' & wait"),
+    ("several", "for i in 1 2 3; do (GO; echo paid >> paid) & done; echo $$ >> begun; wait"),
 ];
+
+/// A workflow for each of the ways, whose engine was killed once its step had begun.
+fn killed(metadata: &str) -> Vec<(&'static str, World)> {
+    let world = |(way, command): &(&'static str, &str)| {
+        let world = World::empty();
+        let command = command.replace("GO", "until [ -e go ]; do sleep 0.02; done");
+        paying(&world, "pay.yaml", &command, metadata);
+        killed_once(&world, "pay.yaml", "p", "begun");
+        (*way, world)
+    };
+    WAYS.iter().map(world).collect()
+}
+
+/// Lets whatever still waits pay.
+fn go(worlds: &[(&str, World)]) {
+    for (_, world) in worlds {
+        std::fs::write(world.dir.path().join("go"), "").expect("a file");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+}
 
 #[test]
 fn what_a_killed_engine_left_running_is_ended_before_a_person_is_asked() {
-    let worlds: Vec<World> = WAYS.iter().map(|_| World::empty()).collect();
-    for (n, ((_, command), world)) in WAYS.iter().zip(&worlds).enumerate() {
-        paying(world, "pay.yaml", command, "");
-        killed_once(world, "pay.yaml", "p", &format!("begun.{n}"));
-    }
-    for ((way, _), world) in WAYS.iter().zip(&worlds) {
+    let worlds = killed("");
+    for (way, world) in &worlds {
         let asked = world.run(&["resume", "p"]);
         assert_eq!(asked.code, 1, "{way}: {}", asked.err);
         assert!(asked.err.contains("its process was ended (pid "), "{way}: {}", asked.err);
         assert_eq!(world.run(&["list", "--json"]).document(0)["status"], "unknown", "{way}");
     }
-    std::thread::sleep(Duration::from_millis(1_500));
-    for (n, ((way, _), world)) in WAYS.iter().zip(&worlds).enumerate() {
-        assert_eq!(text(world, &format!("paid.{n}")), "", "{way}: it was paid behind our back");
+    go(&worlds);
+    for (way, world) in &worlds {
+        assert_eq!(text(world, "paid"), "", "{way}: it was paid behind our back");
     }
     // It did not happen, says who has looked; so it happens once.
-    let paid = worlds[0].run(&["resolve", "p", "pay", "didnt"]);
+    let paid = worlds[0].1.run(&["resolve", "p", "pay", "didnt"]);
     assert_eq!(paid.code, 0, "{}", paid.err);
-    assert_eq!(text(&worlds[0], "paid.0"), "paid\n");
+    assert_eq!(text(&worlds[0].1, "paid"), "paid\n");
 }
 
 #[test]
 fn what_a_killed_engine_left_running_is_ended_before_it_begins_again() {
-    let worlds: Vec<World> = WAYS.iter().map(|_| World::empty()).collect();
-    for (n, ((_, command), world)) in WAYS.iter().zip(&worlds).enumerate() {
-        paying(world, "pay.yaml", command, "metadata: { foldback: { recovery: retry } }");
-        killed_once(world, "pay.yaml", "p", &format!("begun.{n}"));
+    let worlds = killed("metadata: { foldback: { recovery: retry } }");
+    let begin_again = |(_, world): &(&str, World)| {
+        let mut command = world.command(&["resume", "p"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
+    };
+    let resumed: Vec<Child> = worlds.iter().map(begin_again).collect();
+    for (way, world) in &worlds {
+        let begun = Instant::now();
+        while text(world, "begun").lines().count() < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{way} does not begin again");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
-    let resumed: Vec<Child> = worlds
-        .iter()
-        .map(|world| {
-            let mut command = world.command(&["resume", "p"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs")
-        })
-        .collect();
-    for (run, (way, _)) in resumed.into_iter().zip(&WAYS) {
+    go(&worlds);
+    for (run, (way, world)) in resumed.into_iter().zip(&worlds) {
         let ran = world::Ran::of(run.wait_with_output().expect("it ends"));
         assert_eq!(ran.code, 0, "{way}: {}", ran.err);
-    }
-    std::thread::sleep(Duration::from_millis(1_300));
-    for (n, ((way, _), world)) in WAYS.iter().zip(&worlds).enumerate() {
-        let times = text(world, &format!("paid.{n}")).lines().count();
-        let wanted = [1, 1, 1, 1, 3][n];
-        assert_eq!(times, wanted, "{way}");
+        let wanted = if *way == "several" { 3 } else { 1 };
+        assert_eq!(text(world, "paid").lines().count(), wanted, "{way}");
         let events = world.run(&["events", "p", "--json"]).out;
         assert!(events.contains("its process was ended (pid "), "{way}: {events}");
     }
@@ -194,8 +205,8 @@ fn a_closed_terminal_stops_as_a_termination_does_unless_it_is_ignored() {
         }
         assert_eq!(run.wait().expect("it ends").code(), Some(1), "{signal}");
         assert_eq!(text(&world, &format!("two.{signal}")), "", "{signal}: nothing more begins");
-        let steps = world.run(&["steps", signal, "--json"]).document(0);
-        assert_eq!(steps["status"], "completed", "{signal}: the step in flight reports: {steps}");
+        let steps = world.run(&["steps", signal, "--json"]).lines(0);
+        assert_eq!(steps[0]["status"], "completed", "{signal}: the step in flight reports: {steps:?}");
     }
     let line = "trap '' HUP; exec \"$0\" run two.yaml --id nohup";
     let mut run = Command::new("sh");

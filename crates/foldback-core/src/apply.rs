@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::limits;
 use crate::listen::Signal;
 use crate::state::{Cursor, End, Entry, EntryBody, Pause, Spent, Step, StepStatus, WorkflowState};
-use crate::step::{Failure, Recovery, Usage, error_type};
+use crate::step::{Effect, Failure, Recovery, Usage, error_type};
 use crate::undo::ToArm;
 use crate::value::{Request, Slot};
 
@@ -75,8 +75,12 @@ impl WorkflowState {
                     step.due = Some(failed.due);
                     step.delay = failed.due.saturating_sub(event.clock()).max(0);
                     if failed.error.error_type == error_type::NO_ROOM {
-                        // Nothing was begun: a repair round still has its answer, and nothing is counted.
-                        step.attempts_before += 1;
+                        // Nothing was begun: a repair round still has its answer, and nothing is counted. What a
+                        // dead engine may have sent before stays in doubt.
+                        match step.effect == Effect::Write && step.interruptions > 0 {
+                            true => step.unknowns += 1,
+                            false => step.attempts_before += 1,
+                        }
                         return;
                     }
                     step.error = Some(failed.error.clone());

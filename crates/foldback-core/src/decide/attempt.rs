@@ -94,10 +94,8 @@ impl Attempt<'_> {
             return self.again(Again { delay_ms, ..Again::after(error, None) });
         }
         // Of what was sent before nobody knows, still.
-        match self.step.unknowns {
-            0 => self.step_failed(error, None, None),
-            _ => self.unknown(error.title),
-        }
+        let was_sent = self.step.effect == Effect::Write && self.step.unknowns + self.step.interruptions > 0;
+        if was_sent { self.unknown(error.title) } else { self.step_failed(error, None, None) }
     }
 
     /// An answer that a budget cut off is asked for again, once there is more: the budget is used up by
