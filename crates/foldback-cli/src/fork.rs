@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use foldback::core::change::{Said, Writes};
 use foldback::core::cut::Wish;
-use foldback::core::plan::Plan;
+use foldback::core::plan::{Plan, PlannedCalls};
 use foldback::core::report::{dollars, nearest};
 use foldback::core::{Key, Version};
 use foldback::engine::{BranchError, Branching, Command, LoadError, Prepared};
@@ -170,6 +170,9 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     keys("behind", &plan.depending, "  (reused where the request stays the same)");
     keys("open", &plan.unknown_behind, "  (never answered there: what follows is not known)");
     keys("left done", &plan.left_done, "  (writes that nothing asks for any more; they stay as they are)");
+    for calls in &plan.calls {
+        lines.push(format!("  calls      {:>3}  {}{}", calls.count, calls.to, figures(calls)));
+    }
     for write in &plan.writes {
         let what = match write.action {
             "reuse" => "its recorded outcome is taken, nothing is sent",
@@ -188,6 +191,20 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     };
     lines.push(format!("  cost         {cost}"));
     lines
+}
+
+/// What calls are estimated to cost, and how many more there may be.
+fn figures(calls: &PlannedCalls) -> String {
+    let cost = match (calls.estimated_micro_usd, calls.estimated_tokens) {
+        (0, 0) => String::new(),
+        (0, tokens) => format!("  {tokens} tokens"),
+        (cost, tokens) => format!("  {} and {tokens} tokens", dollars(cost)),
+    };
+    let more = match calls.depending {
+        0 => String::new(),
+        more => format!("  (and {more} where the request changes)"),
+    };
+    cost + &more
 }
 
 fn branching(cli: &Cli, id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branching, Error> {

@@ -219,3 +219,52 @@ fn a_fork_that_took_a_failure_is_mended_by_a_retry() {
     assert_eq!(read(&world, "paid"), ["paid one"], "what its parent did is not done again");
     assert_eq!(world.run(&["verify", "r~1", "--json"]).document(0)["matched"], true);
 }
+
+#[test]
+fn the_plan_counts_each_call_that_a_pattern_touches_and_says_who_is_asked() {
+    let world = World::empty();
+    let flow = "
+document: { dsl: '1.0.3', namespace: test, name: many, version: '1.0.0' }
+do:
+- each:
+    for: { each: item, in: '${ [range(5)] }' }
+    do:
+    - ask: { call: llm, with: { model: local/tiny, template: Think., temperature: 1 } }
+    - look: { run: { shell: { command: 'echo seen', environment: { V: '${ . }' } } }, metadata: { foldback: { effect: read } } }
+- sum: { call: llm, with: { model: local/large, template: 'Sum {it}.', vars: { it: '${ . }' } } }
+";
+    put(&world, "many.yaml", flow);
+    put(&world, "foldback.toml", "[providers.local]\nkind = \"scripted\"\nfile = \"answers.json\"\n");
+    put(&world, "answers.json", r#"{"rules": [{"answer": "well"}]}"#);
+    let ran = world.run(&["run", "many.yaml", "--id", "m"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+
+    let edit = "each[*]/ask:temperature=0";
+    let plan = world.run(&["fork", "m", "--edit", edit, "--dry-run", "--json"]).document(0);
+    let asks: Vec<String> = (0..5).map(|n| format!("each[{n}]/ask")).collect();
+    assert_eq!(plan["plan"]["rerun"], json!(asks));
+    let calls = plan["plan"]["calls"].as_array().expect("calls");
+    let of = |to: &str| {
+        let found = calls.iter().find(|calls| calls["to"] == to);
+        found.map(|calls| (calls["count"].clone(), calls["depending"].clone()))
+    };
+    assert_eq!(of("local/tiny"), Some((json!(5), json!(0))), "{calls:?}");
+    assert_eq!(of("local/large"), Some((json!(0), json!(1))), "{calls:?}");
+    assert_eq!(of("shell"), Some((json!(0), json!(5))), "{calls:?}");
+    let told = world.run(&["fork", "m", "--edit", edit, "--dry-run"]).out;
+    assert!(told.contains("run again    5  each[0]/ask, each[1]/ask"), "{told}");
+    assert!(told.contains("calls        5  local/tiny"), "{told}");
+    assert!(told.contains("calls        0  shell  (and 5 where the request changes)"), "{told}");
+
+    // What the plan says is what happens: the model answers as before, and all else is reused.
+    assert_eq!(world.run(&["fork", "m", "--edit", edit]).code, 0);
+    let steps = world.run(&["steps", "m~1", "--json"]).lines(0);
+    let performed = steps.iter().filter(|step| step["status"] == "completed");
+    let performed: Vec<_> = performed.map(|step| step["key"].as_str().unwrap_or_default()).collect();
+    assert_eq!(performed, asks, "{steps:?}");
+
+    let bare = world.run(&["fork", "m", "--edit", "ask:temperature=0", "--dry-run"]);
+    assert_eq!(bare.code, 2, "{}", bare.err);
+    assert!(bare.err.contains("has no step `ask`"), "{}", bare.err);
+    assert!(bare.err.contains("hint: name where it stands: `each[*]/ask` means 5 of them"), "{}", bare.err);
+}

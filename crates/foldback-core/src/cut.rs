@@ -250,10 +250,36 @@ impl<'a> Cutting<'a> {
         Ok(())
     }
 
+    /// The patterns under which a bare name was asked for, each with how many steps it means.
+    fn patterns_of(&self, name: &Key) -> Vec<(String, usize)> {
+        let mut patterns: Vec<(String, usize)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for key in &self.keys {
+            let is_named = key.as_str().rsplit('/').next() == Some(name.as_str());
+            if !is_named || !seen.insert(key) {
+                continue;
+            }
+            let pattern = any_index(key.as_str());
+            match patterns.iter_mut().find(|(known, _)| *known == pattern) {
+                Some((_, count)) => *count += 1,
+                None => patterns.push((pattern, 1)),
+            }
+        }
+        patterns
+    }
+
     fn is_a_step(&self, key: &Key, knows: &dyn Fn(&Key) -> Option<bool>) -> Result<(), Refused> {
         let is_asked = self.keys.iter().any(|asked| Target::Key(key.clone()).means(asked, ""));
         if is_asked || knows(key) != Some(false) {
             return Ok(());
+        }
+        let patterns = self.patterns_of(key);
+        if let [(pattern, count), more @ ..] = &*patterns {
+            let more: String = more.iter().map(|(pattern, count)| format!(", `{pattern}` {count}")).collect();
+            return refused(
+                format!("the definition has no step `{key}` at its top"),
+                format!("name where it stands: `{pattern}` means {count} of them{more}"),
+            );
         }
         let hint = match nearest(key.as_str(), self.keys.iter().map(Key::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -261,6 +287,19 @@ impl<'a> Cutting<'a> {
         };
         refused(format!("the definition has no step `{key}`"), hint)
     }
+}
+
+/// A key with `[*]` in the place of each index.
+fn any_index(key: &str) -> String {
+    let mut pattern = String::new();
+    let mut rest = key;
+    while let Some((before, after)) = rest.split_once('[') {
+        let (index, behind) = after.split_once(']').unwrap_or((after, ""));
+        let is_index = !index.is_empty() && index.bytes().all(|byte| byte.is_ascii_digit());
+        pattern += &format!("{before}[{}]", if is_index { "*" } else { index });
+        rest = behind;
+    }
+    pattern + rest
 }
 
 fn edit(target: Target, said: &Said, value: &Value) -> Edit {

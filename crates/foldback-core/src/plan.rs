@@ -15,7 +15,7 @@ use crate::decide::{Stimulus, Timing};
 use crate::event::{EventId, Verdict};
 use crate::program::Run;
 use crate::reuse::{Asked, Ended, Recorded, first_taken, word_to};
-use crate::state::{EntryBody, Owed, WorkflowState};
+use crate::state::{EntryBody, Owed, Step, WorkflowState};
 use crate::step::Effect;
 use crate::{Illegal, Key, Version, advance};
 
@@ -31,6 +31,21 @@ pub struct PlannedWrite {
     pub when: &'static str,
 }
 
+/// Steps of a plan that ask the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedCalls {
+    /// The one that is asked: a model, the host of an address, or else the kind of step.
+    pub to: String,
+    /// How many of them are performed.
+    pub count: u64,
+    /// How many more of them may be: those whose request may turn out to be another one.
+    pub depending: u64,
+    /// What was recorded as the cost of those that are performed, in millionths of a US dollar.
+    pub estimated_micro_usd: u64,
+    /// Their tokens, in the same way.
+    pub estimated_tokens: u64,
+}
+
 /// What a fork or a retry will do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
@@ -41,7 +56,8 @@ pub struct Plan {
     /// Of these, the ones that had failed: they fail again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reused_failures: Vec<Key>,
-    /// Steps that are performed.
+    /// Steps that are performed: the first ones that are, and each further one that an edit touches, as
+    /// far as the flow stays what it was.
     pub rerun: Vec<Key>,
     /// Writes that were done and taken back since: of these, nothing is taken.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -56,6 +72,9 @@ pub struct Plan {
     /// Writes that were done behind the cut and that nothing asks for any more: they stay done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_done: Vec<Key>,
+    /// How many steps are performed, by whom they ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PlannedCalls>,
     /// What was recorded as the cost of all that may be performed, in millionths of a US dollar.
     pub estimated_micro_usd: u64,
     /// Tokens, in the same way.
@@ -99,6 +118,35 @@ pub fn plan<R: Recorded + ?Sized>(
             return planning.done(&state, recorded).map_err(Unplanned::Unread);
         }
     }
+}
+
+impl Plan {
+    fn calls_to(&mut self, to: String) -> &mut PlannedCalls {
+        let at = self.calls.iter().position(|calls| calls.to == to).unwrap_or_else(|| {
+            self.calls.push(PlannedCalls {
+                to,
+                count: 0,
+                depending: 0,
+                estimated_micro_usd: 0,
+                estimated_tokens: 0,
+            });
+            self.calls.len() - 1
+        });
+        &mut self.calls[at]
+    }
+}
+
+/// The one that a step asks: its model, the host of its address, or else its kind.
+fn addressee(step: &Step) -> String {
+    let request = step.request.to_json();
+    if let Some(model) = request["model"].as_str() {
+        return model.to_owned();
+    }
+    let endpoint = request["endpoint"].as_str().or_else(|| request["endpoint"]["uri"].as_str());
+    let host = endpoint.and_then(|address| address.split_once("://")?.1.split(['/', '?', '#']).next());
+    // What stands before an `@` is a name and a password.
+    let host = host.map(|host| host.rsplit('@').next().unwrap_or(host)).filter(|host| !host.is_empty());
+    host.map_or_else(|| step.kind.to_string(), |host| format!("{} {host}", step.kind))
 }
 
 struct Planning {
@@ -185,14 +233,19 @@ impl Planning {
             Stimulus::Hold { .. } => ("ask", false),
             _ => ("run", false),
         };
-        if self.is_assumed {
+        // What an edit touches is performed, however the steps before it answer.
+        let is_touched = state.step(key).is_some_and(|step| step.program_hash.is_some())
+            || state.rules.as_ref().is_some_and(|rules| rules.reruns(key));
+        let is_depending = self.is_assumed && (action == "reuse" || !is_touched);
+        let is_performed = !is_depending && !is_answered && (!is_write || action == "live");
+        if is_depending {
             self.plan.depending.push(key.clone());
         } else if action == "reuse" {
             self.plan.reused.push(key.clone());
             if let Stimulus::Reuse { outcome: Err(_), .. } = &stimulus {
                 self.plan.reused_failures.push(key.clone());
             }
-        } else if !is_write || action == "live" {
+        } else if is_performed {
             self.plan.rerun.push(key.clone());
         }
         if is_write && !is_answered {
@@ -210,9 +263,18 @@ impl Planning {
         }
         if self.is_assumed || !is_answered {
             let spent = recorded.asked(state, key)?.into_iter().find_map(|mut asks| asks.pop());
-            if let Some(Asked { micro_usd, tokens, .. }) = spent {
-                self.plan.estimated_micro_usd = self.plan.estimated_micro_usd.saturating_add(micro_usd);
-                self.plan.estimated_tokens = self.plan.estimated_tokens.saturating_add(tokens);
+            let (micro_usd, tokens) = spent.map_or((0, 0), |asked: Asked| (asked.micro_usd, asked.tokens));
+            self.plan.estimated_micro_usd = self.plan.estimated_micro_usd.saturating_add(micro_usd);
+            self.plan.estimated_tokens = self.plan.estimated_tokens.saturating_add(tokens);
+            if let Some(step) = state.step(key).filter(|_| is_performed || is_depending) {
+                let calls = self.plan.calls_to(addressee(step));
+                if is_performed {
+                    calls.count += 1;
+                    calls.estimated_micro_usd = calls.estimated_micro_usd.saturating_add(micro_usd);
+                    calls.estimated_tokens = calls.estimated_tokens.saturating_add(tokens);
+                } else {
+                    calls.depending += 1;
+                }
             }
         }
         if !is_answered {

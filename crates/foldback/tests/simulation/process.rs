@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldback::core::{Event, Key, Micros};
 use foldback::engine::engine::{Engine, Message, Surroundings};
-use foldback::engine::{Attempt, Call, Clocks, Look, Machine, Observer, Performing, Registry, Rest, StepKind};
+use foldback::engine::{
+    Attempt, Call, Clocks, Look, Machine, Observer, Performing, Registry, Rest, StepKind,
+};
 use foldback::programs::Definitions;
 use foldback::store::Ownership;
 
