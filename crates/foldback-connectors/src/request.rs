@@ -102,3 +102,19 @@ pub(crate) fn text_of(value: &Value) -> Cow<'_, str> {
         other => Cow::Owned(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_told_from_all_else_that_may_be_wrong() {
+        for (number, expected) in [(24, true), (23, true), (12, true), (2, false), (13, false), (111, false)]
+        {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(is_no_room(&error), expected, "{error}");
+        }
+        assert!(!is_no_room(&io::Error::other("no number")));
+        assert_eq!(no_room("x".into()).error_type, error_type::NO_ROOM);
+    }
+}

@@ -99,7 +99,6 @@ pub fn event(data: &[u8]) {
         id: foldback::core::EventId([1; 16]),
         version: 1,
         timestamp: 0,
-        clock: None,
         causation_id: None,
         correlation_id: None,
         actor: "fuzz".into(),
