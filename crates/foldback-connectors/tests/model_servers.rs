@@ -3,7 +3,7 @@
 
 mod support;
 
-use foldback_core::Effect::Read;
+use foldback_core::Effect::{Read, Write};
 use foldback_core::{Outcome, limits};
 use serde_json::{Value, json};
 use support::models::*;
@@ -157,6 +157,8 @@ fn cases() -> Vec<Case> {
         case("lines that end as on Windows", "openai", said("Hello").replace('\n', "\r\n")).gives(json!("Hello")),
         case("no mark at the end", "openai", events(&[delta("content", "Hello"), stop()])).gives(json!("Hello"))
             .uses(json!({"is_estimated": true, "input_tokens": 2, "output_tokens": 2})),
+        case("cut behind a reason that each part has", "gemini", events(&[google(json!([{"text": "Hel"}]), json!("STOP"))])).cut()
+            .fails(503, "broke off after 3 characters"),
         case("cut behind the reason", "openai", events(&[delta("content", "Hello"), stop()])).cut().gives(json!("Hello"))
             .uses(json!({"is_estimated": true})),
         case("a document where a stream was asked for", "openai", whole(json!({"content": "Hello"}))).gives(json!("Hello"))
@@ -276,6 +278,39 @@ async fn what_servers_of_models_really_send_comes_out_as_it_should() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// An answer that had begun when its time ran out is paid for, and told as what it is: the engine would
+/// end it a little later, without a word.
+#[tokio::test]
+async fn an_answer_that_runs_out_of_time_is_paid_for() {
+    let server = Server::start(|n, _| {
+        let whole = chat_stream(&["Hello, wo"], "stop");
+        let count = [whole.len(), 2, 1][n.min(2)];
+        let mut acts: Vec<Act> = whole.into_iter().take(count).collect();
+        acts.extend((n > 0).then_some(Act::Hang));
+        acts
+    })
+    .await;
+    let registry = fake(&server);
+    // The first call of a process takes longer: it makes the client.
+    completed(ask(&registry, hello()).await);
+    for (effect, expected) in [(Read, Some((2, 3))), (Read, None), (Write, None)] {
+        let (mut call, _) = call(hello(), effect);
+        call.timeout_ms = 700;
+        match perform(&registry, "llm", call).await {
+            Outcome::Failed { error, usage, .. } => {
+                let detail = error.detail.unwrap_or_default();
+                assert_eq!((error.status, effect), (408, Read), "{detail}");
+                assert!(detail.contains("no answer within 700 ms"), "{detail}");
+                let used = usage.map(|usage| (usage.input_tokens, usage.output_tokens));
+                assert_eq!(used, expected);
+            }
+            // Whether it wrote anything, nobody knows.
+            Outcome::Unknown { reason } => assert!(effect == Write && reason.contains("700 ms"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// The most that this process ever held, in bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -329,7 +364,7 @@ async fn what_never_ends_is_counted_where_it_is_read() {
         ),
         ("a whole answer", document.as_str(), "abc ", false, (500, "longer than 16777216 bytes")),
         ("a whole answer to a stream", document.as_str(), "abc ", true, (500, "longer than 16777216 bytes")),
-        ("white space", ok, "\r\n  ", true, (500, "longer than 268435456 bytes")),
+        ("white space", ok, "\r\n  ", true, (500, "longer than 4194304 bytes")),
         (
             "an error that is a document",
             "HTTP/1.1 400 No\r\ncontent-type: application/json\r\n\r\n{\"error\": \"",
@@ -348,7 +383,7 @@ async fn what_never_ends_is_counted_where_it_is_read() {
         assert!(detail.len() < 2_000, "{about}: {} bytes are told", detail.len());
         // What lies in the buffers of sockets is sent and never read.
         let sent = sent.load(std::sync::atomic::Ordering::Relaxed);
-        assert!(sent < limits::MODEL_STREAM_MAX_BYTES + 32 * 1024 * 1024, "{about}: {sent} bytes were sent");
+        assert!(sent < limits::STEP_OUTPUT_MAX_BYTES + 32 * 1024 * 1024, "{about}: {sent} bytes were sent");
         let grown = peak().saturating_sub(before);
         assert!(grown < 96 * 1024 * 1024, "{about}: {grown} bytes were held");
     }

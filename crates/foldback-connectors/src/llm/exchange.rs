@@ -112,8 +112,10 @@ async fn answer(
 ) -> Exchanged {
     let (mut form, mut held, mut count) = (Form::Unknown, Vec::new(), 0usize);
     loop {
-        let next = match heard.finish_reason.is_some() {
-            // What comes after the reason is the usage, or nothing.
+        // What comes after the reason is the usage, or nothing. (Some of Google's models give a reason with
+        // every part.)
+        let is_over = heard.finish_reason.is_some() && dialect != Dialect::Gemini;
+        let next = match is_over {
             true => timeout_at(by.min(Instant::now() + END_PATIENCE), response.chunk()).await,
             false => timeout_at(by, response.chunk()).await,
         };
@@ -121,12 +123,17 @@ async fn answer(
         let piece = match next {
             Ok(Ok(Some(piece))) => piece,
             Ok(Ok(None)) => break,
-            _ if heard.finish_reason.is_some() && !is_whole => break,
+            _ if is_over && !is_whole => break,
             Ok(Err(error)) => return Exchanged::BrokeOff(crate::web::cause(&error)),
             Err(_) => return Exchanged::OutOfTime,
         };
         count += piece.len();
-        let most = if is_whole { limits::STEP_OUTPUT_MAX_BYTES } else { limits::MODEL_STREAM_MAX_BYTES };
+        let most = match form {
+            // White space before an answer is a sign of life, and no answer.
+            Form::Unknown => limits::MODEL_EVENT_MAX_BYTES,
+            Form::Events(_) => limits::MODEL_STREAM_MAX_BYTES,
+            Form::Whole => limits::STEP_OUTPUT_MAX_BYTES,
+        };
         if count > most {
             return Exchanged::TooLong(most);
         }
@@ -243,6 +250,13 @@ pub(super) fn patience(ms: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exchange_ends_before_its_step_does() {
+        for (step, exchange) in [(0, 0), (1, 1), (700, 665), (5_000, 4_750), (600_000, 599_750)] {
+            assert_eq!(patience(step), Duration::from_millis(exchange));
+        }
+    }
 
     #[test]
     fn the_first_character_is_found_behind_a_mark_however_it_is_cut() {

@@ -100,9 +100,16 @@ impl Work for Llm {
             }
             Err(ModelError::NobodyThere { error }) => failed(nobody_there(*error, call.attempt)),
             // Nobody knows what became of a write; asking is done again, and what it used is spent.
-            Err(ModelError::Unknown { reason, .. }) if call.effect == Effect::Write => {
+            Err(ModelError::Unknown { reason, .. } | ModelError::OutOfTime { reason, .. })
+                if call.effect == Effect::Write =>
+            {
                 Outcome::Unknown { reason }
             }
+            Err(ModelError::OutOfTime { reason, usage }) => Outcome::Failed {
+                error: Failure::new(error_type::TIMEOUT, 408, "Timeout", reason),
+                retry_after_ms: None,
+                usage: usage.map(|usage| *usage),
+            },
             Err(ModelError::Unknown { reason, usage: None }) => Outcome::Unknown { reason },
             Err(ModelError::Unknown { reason, usage: Some(usage) }) => Outcome::Failed {
                 error: Failure::new(error_type::COMMUNICATION, 503, "No answer", reason),

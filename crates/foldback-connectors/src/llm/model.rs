@@ -93,6 +93,13 @@ pub enum ModelError {
         /// Why, and what to do.
         error: Box<Failure>,
     },
+    /// There was no answer in time.
+    OutOfTime {
+        /// What is known.
+        reason: String,
+        /// What the call used, where an answer had begun.
+        usage: Option<Box<Usage>>,
+    },
     /// The connection broke: the model may have answered, and the call may have cost.
     Unknown {
         /// What is known.

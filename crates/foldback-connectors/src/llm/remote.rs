@@ -53,6 +53,10 @@ impl Model for Remote {
                     reason: veil.text(&reason).into_owned(),
                     usage: usage.map(veiled),
                 }),
+                Err(ModelError::OutOfTime { reason, usage }) => Err(ModelError::OutOfTime {
+                    reason: veil.text(&reason).into_owned(),
+                    usage: usage.map(veiled),
+                }),
                 Err(ModelError::Failed { error, retry_after_ms, usage }) => {
                     let error = Box::new(veil.failure(*error));
                     Err(ModelError::Failed { error, retry_after_ms, usage: usage.map(veiled) })
@@ -76,6 +80,7 @@ impl Remote {
         key: Option<&str>,
         tokens: &Progress,
     ) -> Result<Answer, ModelError> {
+        let by = Instant::now() + patience(question.timeout_ms);
         static WARM: OnceLock<()> = OnceLock::new();
         WARM.get_or_init(|| drop(tokio::task::spawn_blocking(prices::warm)));
         let client = web::pooled().map_err(|why| {
@@ -86,7 +91,6 @@ impl Remote {
         let dialect = Dialect::of(&self.provider.kind);
         let (asked, model) = (Asked::of(question), question.model.as_str());
         let written = dialect.write(&self.provider, question, key, self.provider.streams);
-        let by = Instant::now() + patience(question.timeout_ms);
         let mut heard = Heard::default();
         let ended = exchange(client, written, dialect, by, &mut heard, tokens).await;
         let used =
@@ -103,10 +107,9 @@ impl Remote {
                 return Err(wrong("llm", &format!("{}: {why}", self.place())).into());
             }
             Exchanged::OutOfTime => {
-                let detail = format!("{}: no answer within {} ms", self.place(), question.timeout_ms);
-                let error = Box::new(Failure::new(error_type::TIMEOUT, 408, "Timeout", detail));
+                let reason = format!("{}: no answer within {} ms", self.place(), question.timeout_ms);
                 let usage = heard.is_known.then(|| cost(&heard)).flatten();
-                return Err(ModelError::Failed { error, retry_after_ms: None, usage });
+                return Err(ModelError::OutOfTime { reason, usage });
             }
             Exchanged::BrokeOff(why) => return Err(self.broke_off(&heard, &why, cost(&heard))),
             Exchanged::Unreadable(what) => {
