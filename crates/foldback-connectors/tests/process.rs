@@ -119,6 +119,12 @@ async fn failures_as_a_table() {
             "which step",
         ),
         (
+            "shell",
+            json!({"command": "x", "environment": {"FOLDBACK_ATTEMPT_NUMBER": "c"}}),
+            "configuration",
+            "which step",
+        ),
+        (
             "script",
             json!({"language": "sh", "code": "x", "environment": {"FOLDBACK_IDEMPOTENCY_KEY": "c"}}),
             "configuration",

@@ -37,8 +37,13 @@ pub const FRAMING_HEADERS: [&str; 9] = [
 ];
 
 /// Variables by which a process that a step starts knows its step.
-pub const STEP_VARIABLES: [&str; 4] =
-    ["FOLDBACK_WORKFLOW_ID", "FOLDBACK_KEY", "FOLDBACK_ATTEMPT", "FOLDBACK_IDEMPOTENCY_KEY"];
+pub const STEP_VARIABLES: [&str; 5] = [
+    "FOLDBACK_WORKFLOW_ID",
+    "FOLDBACK_KEY",
+    "FOLDBACK_ATTEMPT",
+    "FOLDBACK_ATTEMPT_NUMBER",
+    "FOLDBACK_IDEMPOTENCY_KEY",
+];
 
 /// What a step does to the world. The one idea behind crash safety, forks and compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
