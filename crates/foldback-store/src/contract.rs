@@ -411,6 +411,15 @@ pub trait Store: Forget + Projected {
     /// A number that changes when anything was written, by whomever. Cheap enough to poll.
     fn change_counter(&self) -> StoreResult<u64>;
 
+    /// Whether the store still lies where it was opened. Asked by its owner before each `write` of a
+    /// workflow: what a store that was moved away would record of it, nobody would find again.
+    ///
+    /// # Errors
+    /// A file of it was moved, removed or replaced: nothing may be performed any more.
+    fn still_there(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     /// What is broken below the level of events (positions that are not dense, a head that does
     /// not match, payloads whose bytes do not match their hash, a damaged file), in words.
     fn check(&self) -> StoreResult<Vec<String>>;

@@ -46,6 +46,11 @@ impl Engine {
             self.say(id, Stimulus::Report { key, attempt, outcome, latency_ms: 0 }, "engine");
             return;
         }
+        let is_write = step.effect == Effect::Write;
+        if is_write && let Err(gone) = self.around.store.still_there() {
+            self.failure = Some(gone);
+            return;
+        }
         let Vacant(place) = self.in_flight.entry((id.clone(), key.clone(), attempt)) else {
             return;
         };
@@ -57,7 +62,6 @@ impl Engine {
         let flight = self.flights;
         place.insert(Flight { number: flight, files, stop });
         *self.flying.entry(id.clone()).or_insert(0) += 1;
-        let is_write = step.effect == Effect::Write;
         let progress = match &self.around.observer {
             // What is to be redacted may come cut in pieces that no rule finds: where there are rules,
             // nothing of it is shown before the whole was redacted.

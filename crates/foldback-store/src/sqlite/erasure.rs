@@ -50,35 +50,36 @@ impl Sqlite {
         epoch: u64,
         forget: impl FnOnce(&Connection) -> Verdict<T>,
     ) -> Result<T, NotForgotten> {
-        let conn = connect(&self.path, Use::Forget)?;
-        sql(&self.path, conn.execute_batch("BEGIN IMMEDIATE"))?;
+        let conn = connect(&self.place.path, Use::Forget)?;
+        self.place.still_there()?;
+        sql(&self.place.path, conn.execute_batch("BEGIN IMMEDIATE"))?;
         fault::point("forgetting");
         // Whatever ends this function early closes the connection, which rolls back.
         let present = conn
             .query_row("SELECT epoch FROM shards WHERE shard = ?", [shard], |row| rows::count(row, 0))
             .optional();
-        let actual = sql(&self.path, present)?.unwrap_or(0);
+        let actual = sql(&self.place.path, present)?.unwrap_or(0);
         if epoch == 0 || epoch != actual {
             return Err(NotForgotten::StaleEpoch { actual });
         }
-        let forgotten = sql(&self.path, forget(&conn))??;
-        sql(&self.path, conn.execute_batch("COMMIT"))?;
+        let forgotten = sql(&self.place.path, forget(&conn))??;
+        sql(&self.place.path, conn.execute_batch("COMMIT"))?;
         fault::point("forgotten");
         Ok(forgotten)
     }
 
     /// Folds the write-ahead log into the file, and cuts it to nothing.
     fn leave_no_trace(&self) -> StoreResult<()> {
-        let conn = connect(&self.path, Use::Forget)?;
+        let conn = connect(&self.place.path, Use::Forget)?;
         let is_busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-        if !sql(&self.path, is_busy)? {
+        if !sql(&self.place.path, is_busy)? {
             return Ok(());
         }
         Err(StoreError {
             message: format!(
                 "{}: erased, but another program reads an older state of it, so that its write-ahead log still \
                  holds the bytes",
-                self.path.display()
+                self.place.path.display()
             ),
             hint: Some("close the other program and give the command again".into()),
             is_input: false,

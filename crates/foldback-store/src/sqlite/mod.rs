@@ -10,6 +10,7 @@ mod fault;
 mod ledger;
 mod lock;
 mod past;
+mod place;
 mod reader;
 mod retention;
 mod rows;
@@ -17,7 +18,7 @@ mod schema;
 mod views;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +33,7 @@ use crate::projections::{Projected, ProjectionRow};
 use error::sql;
 pub(crate) use ledger::INSERT_EVENT;
 pub(crate) use schema::{Missing, WRITE_PRAGMAS, ddl};
+use place::Place;
 use schema::{Use, connect};
 use writer::Writer;
 
@@ -40,7 +42,7 @@ const READERS_KEPT: usize = 4;
 
 /// The store.
 pub(crate) struct Sqlite {
-    path: PathBuf,
+    place: Arc<Place>,
     identity: String,
     /// Started with the first commit: a process that only looks has none.
     writer: OnceLock<Result<Writer, StoreError>>,
@@ -54,10 +56,10 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &str, missing: Missing) -> StoreResult<Sqlite> {
-        let path = schema::prepare(Path::new(path), missing)?;
+        let place = schema::prepare(Path::new(path), missing)?;
         Ok(Sqlite {
-            identity: schema::identity(&path)?,
-            path,
+            identity: schema::identity(&place.path)?,
+            place: Arc::new(place),
             writer: OnceLock::new(),
             readers: Mutex::default(),
             teller: Mutex::default(),
@@ -70,9 +72,9 @@ impl Sqlite {
         let kept = lock(&self.readers).pop();
         let conn = match kept {
             Some(conn) => conn,
-            None => connect(&self.path, Use::Read)?,
+            None => connect(&self.place.path, Use::Read)?,
         };
-        let found = sql(&self.path, read(&conn));
+        let found = sql(&self.place.path, read(&conn));
         let mut readers = lock(&self.readers);
         if readers.len() < READERS_KEPT {
             readers.push(conn);
@@ -83,9 +85,10 @@ impl Sqlite {
     /// Writes a row or two beside the log, durably.
     fn telling<T>(&self, tell: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
         let mut teller = lock(&self.teller);
+        self.place.still_there()?;
         let conn = match &mut *teller {
             Some(conn) => conn,
-            none => none.insert(connect(&self.path, Use::Tell)?),
+            none => none.insert(connect(&self.place.path, Use::Tell)?),
         };
         let written = (|| {
             // At once for writing: a transaction that reads first may find itself too old to write.
@@ -98,7 +101,7 @@ impl Sqlite {
             // Closing rolls back.
             *teller = None;
         }
-        sql(&self.path, written)
+        sql(&self.place.path, written)
     }
 }
 
@@ -115,7 +118,7 @@ fn now() -> Micros {
 
 impl Store for Sqlite {
     fn commit(&self, commit: Commit, done: Done) {
-        match self.writer.get_or_init(|| Writer::start(self.path.clone())) {
+        match self.writer.get_or_init(|| Writer::start(self.place.clone())) {
             Ok(writer) => writer.push(commit, done),
             Err(error) => done(Err(CommitError::Failed(error.clone()))),
         }
@@ -172,7 +175,7 @@ impl Store for Sqlite {
         if shard != 0 {
             return Err(filter::no_such_shard(shard));
         }
-        let Some(held) = lock::take(&self.path, owner)? else { return Ok(None) };
+        let Some(held) = lock::hold(&self.place, owner)? else { return Ok(None) };
         let epoch = self.telling(|conn| {
             conn.query_row(
                 "UPDATE shards SET epoch = epoch + 1, owner = ? WHERE shard = 0 RETURNING epoch",
@@ -184,7 +187,7 @@ impl Store for Sqlite {
     }
 
     fn is_owned(&self, shard: u32) -> StoreResult<bool> {
-        if shard == 0 { lock::is_taken(&self.path) } else { Ok(false) }
+        if shard == 0 { lock::is_taken(&self.place.path) } else { Ok(false) }
     }
 
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
@@ -199,7 +202,7 @@ impl Store for Sqlite {
         if is_there {
             return Ok(());
         }
-        Err(error::damaged(&self.path, "a command was not stored"))
+        Err(error::damaged(&self.place.path, "a command was not stored"))
     }
 
     fn commands(&self, shard: u32) -> StoreResult<Vec<InboxCommand>> {
@@ -222,16 +225,20 @@ impl Store for Sqlite {
         let mut watcher = lock(&self.watcher);
         let conn = match &mut *watcher {
             Some(conn) => conn,
-            none => none.insert(connect(&self.path, Use::Read)?),
+            none => none.insert(connect(&self.place.path, Use::Read)?),
         };
         let version = conn
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut ask| ask.query_row([], |row| rows::count(row, 0)));
-        sql(&self.path, version)
+        sql(&self.place.path, version)
+    }
+
+    fn still_there(&self) -> StoreResult<()> {
+        self.place.still_there()
     }
 
     fn check(&self) -> StoreResult<Vec<String>> {
-        Ok(check::problems(&self.path))
+        Ok(check::problems(&self.place.path))
     }
 }
 

@@ -6,11 +6,13 @@
 //! ours.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
 use super::error::{self, sql};
+use super::place::Place;
 use super::{lock, views};
 use crate::contract::{StoreError, StoreResult};
 
@@ -250,10 +252,13 @@ pub(crate) enum Missing {
     Refuse,
 }
 
-/// Finds or makes the store at a path; returns the path without links, which every later
+/// Finds or makes the store at a path; returns its place without links, which every later
 /// connection, and the lock, goes by.
-pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
+pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<Place> {
     look_at(path, missing)?;
+    if missing == Missing::Create {
+        make_for_its_owner(path);
+    }
     let at = |e: rusqlite::Error| error::of_opening(path, &e);
     let conn = match missing {
         Missing::Create => {
@@ -293,11 +298,27 @@ pub(crate) fn prepare(path: &Path, missing: Missing) -> StoreResult<PathBuf> {
     if missing == Missing::Create && conn.is_readonly(MAIN_DB).map_err(at)? {
         return Err(error::read_only(path));
     }
-    std::fs::canonicalize(path).map_err(|e| StoreError {
+    let canonical = std::fs::canonicalize(path).map_err(|e| StoreError {
         message: format!("cannot open {}: {e}", path.display()),
         hint: None,
         is_input: false,
-    })
+    })?;
+    Place::of(canonical)
+}
+
+/// Makes an empty file that only its owner may read and write: SQLite gives the files beside it the
+/// same. Where it cannot be made, SQLite says why in a moment.
+fn make_for_its_owner(path: &Path) {
+    // Closing a file takes away every lock of this process on it: no other thread may have found it yet.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.exists() {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let _made = options.open(path);
+    }
 }
 
 /// The file itself, wherever it is moved on this machine: its device, its number there, and when it was
@@ -328,8 +349,8 @@ fn look_at(path: &Path, missing: Missing) -> StoreResult<()> {
             is_input: true,
         });
     }
-    if path.exists() {
-        return Ok(());
+    if let Ok(found) = std::fs::metadata(path) {
+        return has_one_name(path, &found);
     }
     if missing == Missing::Refuse {
         return Err(no_store(path, "does not exist"));
@@ -342,6 +363,28 @@ fn look_at(path: &Path, missing: Missing) -> StoreResult<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Refuses a database with several names: each would have a lock, and a write-ahead log, of its own.
+#[cfg(unix)]
+fn has_one_name(path: &Path, found: &std::fs::Metadata) -> StoreResult<()> {
+    let names = std::os::unix::fs::MetadataExt::nlink(found);
+    if names <= 1 {
+        return Ok(());
+    }
+    Err(StoreError {
+        message: format!(
+            "{} has {names} names (hard links): two processes could own it at once",
+            path.display()
+        ),
+        hint: Some("remove the other names (`find DIR -samefile FILE` lists them), or copy the file".into()),
+        is_input: true,
+    })
+}
+
+#[cfg(not(unix))]
+fn has_one_name(_path: &Path, _found: &std::fs::Metadata) -> StoreResult<()> {
+    Ok(())
 }
 
 fn of_another_version(path: &Path, version: i64) -> StoreError {

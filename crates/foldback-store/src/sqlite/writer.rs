@@ -6,12 +6,13 @@
 //! tried again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::fault;
 use super::ledger::{Ledger, Outcome};
+use super::place::Place;
 use crate::contract::{Commit, CommitError, Done, StoreError};
 use crate::judge::Hashed;
 
@@ -37,10 +38,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the threads. A file that cannot be opened is told to each commit.
-    pub(crate) fn start(path: PathBuf) -> Result<Writer, StoreError> {
+    pub(crate) fn start(place: Arc<Place>) -> Result<Writer, StoreError> {
         let (queue, jobs) = channel();
         let (written, news) = channel();
-        let writes = start("foldback-writer", move || serve(&path, &jobs, &written))?;
+        let writes = start("foldback-writer", move || serve(&place, &jobs, &written))?;
         let tells = start("foldback-teller", move || news.into_iter().for_each(tell_group))?;
         Ok(Writer { queue: Some(queue), threads: vec![writes, tells] })
     }
@@ -78,8 +79,8 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     })
 }
 
-fn serve(path: &Path, jobs: &Receiver<Job>, written: &Sender<Written>) {
-    let mut ledger = Ledger::open(path);
+fn serve(place: &Place, jobs: &Receiver<Job>, written: &Sender<Written>) {
+    let mut ledger = Ledger::open(&place.path);
     while let Ok(first) = jobs.recv() {
         let mut bytes = weight(&first.0.commit);
         let mut group = vec![first];
@@ -89,7 +90,10 @@ fn serve(path: &Path, jobs: &Receiver<Job>, written: &Sender<Written>) {
             group.push(job);
         }
         let outcomes = match &mut ledger {
-            Ok(open) => open.write(group.iter().map(|(commit, _)| commit)),
+            Ok(open) => place
+                .still_there()
+                .and_then(|()| open.write(group.iter().map(|(commit, _)| commit)))
+                .inspect(|_| place.written()),
             Err(error) => Err(error.clone()),
         };
         if let Err(error) = &outcomes {

@@ -1,0 +1,60 @@
+//! Whether a program asks for what a folded log owes. Read here, judged in [`foldback_core::asked`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foldback_core::asked::{asks_for, unasked};
+use foldback_core::{Divergence, Key, Program, Version, WorkflowState};
+use foldback_store::{Store, StoreError};
+
+use crate::load::{LoadError, state_at};
+
+/// The steps of a state that its program does not ask for: they are not performed.
+///
+/// # Errors
+/// The log cannot be read.
+pub(crate) fn parted(
+    store: &dyn Store,
+    state: &WorkflowState,
+    program: &dyn Program,
+) -> Result<BTreeMap<Key, Divergence>, LoadError> {
+    let mut parted = BTreeMap::new();
+    for parting in unasked(state, program) {
+        if !was_asked_for(store, state, program, &parting.key)? {
+            parted.insert(parting.key.clone(), parting);
+        }
+    }
+    Ok(parted)
+}
+
+/// Whether the program asks for a step from the state in which it was asked for: another branch may have
+/// changed since what the request was made of.
+fn was_asked_for(
+    store: &dyn Store,
+    state: &WorkflowState,
+    program: &dyn Program,
+    key: &Key,
+) -> Result<bool, LoadError> {
+    let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
+    let id = &state.workflow_id;
+    let before = match state_at(store, id, Some(entry.since.saturating_sub(1))) {
+        Ok(Some(before)) if before.is_started() && before.definition == state.definition => before,
+        // What it was made of was erased: nobody can tell.
+        Ok(_) | Err(LoadError::Erased { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let workflow_id = owner(store, id, entry.since)?;
+    Ok(asks_for(WorkflowState { workflow_id, ..before }, program, key, step))
+}
+
+/// Who wrote a version of a workflow's past: itself, or the one that it was forked from.
+fn owner(store: &dyn Store, workflow_id: &Arc<str>, version: Version) -> Result<Arc<str>, StoreError> {
+    let mut owner = workflow_id.clone();
+    while let Some((parent, cut, _)) = store.workflow(&owner)?.and_then(|row| row.parent) {
+        if version > cut {
+            break;
+        }
+        owner = parent.into();
+    }
+    Ok(owner)
+}

@@ -1,0 +1,104 @@
+//! The place of a store: the names of its files, and whether they still name the files that were opened.
+//!
+//! A database that is moved, removed or replaced under its owner takes every later commit with it, and a
+//! lock file that is replaced excludes nobody. Both go on without an error; so the owner compares.
+//!
+//! Invariant: no file is opened here. Closing it would take away the locks that SQLite holds on it in this
+//! process.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::lock;
+use crate::contract::{StoreError, StoreResult};
+
+/// The file that a name stood for: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity(u64, u64);
+
+impl Identity {
+    #[cfg(unix)]
+    pub(crate) fn of(file: &Metadata) -> Identity {
+        use std::os::unix::fs::MetadataExt;
+        Identity(file.dev(), file.ino())
+    }
+
+    /// Where the system has no inodes, every file is the same: nothing is noticed.
+    #[cfg(not(unix))]
+    pub(crate) fn of(_file: &Metadata) -> Identity {
+        Identity(0, 0)
+    }
+}
+
+/// A store's files, by name and by what stood there.
+pub(crate) struct Place {
+    /// The database, without links.
+    pub(crate) path: PathBuf,
+    database: Identity,
+    /// The lock file, while this store is owned here.
+    lock: Mutex<Option<Identity>>,
+    /// The write-ahead log, once something was written here.
+    log: Mutex<Option<Identity>>,
+}
+
+impl Place {
+    /// The place of a database that was found at a path without links.
+    pub(crate) fn of(path: PathBuf) -> StoreResult<Place> {
+        let found = std::fs::symlink_metadata(&path);
+        let database = Identity::of(&found.map_err(|e| gone(&path, &e.to_string()))?);
+        Ok(Place { path, database, lock: Mutex::default(), log: Mutex::default() })
+    }
+
+    /// Notes the lock file that is held; `None` when it is let go.
+    pub(crate) fn locked(&self, held: Option<Identity>) {
+        *super::lock(&self.lock) = held;
+    }
+
+    /// Notes the write-ahead log, which exists from the first write of a connection until its end.
+    pub(crate) fn written(&self) {
+        let mut log = super::lock(&self.log);
+        if log.is_none() {
+            *log = std::fs::symlink_metadata(log_of(&self.path)).ok().map(|found| Identity::of(&found));
+        }
+    }
+
+    /// Whether each name still stands for the file that was opened.
+    ///
+    /// # Errors
+    /// One does not: nothing may be written, and nothing that changes the world may be begun.
+    pub(crate) fn still_there(&self) -> StoreResult<()> {
+        let known = [
+            (self.path.clone(), Some(self.database)),
+            (lock::place(&self.path), *super::lock(&self.lock)),
+            (log_of(&self.path), *super::lock(&self.log)),
+        ];
+        for (path, identity) in known {
+            let Some(identity) = identity else { continue };
+            match std::fs::symlink_metadata(&path) {
+                Ok(found) if Identity::of(&found) == identity => {}
+                Ok(_) => return Err(gone(&path, "another file has its name now")),
+                Err(error) => return Err(gone(&path, &error.to_string())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a database's write-ahead log.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+fn gone(path: &Path, why: &str) -> StoreError {
+    StoreError {
+        message: format!("{} was moved, removed or replaced while it was in use: {why}", path.display()),
+        hint: Some(
+            "nothing was written since; put the files of the store back under their names, then `foldback resume`"
+                .into(),
+        ),
+        is_input: false,
+    }
+}
