@@ -4,17 +4,18 @@
 //! It changes nothing and repairs nothing. It goes on after the first problem of a workflow, as
 //! far as what follows can still be judged.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use foldback::core::value::StoredRef;
+use foldback::core::asked::{Hashed, Requests};
+use foldback::core::value::{Payload, StoredRef};
 use foldback::core::{Event, Fact, Hash, Micros, Slot, Status, Version, WorkflowState};
 use foldback::engine::load;
 use foldback::programs::definition_hash;
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, WorkflowRow};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{AuditArgs, Cli};
 use crate::error::{Error, Exit};
@@ -74,12 +75,17 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
     }
     let mut out = Out::new();
     if cli.json {
-        let (workflows, erased) = (rows.len(), known.erased);
-        out.json(&json!({"workflows": workflows, "events": events, "erased": erased, "problems": problems}))?;
+        let (workflows, erased, unchecked) = (rows.len(), known.erased, known.unchecked);
+        out.json(&json!({
+            "workflows": workflows, "events": events, "erased": erased, "not_checkable": unchecked, "problems": problems,
+        }))?;
     } else {
         let mut summary = format!("{} workflows, {events} events", rows.len());
         if known.erased > 0 {
             summary += &format!(", {} values erased", known.erased);
+        }
+        if known.unchecked > 0 {
+            summary += &format!(", {} requests not checkable: erased", known.unchecked);
         }
         print(&mut out, &summary, &problems)?;
     }
@@ -110,6 +116,38 @@ struct Known {
     found: HashSet<Hash>,
     /// How many of them were erased.
     erased: u64,
+    /// Requests that cannot be compared with their hashes, because a part was erased.
+    unchecked: u64,
+    /// Values of requests, which a conversation repeats from step to step.
+    values: HashMap<Hash, Arc<Value>>,
+    /// Bytes of those.
+    bytes: u64,
+}
+
+/// Bytes of values of requests that are kept.
+const VALUES_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Known {
+    /// Brings a value of a request. One that is missing, damaged or erased is told of where it stands.
+    fn bring(&mut self, store: &dyn Store, slot: &mut Slot) -> Result<(), Error> {
+        let Slot::Stored(stored) = slot else { return Ok(()) };
+        if let Some(value) = self.values.get(&stored.hash) {
+            stored.value = Some(value.clone());
+            return Ok(());
+        }
+        let (hash, bytes) = (stored.hash, stored.bytes);
+        let payload = store.payload(0, &hash)?;
+        let is_whole = |payload: &Payload| Hash::of_bytes(&payload.bytes) == hash;
+        stored.value = payload.filter(is_whole).and_then(|payload| stored.read(&payload.bytes).ok()).map(Arc::new);
+        if let Some(value) = &stored.value {
+            if self.bytes + bytes > VALUES_MAX_BYTES {
+                (self.values, self.bytes) = (HashMap::new(), 0);
+            }
+            self.values.insert(hash, value.clone());
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
 }
 
 struct Audit<'a> {
@@ -125,6 +163,7 @@ struct Audit<'a> {
     seen: u64,
     /// Fingerprints of the fold where a snapshot was taken.
     snapshots: Vec<foldback::store::Snapshot>,
+    requests: Requests,
     /// How the workflow itself began: a fork with the first event behind its cut.
     began: Option<Beginning>,
 }
@@ -172,6 +211,7 @@ impl<'a> Audit<'a> {
             last: 0,
             seen: 0,
             snapshots: Vec::new(),
+            requests: Requests::default(),
             began: None,
         }
     }
@@ -235,6 +275,7 @@ impl<'a> Audit<'a> {
                 for slot in event.fact.slots() {
                     self.payload(version, slot)?;
                 }
+                self.request(&event)?;
                 if self.is_lawful {
                     let (store, id) = (self.store, self.row.workflow_id.clone());
                     // From the log alone: what a snapshot says is what is checked.
@@ -373,6 +414,24 @@ impl<'a> Audit<'a> {
             }
             Some(_) => {
                 self.known.found.insert(stored.hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the request of a step is the one whose hash stands beside it.
+    fn request(&mut self, event: &Event) -> Result<(), Error> {
+        let (store, known) = (self.store, &mut *self.known);
+        match self.requests.see(event, &mut |slot| known.bring(store, slot))? {
+            None | Some(Hashed::Same) => {}
+            Some(Hashed::NotAtHand) => self.known.unchecked += 1,
+            Some(Hashed::Other) => {
+                self.problem(Some(event.version), "its request does not match the hash beside it".into());
+            }
+            Some(Hashed::TooLong) => {
+                let most = foldback::core::limits::REQUEST_MAX_BYTES;
+                let problem = format!("its request has more than {most} bytes: it is not compared with its hash");
+                self.problem(Some(event.version), problem);
             }
         }
         Ok(())

@@ -62,9 +62,13 @@ pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
 
 fn told_of(imported: &Imported, known: &str) {
     let verb = if imported.is_known { known } else { "imported" };
-    let Imported { workflow_id: id, status, counts, .. } = imported;
+    let Imported { workflow_id: id, status, counts, unchecked, .. } = imported;
     let (status, events, payloads) = (status.as_str(), counts.events, counts.payloads);
-    say(format!("{verb}: {id} ({status}), {events} events, {payloads} payloads"));
+    let unchecked = match unchecked {
+        0 => String::new(),
+        n => format!("; {n} requests not checkable: erased"),
+    };
+    say(format!("{verb}: {id} ({status}), {events} events, {payloads} payloads{unchecked}"));
 }
 
 fn as_json(imported: &Imported) -> Value {
@@ -74,6 +78,7 @@ fn as_json(imported: &Imported) -> Value {
         "version": imported.version,
         "events": imported.counts.events,
         "payloads": imported.counts.payloads,
+        "not_checkable": imported.unchecked,
         "was_there": imported.is_known,
     })
 }

@@ -11,6 +11,7 @@
 //! The rooms, in reading order: [`event`] (the facts), [`state`] (what they add up to), `apply`
 //! (how), `admits` (the law book), [`program`] (who asks), [`decide`] (who judges).
 
+pub mod asked;
 pub mod budget;
 pub mod change;
 pub mod cut;

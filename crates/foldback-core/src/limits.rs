@@ -133,6 +133,10 @@ pub const IMPORT_HEADER_MAX_BYTES: usize = 1024 * 1024;
 /// event; a chat of 100,000 messages is a list of references of this length.
 pub const EVENT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of a request with all its values, as far as it can be compared with its hash: a few references
+/// could otherwise ask for any number of them.
+pub const REQUEST_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Items of a list that goes on from another. A few bytes could otherwise ask for any number of them.
 pub const GROWN_LIST_MAX_ITEMS: usize = 10_000;
 

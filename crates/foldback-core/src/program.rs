@@ -2,6 +2,7 @@
 //! I/O, reads no clock and holds nothing that the state does not: a kept [`Run`] and one started
 //! afresh agree at every version.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -294,12 +295,13 @@ impl StepAsk {
 
     /// The hash by which two asks are the same: kind, request and the names of secrets, by meaning.
     pub fn request_hash(&self) -> crate::Hash {
-        let secrets: Vec<u8> =
-            self.secrets.iter().flat_map(|(at, name)| format!("{at}={name}\n").into_bytes()).collect();
-        crate::Hash::of_parts(&[
-            self.kind.as_bytes(),
-            crate::hash::canonical_json(&self.request).as_bytes(),
-            &secrets,
-        ])
+        request_hash(&self.kind, &self.request, &self.secrets)
     }
+}
+
+/// The hash of kind, request and the names of secrets, by meaning.
+pub fn request_hash(kind: &str, request: &Value, secrets: &BTreeMap<String, String>) -> crate::Hash {
+    let secrets: Vec<u8> =
+        secrets.iter().flat_map(|(at, name)| format!("{at}={name}\n").into_bytes()).collect();
+    crate::Hash::of_parts(&[kind.as_bytes(), crate::hash::canonical_json(request).as_bytes(), &secrets])
 }

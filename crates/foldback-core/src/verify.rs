@@ -15,7 +15,7 @@ use crate::decide::{answer, lawful, runaway};
 use crate::event::{Class, Event, Fact};
 use crate::program::{Program, Run};
 use crate::state::WorkflowState;
-use crate::value::Slot;
+use crate::value::{Request, Slot};
 use crate::{Hash, Illegal, Key, Micros, Version, limits};
 
 /// Where a program and its log part first.
@@ -216,7 +216,8 @@ impl<'a> Verification<'a> {
             let is_same = recorded.key == asked.key
                 && recorded.request_hash == asked.request_hash
                 && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect);
-            if is_same {
+            // The hash stands beside the request, and does not speak for it.
+            if is_same && self.is_same_request(&recorded.request, &asked.request, library) {
                 // The attempts that follow in the log went by the policy that was recorded.
                 let mut recorded = recorded.clone();
                 let given = recorded.undo.iter_mut().filter_map(|undo| undo.given_mut());
@@ -242,6 +243,17 @@ impl<'a> Verification<'a> {
             Some(stopped) => Ok(stopped),
             None => Err(parted(event.version, Some(&recorded), Some(&derived), now)),
         }
+    }
+
+    /// Whether a request that was recorded is the derived one: part by part, where values stand beside the
+    /// log by their addresses, and else by what it reads.
+    fn is_same_request(&self, recorded: &Request, derived: &Request, library: &mut dyn Library) -> bool {
+        let mut whole = self.state.lists.whole(recorded);
+        if whole == *derived {
+            return true;
+        }
+        whole.slots_mut().for_each(|slot| library.bring(slot));
+        whole.to_json() == derived.to_json()
     }
 }
 

@@ -37,14 +37,14 @@ fn was_asked_for(
 ) -> Result<bool, LoadError> {
     let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
     let id = &state.workflow_id;
-    let before = match state_at(store, id, Some(entry.since.saturating_sub(1))) {
+    let mut before = match state_at(store, id, Some(entry.since.saturating_sub(1))) {
         Ok(Some(before)) if before.is_started() && before.definition == state.definition => before,
         // What it was made of was erased: nobody can tell.
         Ok(_) | Err(LoadError::Erased { .. }) => return Ok(false),
         Err(error) => return Err(error),
     };
-    let workflow_id = owner(store, id, entry.since)?;
-    Ok(asks_for(WorkflowState { workflow_id, ..before }, program, key, step))
+    before.workflow_id = owner(store, id, entry.since)?;
+    Ok(asks_for(before, program, key, step))
 }
 
 /// Who wrote a version of a workflow's past: itself, or the one that it was forked from.

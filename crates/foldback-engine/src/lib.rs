@@ -21,6 +21,7 @@ pub mod session;
 pub mod veil;
 pub mod verify;
 
+mod asked;
 mod hearing;
 mod ids;
 mod live;

@@ -3,14 +3,16 @@
 //! The state may be ahead of the disk by the commits under way; nothing of that leaves before its
 //! commit. When a commit is refused, all of this is dropped and folded anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use foldback_core::decide::Ids;
+use foldback_core::event::UndoStarted;
 use foldback_core::listen::{Heed, heed};
 use foldback_core::{
-    Batch, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction, Run, Status,
-    StepStatus, Stimulus, Timing, Verdict, WorkflowState, advance, limits, reuse, undo,
+    Batch, Divergence, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction,
+    Run, Status, StepStatus, Stimulus, Timing, Turn, Verdict, Version, WorkflowState, advance, limits, reuse,
+    undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
@@ -36,6 +38,10 @@ pub struct Live {
     /// The fold.
     pub state: WorkflowState,
     run: Box<dyn Run>,
+    /// Steps that were open when the log was folded, until the program has asked for them.
+    unasked: BTreeSet<Key>,
+    /// Where the program and the log parted over such a step.
+    parted: Option<Divergence>,
     /// What is taken out of every word before it is judged.
     pub redaction: Redaction,
     /// Commits queued so far, and how many of them are on disk.
@@ -108,6 +114,8 @@ impl Live {
             redaction,
             told_wake_at: (state.version == 0).then_some(None),
             ears: Ears::of(&state),
+            unasked: state.open_steps().into_iter().collect(),
+            parted: None,
             next_snapshot: state.version + limits::SNAPSHOT_MIN_EVENTS,
             state,
             run,
@@ -131,6 +139,19 @@ impl Live {
     /// Puts a run in place of one that has ended.
     pub fn restart(&mut self, run: Box<dyn Run>) {
         self.run = run;
+        (self.unasked, self.parted) = (self.state.open_steps().into_iter().collect(), None);
+    }
+
+    /// Whether a step was found in the log, and its program has not asked for it.
+    pub fn is_unasked(&self, key: &Key) -> bool {
+        self.unasked.contains(key)
+    }
+
+    /// Takes note of which of the steps that may begin the program does not ask for; it asks for the others.
+    pub fn asked(&mut self, parted: BTreeMap<Key, Divergence>) {
+        let state = &self.state;
+        self.unasked.retain(|key| parted.contains_key(key) || !state.may_move(key));
+        self.parted = parted.into_values().next();
     }
 
     /// The word to a step that is asked for: that it begins, or what becomes of it instead.
@@ -174,7 +195,13 @@ impl Live {
         is_observed: bool,
     ) -> Result<Advanced, Illegal> {
         let before = self.state.version;
-        let Batch { events, is_cut } = advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?;
+        let Batch { events, is_cut } = match &self.parted {
+            None => advance(&mut self.state, &mut *self.run, stimulus, timing, ids)?,
+            Some(at) => {
+                let mut run = Parted { at, run: &mut *self.run };
+                advance(&mut self.state, &mut run, stimulus, timing, ids)?
+            }
+        };
         let mut advanced = Advanced { is_cut, ..Advanced::default() };
         if events.is_empty() {
             return Ok(advanced);
@@ -182,6 +209,9 @@ impl Live {
         self.queued += 1;
         let mut wakes = false;
         for event in &events {
+            if let (false, Fact::StepAsked(asked)) = (self.unasked.is_empty(), &event.fact) {
+                self.unasked.remove(&asked.key);
+            }
             wakes |= self.take_up(event, kinds, &mut advanced);
         }
         if events.iter().any(|event| matches!(event.fact, Fact::UndoStarted(_))) {
@@ -404,6 +434,53 @@ impl Live {
     /// Whether all commits are on disk.
     pub fn is_settled(&self) -> bool {
         self.queued == self.durable
+    }
+}
+
+/// A run that has parted from its log over one step: it says so where it comes to the step, in the flow or
+/// in what takes something back, and goes on elsewhere.
+struct Parted<'a> {
+    at: &'a Divergence,
+    run: &'a mut dyn Run,
+}
+
+impl Parted<'_> {
+    fn unless_inside(&mut self, scope: &Key, turn: impl FnOnce(&mut dyn Run) -> Turn) -> Turn {
+        if self.at.key.is_inside(scope) { Turn::Diverged(self.at.clone()) } else { turn(&mut *self.run) }
+    }
+}
+
+impl Run for Parted<'_> {
+    fn turn(&mut self, state: &WorkflowState) -> Turn {
+        if self.at.key.is_aside() { self.run.turn(state) } else { Turn::Diverged(self.at.clone()) }
+    }
+
+    fn undo(&mut self, state: &WorkflowState, undo: &UndoStarted) -> Turn {
+        self.unless_inside(&undo.key.undo(), |run| run.undo(state, undo))
+    }
+
+    fn reconcile(&mut self, state: &WorkflowState, key: &Key) -> Turn {
+        self.unless_inside(&key.reconcile(), |run| run.reconcile(state, key))
+    }
+
+    fn keeps(&mut self, state: &WorkflowState, signal: Version) -> bool {
+        self.run.keeps(state, signal)
+    }
+
+    fn compensates(&self) -> bool {
+        self.run.compensates()
+    }
+
+    fn undoes_event(&self, event_type: &str) -> Option<Arc<str>> {
+        self.run.undoes_event(event_type)
+    }
+
+    fn is_erasable(&self, key: &Key) -> bool {
+        self.run.is_erasable(key)
+    }
+
+    fn failures(&self, state: &WorkflowState) -> Vec<Key> {
+        self.run.failures(state)
     }
 }
 

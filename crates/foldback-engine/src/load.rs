@@ -19,6 +19,9 @@ use foldback_store::chain::{verify_link, verify_payload};
 use foldback_store::{Recorded, Snapshot, Store, StoreError, Tombstone};
 use serde_json::{Value, json};
 
+/// How payloads are coded.
+const CODEC: &str = "json";
+
 /// Events fetched at a time: few enough to be folded while they are in the cache.
 const PAGE: usize = 256;
 
@@ -76,11 +79,18 @@ impl From<StoreError> for LoadError {
 /// An event as the fold reads it, from one as the log holds it.
 ///
 /// # Errors
-/// A shape that this build cannot read.
+/// A shape, a codec or a seal that this build cannot read.
 pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
     let written = &recorded.event;
+    let unreadable = |reason: String| LoadError::Quarantined { version: recorded.version, reason };
+    if &*written.codec != CODEC {
+        return Err(unreadable(format!("its payload is coded as `{}`, which this build cannot read", written.codec)));
+    }
+    if let Some(key_id) = &written.key_id {
+        return Err(unreadable(format!("its payload is sealed with the key `{key_id}`, which this build cannot open")));
+    }
     let fact = Fact::decode(&written.event_type, written.schema_version, &written.payload)
-        .map_err(|e| LoadError::Quarantined { version: recorded.version, reason: e.to_string() })?;
+        .map_err(|e| unreadable(e.to_string()))?;
     Ok(Event {
         id: written.id,
         version: recorded.version,
@@ -454,7 +464,10 @@ pub(crate) fn fill_seen(store: &dyn Store, slot: &mut Slot) -> Result<(), LoadEr
 }
 
 /// Brings a slot's value; what stands in its place where it was erased.
-pub(crate) fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
+///
+/// # Errors
+/// The store fails, or the payload is missing or damaged.
+pub fn fill(store: &dyn Store, slot: &mut Slot) -> Result<Option<Tombstone>, LoadError> {
     let Slot::Stored(stored) = slot else {
         return Ok(None);
     };

@@ -58,7 +58,7 @@ fn at(version: usize) -> usize {
 fn a_forged_file_is_judged_by_the_law() {
     type Edit = fn(&mut Vec<Value>);
     const VALUE: usize = 4;
-    let table: [(&str, Edit, &str); 18] = [
+    let table: [(&str, Edit, &str); 23] = [
         ("no JSON", |l| valued(l, VALUE, "no JSON"), "line 6: payload"),
         ("JSON too deep", |l| valued(l, VALUE, &"[".repeat(200)), "line 6: payload"),
         (
@@ -96,6 +96,23 @@ fn a_forged_file_is_judged_by_the_law() {
         ("a text in base64", |l| l.insert(2, value("base64", "YQ==")), "line 3: payload"),
         ("a longer value", |l| l[VALUE]["text"] = json!("\"1\""), "line 6: payload"),
         ("an id of letters", |l| l[at(2)]["causation_id"] = json!("x"), "line 4: \"x\" is no event id"),
+        (
+            "a request that is not its hash",
+            |l| said(&mut l[at(2)], "head -200", "head -201"),
+            "line 4: the request of the step does not match its hash",
+        ),
+        ("another codec", |l| l[at(2)]["codec"] = json!("zstd"), "line 4: its payload is coded as `zstd`"),
+        ("a seal", |l| l[at(2)]["key_id"] = json!("k1"), "line 4: its payload is sealed with the key `k1`"),
+        (
+            "a key that a terminal would obey",
+            |l| said(&mut l[at(2)], "\"key\":\"long\"", "\"key\":\"lo\\u001b[2Jng\""),
+            "line 4: the key \"lo\\u{1b}[2Jng\" holds control characters",
+        ),
+        (
+            "a value of a request that is not its hash",
+            |l| said(&mut l[at(2)], "\"stdout\"", "\"stderr\""),
+            "line 4: the request of the step does not match its hash",
+        ),
         ("an id with a fork's mark", |l| l[0]["workflow_id"] = json!("a~b"), "line 1: "),
     ];
     let store = memory();

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use foldback_core::step::error_type;
 use foldback_core::{
-    Effect, EntryBody, Failure, Key, Micros, Outcome, Owed, Status, StepStatus, Stimulus, WorkflowState,
+    Effect, EntryBody, Failure, Key, Micros, Outcome, Owed, Recovery, Status, StepStatus, Stimulus,
+    WorkflowState,
     limits, step,
 };
 use tokio::sync::oneshot;
 
 use super::alarms::Wait;
 use super::{Engine, Flight, ROUND};
+use crate::asked;
 use crate::kind::Call;
 use crate::live::Dispatch;
 use crate::load::LoadError;
@@ -215,6 +217,10 @@ impl Engine {
             let Some((id, owed)) = self.pending.pop_front() else {
                 return;
             };
+            if !self.is_asked(&id, &owed) {
+                self.rest_if_done(&id);
+                continue;
+            }
             let stimulus = match owed {
                 Owed::Start(key) => match self.word(&id, &key) {
                     Some(stimulus) => {
@@ -240,6 +246,55 @@ impl Engine {
             }
             self.rest_if_done(&id);
         }
+    }
+
+    /// Whether the program has asked for what would be performed now: in this life, or once more since the
+    /// log was folded. Where it asks for something else, it parts from its log, and nothing is performed.
+    fn is_asked(&mut self, id: &Arc<str>, owed: &Owed) -> bool {
+        let (Owed::Start(key) | Owed::Retry(key, _) | Owed::Attempt(key, _)) = owed else { return true };
+        let Some(live) = self.live.get(id).filter(|live| live.is_unasked(key)) else { return true };
+        // Of a write that was lost it is told; only what is sent again has to be asked for.
+        let step = live.state.step(key);
+        let is_told = matches!(owed, Owed::Attempt(..))
+            && step.is_some_and(|step| {
+                step.effect == Effect::Write && step.recovery != Some(Recovery::Retry)
+            });
+        if is_told || !live.state.may_move(key) {
+            return true;
+        }
+        let definition = live.state.definition;
+        let program = match self.program_of(id, &definition) {
+            Ok(program) => program,
+            Err(refusal) => {
+                self.goes_no_further(id, refusal.message);
+                return false;
+            }
+        };
+        let Some(live) = self.live.get_mut(id) else { return false };
+        match asked::parted(&*self.around.store, &live.state, &*program) {
+            Ok(parted) => live.asked(parted),
+            Err(LoadError::Store(error)) => {
+                self.failure = Some(error);
+                return false;
+            }
+            Err(error @ (LoadError::Quarantined { .. } | LoadError::Erased { .. })) => {
+                self.goes_no_further(id, format!("what `{key}` was asked from cannot be read: {error}"));
+                return false;
+            }
+        }
+        if !live.is_unasked(key) {
+            return true;
+        }
+        self.say(id, Stimulus::Continue, "engine");
+        // Where it has ended by that, nothing is sent any more; of a write under way it is told.
+        self.live.get(id).is_some_and(|live| !live.state.may_move(key))
+    }
+
+    /// Lets go of a workflow that cannot be gone on with here, and tells who waits for it why.
+    fn goes_no_further(&mut self, id: &Arc<str>, reason: String) {
+        let status = self.live.get(id).map_or(Status::Running, |live| live.state.status());
+        self.forget(id);
+        self.tell_watchers(id, status, Some(reason));
     }
 
     /// Whether an attempt is performed here, or is going to be once its commit is on disk: also where the
@@ -271,10 +326,7 @@ impl Engine {
                 None
             }
             Err(error @ (LoadError::Quarantined { .. } | LoadError::Erased { .. })) => {
-                let status = self.live.get(id).map_or(Status::Running, |live| live.state.status());
-                self.forget(id);
-                let reason = format!("{what} cannot be read: {error}");
-                self.tell_watchers(id, status, Some(reason));
+                self.goes_no_further(id, format!("{what} cannot be read: {error}"));
                 None
             }
         }

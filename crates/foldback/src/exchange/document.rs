@@ -4,10 +4,12 @@
 //! ancestors, root first. Of events that were judged, what is kept in memory has no values.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use foldback_core::asked::{Hashed, Requests};
 use foldback_core::event::clock_of;
 use foldback_core::value::{Part, StoredRef};
-use foldback_core::{Event, Fact, Hash, Slot, Version, WorkflowState, limits};
+use foldback_core::{Event, Fact, Hash, Key, Slot, Version, WorkflowState, limits};
 use foldback_engine::load::decode;
 use foldback_engine::{Fork, LoadError, Start};
 use foldback_store::chain::verify_chain;
@@ -38,6 +40,9 @@ pub struct Document {
     waiting: Vec<Hash>,
     /// Hashes of the inputs that events bring.
     inputs: BTreeMap<Version, Slot>,
+    requests: Requests,
+    /// Requests that cannot be compared with their hashes: a part was erased.
+    pub unchecked: u64,
 }
 
 /// Where a value stands.
@@ -90,6 +95,8 @@ impl Document {
             places: HashMap::new(),
             waiting: Vec::new(),
             inputs: BTreeMap::new(),
+            requests: before.last().map(|parent| parent.requests.clone()).unwrap_or_default(),
+            unchecked: 0,
         };
         let line = lines.must("the definition")?;
         let hash = document.definition(lines.read(&line)?, before)?;
@@ -181,7 +188,11 @@ impl Document {
             LoadError::Store(error) => error.message,
             erased @ LoadError::Erased { .. } => erased.to_string(),
         })?;
+        if let Some(key) = keys(&event.fact).find(|key| key.as_str().contains(char::is_control)) {
+            return Err(format!("the key {:?} holds control characters", key.as_str()).into());
+        }
         self.needs(&event.fact)?;
+        self.is_what_was_hashed(&event, before)?;
         self.is_its_own(&event.fact, before)?;
         if let Some(version) = event.fact.goes_back_to() {
             let base = folded(before, Some(self), version)?;
@@ -254,6 +265,39 @@ impl Document {
             place.is_json = true;
         }
         Ok(())
+    }
+
+    /// Whether the request of a step is the one whose hash stands beside it.
+    fn is_what_was_hashed(&mut self, event: &Event, before: &[Document]) -> Result<(), Trouble> {
+        let (places, values) = (&self.places, &self.values);
+        let bring = &mut |slot: &mut Slot| -> Result<(), Trouble> {
+            let Slot::Stored(stored) = slot else { return Ok(()) };
+            // A list goes on from one whose items stand in a document before.
+            let own = places.get(&stored.hash).map(|place| &values[place.at]);
+            let mut others = before.iter().rev();
+            let value = own.or_else(|| others.find_map(|document| document.value(&stored.hash)));
+            if let (None, Some(lines::Value::There(payload))) = (&stored.value, value) {
+                let read = stored.read(&payload.bytes).map_err(|error| error.to_string())?;
+                stored.value = Some(Arc::new(read));
+            }
+            Ok(())
+        };
+        match self.requests.see(event, bring)? {
+            None | Some(Hashed::Same) => Ok(()),
+            Some(Hashed::NotAtHand) => {
+                self.unchecked += 1;
+                Ok(())
+            }
+            Some(Hashed::Other) => Err("the request of the step does not match its hash".into()),
+            Some(Hashed::TooLong) => {
+                let most = limits::REQUEST_MAX_BYTES;
+                Err(Trouble::TooLong(format!("the request of the step has more than {most} bytes")))
+            }
+        }
+    }
+
+    fn value(&self, hash: &Hash) -> Option<&lines::Value> {
+        self.places.get(hash).map(|place| &self.values[place.at])
     }
 
     /// Whether an event speaks of the past that the header names, and of no other's.
@@ -445,6 +489,23 @@ fn folded(before: &[Document], last: Option<&Document>, version: Version) -> Res
     }
     let whose = last.or(before.last()).map_or("", |document| &document.header.workflow_id);
     Ok(WorkflowState::folded(whose, &events))
+}
+
+/// The keys that an event names.
+fn keys(fact: &Fact) -> impl Iterator<Item = &Key> {
+    let (scope, again): (Option<&Key>, &[Key]) = match fact {
+        Fact::WorkflowReopened { again, .. } | Fact::CompensationRequested { again, .. } => (None, again),
+        Fact::WorkflowForked(forked) => (None, &forked.again),
+        Fact::CompensationStarted { scope, .. }
+        | Fact::CompensationEnded { scope }
+        | Fact::UndoCompleted { scope, .. }
+        | Fact::UndoFailed { scope, .. }
+        | Fact::BudgetWarned { scope, .. }
+        | Fact::BudgetExceeded { scope, .. } => (Some(scope), &[]),
+        Fact::UndoStarted(started) => (Some(&started.scope), &[]),
+        _ => (None, &[]),
+    };
+    fact.key().into_iter().chain(scope).chain(again)
 }
 
 /// The input that an event brings.

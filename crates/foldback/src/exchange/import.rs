@@ -27,6 +27,8 @@ pub struct Imported {
     pub version: Version,
     /// What its document holds: of a fork, the events that are its own.
     pub counts: Counts,
+    /// Requests that could not be compared with their hashes, because a part was erased.
+    pub unchecked: u64,
     /// Whether the store had the same log before, so that nothing was written; of an ancestor, also
     /// whether it had more.
     pub is_known: bool,
@@ -75,6 +77,7 @@ fn told(document: &Document, is_known: bool) -> Imported {
         status: document.state.status(),
         version: document.state.version,
         counts: Counts { events: document.events.len() as u64, payloads: document.values.len() as u64 },
+        unchecked: document.unchecked,
         is_known,
         ancestors: Vec::new(),
     }
