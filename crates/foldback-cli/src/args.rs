@@ -143,7 +143,7 @@ behind is asked for again, and takes its recorded outcome where its request is u
     Import(ImportArgs),
     /// Views over all workflows: what there is, their rows, your own
     Projection(ProjectionArgs),
-    /// Take away whole workflows that ended long ago; each leaves one signed-off row
+    /// Take away whole ended workflows, by name or by age; each leaves one signed-off row
     Prune(PruneArgs),
     /// Take a value out of the store and leave a tombstone; the chain still verifies
     Erase(EraseArgs),
@@ -482,9 +482,12 @@ pub enum ProjectionCommand {
 /// `prune`
 #[derive(Debug, Args)]
 pub struct PruneArgs {
+    /// These workflows; all that ended long ago unless named
+    #[arg(value_name = "ID", required_unless_present = "ended_before")]
+    pub ids: Vec<String>,
     /// Only workflows whose last event is older: 2026-01-31, or 2026-01-31T09:15:00Z
     #[arg(long, value_name = "TIME")]
-    pub ended_before: String,
+    pub ended_before: Option<String>,
     /// Say what would be pruned, and touch nothing
     #[arg(long)]
     pub dry_run: bool,

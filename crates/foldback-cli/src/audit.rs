@@ -138,7 +138,8 @@ impl Known {
         let (hash, bytes) = (stored.hash, stored.bytes);
         let payload = store.payload(0, &hash)?;
         let is_whole = |payload: &Payload| Hash::of_bytes(&payload.bytes) == hash;
-        stored.value = payload.filter(is_whole).and_then(|payload| stored.read(&payload.bytes).ok()).map(Arc::new);
+        stored.value =
+            payload.filter(is_whole).and_then(|payload| stored.read(&payload.bytes).ok()).map(Arc::new);
         if let Some(value) = &stored.value {
             if self.bytes + bytes > VALUES_MAX_BYTES {
                 (self.values, self.bytes) = (HashMap::new(), 0);
@@ -430,7 +431,8 @@ impl<'a> Audit<'a> {
             }
             Some(Hashed::TooLong) => {
                 let most = foldback::core::limits::REQUEST_MAX_BYTES;
-                let problem = format!("its request has more than {most} bytes: it is not compared with its hash");
+                let problem =
+                    format!("its request has more than {most} bytes: it is not compared with its hash");
                 self.problem(Some(event.version), problem);
             }
         }

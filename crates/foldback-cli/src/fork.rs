@@ -35,10 +35,16 @@ pub fn fork(cli: &Cli, args: &ForkArgs) -> Result<Exit, Error> {
     let programs = Definitions::default().with_redaction(config.redaction().clone());
     let prepared = prepare_fork(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
     is_known_member(&*store, &prepared)?;
-    let id = next_fork_id(&*store, &args.id).map_err(|e| told(cli, e.into()))?;
-    let plan = prepared.fork_plan(&store, &programs, &id).map_err(|e| told(cli, e))?;
-    let command = prepared.fork(id.clone());
-    go(cli, &config, &store, Going { plan, command, change: &args.change, detach: args.detach, what: &id })
+    loop {
+        let id = next_fork_id(&*store, &args.id).map_err(|e| told(cli, e.into()))?;
+        let plan = prepared.fork_plan(&store, &programs, &id).map_err(|e| told(cli, e))?;
+        let command = prepared.fork(id.clone());
+        let going = Going { plan, command, change: &args.change, detach: args.detach, what: &id };
+        if let Some(exit) = go(cli, &config, &store, going)? {
+            return Ok(exit);
+        }
+        say(format!("`{id}` was begun by somebody else meanwhile; another id is tried"));
+    }
 }
 
 /// `retry ID`: reopens a workflow that failed or was parked, and goes on.
@@ -77,7 +83,8 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     is_known_member(&*store, &prepared)?;
     let plan = prepared.retry_plan(&store, &programs).map_err(|e| told(cli, e))?;
     let command = prepared.retry(&args.reason);
-    go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })
+    let gone = go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })?;
+    Ok(gone.unwrap_or(Exit::No))
 }
 
 /// Says so where the file was changed that a workflow was loaded from: it goes on with the definition as it
@@ -105,12 +112,13 @@ struct Going<'a> {
     what: &'a str,
 }
 
+/// Shows the plan, and carries it out. `None`: the id of the fork was taken meanwhile.
 fn go(
     cli: &Cli,
     config: &foldback::connectors::Config,
     store: &Arc<dyn Store>,
     going: Going<'_>,
-) -> Result<Exit, Error> {
+) -> Result<Option<Exit>, Error> {
     let Going { plan, command, change, detach, what } = going;
     let as_json = serde_json::to_value(&plan).map_err(|e| Error::machine(e.to_string()))?;
     if change.dry_run {
@@ -121,15 +129,21 @@ fn go(
             lines(&plan, what).into_iter().try_for_each(|line| out.line(line))?;
         }
         out.flush()?;
-        return Ok(Exit::Done);
+        return Ok(Some(Exit::Done));
     }
     lines(&plan, what).into_iter().for_each(say);
-    if detach {
-        let ends = drive::leave(cli, config, store, vec![command])?;
-        return left(cli, ends, &as_json);
+    let ends = match detach {
+        true => drive::leave(cli, config, store, vec![command])?,
+        false => drive::drive(cli, config, store, vec![command])?,
+    };
+    if ends.iter().any(|end| matches!(end, Err(refusal) if refusal.is_taken)) {
+        return Ok(None);
     }
-    let ends = drive::drive(cli, config, store, vec![command])?;
-    drive::finish_with(cli, &**store, ends, Some(&as_json))
+    match detach {
+        true => left(cli, ends, &as_json),
+        false => drive::finish_with(cli, &**store, ends, Some(&as_json)),
+    }
+    .map(Some)
 }
 
 /// A fork that was made and is left to others.

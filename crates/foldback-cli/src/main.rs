@@ -35,7 +35,7 @@ use std::fs::File;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, Command};
 use error::{Error, Exit};
@@ -44,7 +44,7 @@ use out::{say, say_error};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(refused) => return usage(&refused),
+        Err(refused) => return usage(&without_what_takes_away(refused)),
     };
     match dispatch(&cli) {
         Ok(exit) => ExitCode::from(exit.code()),
@@ -113,6 +113,17 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Completions(args) => manual::completions(args),
         Command::Man(args) => manual::man(args),
     }
+}
+
+/// A mistyped command is never taken for one that takes something away for good.
+fn without_what_takes_away(mut refused: clap::Error) -> clap::Error {
+    if let Some(ContextValue::Strings(mut names)) = refused.remove(ContextKind::SuggestedSubcommand) {
+        names.retain(|name| !matches!(&**name, "erase" | "prune"));
+        if !names.is_empty() {
+            refused.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+        }
+    }
+    refused
 }
 
 /// What clap answers itself: help and the version are data; all else is bad usage.

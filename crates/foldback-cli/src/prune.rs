@@ -1,12 +1,12 @@
-//! `prune`: whole workflows that ended long ago go; each leaves one signed-off row. It never touches
+//! `prune`: whole workflows that have ended go, by name or by age; each leaves one signed-off row. It never touches
 //! one that has not ended, nor the past of a living fork, and never gives an id out again.
 
 use foldback::core::Micros;
-use foldback::store::forgetting::{NotForgotten, Plan, plan};
+use foldback::store::forgetting::{NotForgotten, Plan, plan, plan_named};
 use foldback::store::{Ownership, Pruning, Store, StoreError, Swept};
 use serde_json::json;
 
-use crate::args::{Cli, PruneArgs};
+use crate::args::{Cli, PruneArgs, quoted};
 use crate::drive::actor;
 use crate::error::{Error, Exit};
 use crate::moment::{self, with_seconds};
@@ -18,11 +18,13 @@ use crate::reading;
 /// # Errors
 /// The time is none; another process owns the store; the store fails.
 pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
-    let before = moment::time(&args.ended_before).ok_or_else(|| {
-        Error::input(
-            format!("{:?} is no time", args.ended_before),
-            "a day such as 2026-01-31, or a moment such as 2026-01-31T09:15:00Z",
-        )
+    let before = args.ended_before.as_deref().map_or(Ok(Micros::MAX), |text| {
+        moment::time(text).ok_or_else(|| {
+            Error::input(
+                format!("{text:?} is no time"),
+                "a day such as 2026-01-31, or a moment such as 2026-01-31T09:15:00Z",
+            )
+        })
     })?;
     let store = reading::open(cli)?;
     // Planned under the lock: what is planned is what happens.
@@ -30,7 +32,10 @@ pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
         true => None,
         false => Some(own(&*store, "prune")?),
     };
-    let plan = plan(&*store, before)?;
+    let plan = match args.ids.is_empty() {
+        true => plan(&*store, before)?,
+        false => plan_named(&*store, &args.ids, before).map_err(|(id, why)| stays(cli, &*store, &id, why))?,
+    };
     let swept = match &owned {
         None => Swept::default(),
         Some(owned) => carry_out(&*store, owned, &plan, before)?,
@@ -69,6 +74,38 @@ fn carry_out(store: &dyn Store, owned: &Ownership, plan: &Plan, before: Micros) 
 pub fn now() -> Micros {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Why a workflow that was named is not pruned; nothing was.
+fn stays(cli: &Cli, store: &dyn Store, id: &str, why: NotForgotten) -> Error {
+    let (again, name) = (cli.again(), quoted(id));
+    match why {
+        NotForgotten::NotThere => match reading::row(cli, store, id) {
+            Err(unknown) => unknown,
+            Ok(_) => {
+                Error::input(format!("no workflow `{id}`"), format!("`{again} list` shows what there is"))
+            }
+        },
+        NotForgotten::NotEnded { status } => Error::input(
+            format!("`{id}` has not ended: it is {status}; nothing was pruned"),
+            format!("`{again} cancel {name}` ends it"),
+        ),
+        NotForgotten::TooYoung { ended_at } => Error::input(
+            format!(
+                "`{id}` ended {}, which is not before --ended-before; nothing was pruned",
+                with_seconds(ended_at)
+            ),
+            "leave --ended-before out to prune what is named, whatever its age",
+        ),
+        NotForgotten::HasForks { forks } => Error::input(
+            format!("`{id}` is the past of {}; nothing was pruned", forks.join(", ")),
+            format!(
+                "name them too: `{again} prune {name} {}`",
+                forks.iter().map(|fork| quoted(fork).to_string()).collect::<Vec<_>>().join(" ")
+            ),
+        ),
+        why @ (NotForgotten::StaleEpoch { .. } | NotForgotten::Failed(_)) => refused(id, why),
+    }
 }
 
 fn refused(what: &str, why: NotForgotten) -> Error {

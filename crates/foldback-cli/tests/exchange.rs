@@ -213,3 +213,41 @@ fn what_was_pruned_does_not_come_back_by_an_import() {
     let ran = world.run(&["import", "file"]);
     assert!(ran.code == 2 && ran.err.contains("`done` was pruned from this store"), "{ran:?}");
 }
+
+#[test]
+fn what_is_named_is_pruned_whatever_its_age_or_nothing_is() {
+    let world = World::filled();
+    world::branch(&*world.store(), "done~1", ("done", 3));
+    let refusals: [(&[&str], &str); 6] = [
+        (&["prune"], "<ID>"),
+        (&["prune", "nobody"], "no workflow `nobody`"),
+        (&["prune", "failed", "unknown"], "`unknown` has not ended: it is unknown"),
+        (&["prune", "failed", "done"], "`done` is the past of done~1"),
+        (&["prune", "failed", "done", "done~1"], "`done~1` has not ended: it is running"),
+        (&["prune", "failed", "--ended-before", "2000-01-01"], "which is not before --ended-before"),
+    ];
+    for (words, wanted) in refusals {
+        let told = world.run(words);
+        assert!(told.code == 2 && told.err.contains(wanted), "{words:?}: {told:?}");
+        assert!(told.err.contains("hint: "), "{words:?}: {told:?}");
+    }
+    assert_eq!(world.run(&["list", "--json"]).lines(0).len(), 4, "nothing was pruned");
+    let dry = world.run(&["prune", "failed", "--dry-run", "--json"]).document(0);
+    assert_eq!((&dry["pruned"][0]["workflow_id"], &dry["dry_run"]), (&json!("failed"), &json!(true)));
+    let told = world.run(&["prune", "failed"]);
+    assert!(told.code == 0 && told.err.contains("1 pruned"), "{told:?}");
+    let again = world.run(&["prune", "failed"]);
+    assert_eq!(again.code, 2, "{again:?}");
+    assert_eq!(world.run(&["audit", "--json"]).document(0)["problems"], json!([]));
+}
+
+#[test]
+fn a_mistyped_command_is_never_taken_for_one_that_takes_away() {
+    let world = World::empty();
+    for word in ["erse", "ease", "eraser", "rase", "erases", "release", "prunes", "prne", "phrase"] {
+        let told = world.run(&[word, "x"]);
+        assert_eq!(told.code, 2, "{told:?}");
+        assert!(!told.err.contains("'erase'") && !told.err.contains("'prune'"), "{word}: {}", told.err);
+    }
+    assert!(world.run(&["resum"]).err.contains("'resume'"), "others are");
+}

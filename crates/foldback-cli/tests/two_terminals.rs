@@ -193,3 +193,22 @@ fn the_second_interrupt_leaves_no_process_behind() {
     let state = document(&foldback(folder.path(), &["--json", "state", "s"]).output().unwrap());
     assert_eq!(state["status"], "running", "no failure is recorded: {state}");
 }
+
+#[test]
+fn forks_that_nobody_named_get_an_id_each_however_many_are_made_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pipeline(folder.path(), 1);
+    assert!(start(folder.path(), &file, "a").wait_with_output().unwrap().status.success());
+    let fork = ["--json", "fork", "a", "--at", "1", "--detach"];
+    let children: Vec<Child> = (0..8).map(|_| foldback(folder.path(), &fork).spawn().unwrap()).collect();
+    let mut ids: Vec<String> = children
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            document(&output)["workflow_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    ids.sort();
+    assert_eq!(ids, (1..=8).map(|n| format!("a~{n}")).collect::<Vec<_>>());
+}

@@ -151,8 +151,8 @@ fn asks(mut state: WorkflowState, program: &dyn Program) -> BTreeMap<Key, StepAs
     let timing = Timing { now: state.now, actor: Arc::from("engine"), room: 0 };
     let mut asked = BTreeMap::new();
     loop {
-        let batch =
-            advance(&mut state, &mut *run, Stimulus::Continue, &timing, &mut || EventId([0; 16])).unwrap_or_default();
+        let batch = advance(&mut state, &mut *run, Stimulus::Continue, &timing, &mut || EventId([0; 16]))
+            .unwrap_or_default();
         for event in batch.events {
             if let Fact::StepAsked(ask) = event.fact {
                 asked.entry(ask.key.clone()).or_insert(*ask);

@@ -52,6 +52,9 @@ pub const BUDGET_WARNING_PERCENT: u64 = 80;
 /// Signals that a workflow keeps for whatever may listen one day. Past it, more are refused.
 pub const SIGNALS_KEPT_MAX: usize = 1_000;
 
+/// Bytes of the data of all signals that a workflow keeps. Past it, more are refused.
+pub const SIGNALS_KEPT_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Bytes in the name of a signal.
 pub const SIGNAL_NAME_MAX_BYTES: usize = 256;
 

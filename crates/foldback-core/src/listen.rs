@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::program::{Ask, Run, Turn};
 use crate::state::{Entry, EntryBody, WorkflowState};
 use crate::value::Slot;
-use crate::{Micros, Version};
+use crate::{Micros, Version, limits};
 
 /// A signal that nothing has taken yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,34 @@ impl WorkflowState {
         }
         let names: BTreeSet<&Arc<str>> = self.listeners().flat_map(|(_, names, _)| names).collect();
         names.into_iter().cloned().collect()
+    }
+
+    /// Calls `visit` with the data of kept signals of the names that it listens for.
+    pub fn visit_awaited_signals(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        if self.signals.is_empty() {
+            return;
+        }
+        let names = self.listens_for();
+        let awaited = self.signals.values_mut().filter(|signal| names.contains(&signal.name));
+        awaited.for_each(|signal| visit(&mut signal.data));
+    }
+
+    /// Whether a kept signal of a name that it listens for is not at hand: its data has to be brought before
+    /// the program can take it.
+    pub fn lacks_signals(&self) -> bool {
+        let is_lacking = |signal: &Signal| signal.data.value().is_none();
+        if !self.signals.values().any(is_lacking) {
+            return false;
+        }
+        let names = self.listens_for();
+        self.signals.values().any(|signal| is_lacking(signal) && names.contains(&signal.name))
+    }
+
+    /// Whether a further signal with so many bytes of data can be kept.
+    pub fn may_keep(&self, bytes: u64) -> bool {
+        let kept: u64 = self.signals.values().map(|signal| signal.data.bytes()).sum();
+        self.signals.len() < limits::SIGNALS_KEPT_MAX
+            && kept.saturating_add(bytes) <= limits::SIGNALS_KEPT_MAX_BYTES
     }
 
     /// What listens: the key, the names of the signals that it waits for, and what more is known of it.

@@ -478,13 +478,24 @@ impl WorkflowState {
 
     /// Calls `visit` with every slot of the state, so that the engine can fill them.
     pub fn visit_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        self.visit_slots_of_flow(visit);
+        self.signals.values_mut().for_each(|signal| visit(&mut signal.data));
+    }
+
+    /// As [`WorkflowState::visit_slots`], but for kept signals that nothing listens for: a program looks at
+    /// those that it listens for.
+    pub fn visit_needed_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        self.visit_slots_of_flow(visit);
+        self.visit_awaited_signals(visit);
+    }
+
+    fn visit_slots_of_flow(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
         visit(&mut self.input);
         visit(&mut self.context);
         if let Some(to_arm) = &mut self.to_arm {
             visit(&mut to_arm.undo);
             to_arm.output.iter_mut().for_each(&mut *visit);
         }
-        self.signals.values_mut().for_each(|signal| visit(&mut signal.data));
         for compensation in self.compensations.values_mut() {
             compensation.slots_mut().for_each(&mut *visit);
         }

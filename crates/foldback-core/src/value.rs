@@ -145,6 +145,14 @@ impl Slot {
         self.value().cloned().unwrap_or_default()
     }
 
+    /// How many bytes the value takes in the log, or beside it.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Slot::Inline(value) => serde_json::to_vec(value).map_or(0, |json| json.len() as u64),
+            Slot::Stored(stored) => stored.bytes,
+        }
+    }
+
     /// The payload that this slot needs beside the log, when it is stored and at hand.
     pub fn payload(&self) -> Option<Payload> {
         match self {

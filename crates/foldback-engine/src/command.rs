@@ -376,6 +376,9 @@ pub struct Refusal {
     /// Whether the workflow needs a value that was erased.
     #[serde(default)]
     pub needs_erased: bool,
+    /// Whether the id that a fork would have is another workflow's.
+    #[serde(default)]
+    pub is_taken: bool,
     /// The last version of a log that is not where an append expected it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Version>,
@@ -389,6 +392,7 @@ impl Refusal {
             hint: hint.into(),
             is_quarantined: false,
             needs_erased: false,
+            is_taken: false,
             conflict: None,
         }
     }

@@ -84,10 +84,15 @@ pub fn decode(recorded: &Recorded) -> Result<Event, LoadError> {
     let written = &recorded.event;
     let unreadable = |reason: String| LoadError::Quarantined { version: recorded.version, reason };
     if &*written.codec != CODEC {
-        return Err(unreadable(format!("its payload is coded as `{}`, which this build cannot read", written.codec)));
+        return Err(unreadable(format!(
+            "its payload is coded as `{}`, which this build cannot read",
+            written.codec
+        )));
     }
     if let Some(key_id) = &written.key_id {
-        return Err(unreadable(format!("its payload is sealed with the key `{key_id}`, which this build cannot open")));
+        return Err(unreadable(format!(
+            "its payload is sealed with the key `{key_id}`, which this build cannot open"
+        )));
     }
     let fact = Fact::decode(&written.event_type, written.schema_version, &written.payload)
         .map_err(|e| unreadable(e.to_string()))?;
@@ -260,6 +265,30 @@ pub fn state_at(
     Ok(folded)
 }
 
+/// As [`state_at`], for going on: kept signals that nothing listens for stay where they are.
+///
+/// # Errors
+/// As [`state_at`].
+pub(crate) fn state_to_go_on(
+    store: &dyn Store,
+    workflow_id: &str,
+    at: Option<Version>,
+) -> Result<Option<WorkflowState>, LoadError> {
+    let mut folded = fold(store, workflow_id, at)?;
+    if let Some(state) = &mut folded {
+        hydrate_by(store, state, &WorkflowState::visit_needed_slots)?;
+    }
+    Ok(folded)
+}
+
+/// Brings the signals that a state listens for.
+///
+/// # Errors
+/// As [`hydrate`].
+pub(crate) fn bring_signals(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadError> {
+    hydrate_by(store, state, &WorkflowState::visit_awaited_signals)
+}
+
 /// As [`state_at`], for reading alone: where a value was erased, its [`marker`] stands. No program
 /// may see this state.
 ///
@@ -272,7 +301,7 @@ pub fn state_seen(
 ) -> Result<Option<WorkflowState>, LoadError> {
     let mut folded = fold(store, workflow_id, at)?;
     if let Some(state) = &mut folded {
-        each_slot(state, &mut |slot| {
+        each_slot(state, &WorkflowState::visit_slots, &mut |slot| {
             if let Some(tombstone) = fill(store, slot)? {
                 show_erased(slot, &tombstone);
             }
@@ -402,8 +431,15 @@ fn proven(
 /// # Errors
 /// When the store fails, a value was erased, or a payload is not what its hash says.
 pub fn hydrate(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadError> {
+    hydrate_by(store, state, &WorkflowState::visit_slots)
+}
+
+/// Visits slots of a state.
+type Visit = dyn Fn(&mut WorkflowState, &mut dyn FnMut(&mut Slot));
+
+fn hydrate_by(store: &dyn Store, state: &mut WorkflowState, visit: &Visit) -> Result<(), LoadError> {
     let mut erased = None;
-    each_slot(state, &mut |slot| {
+    each_slot(state, visit, &mut |slot| {
         if let (Some(tombstone), None) = (fill(store, slot)?, &erased) {
             erased = Some(tombstone);
         }
@@ -420,10 +456,11 @@ pub fn hydrate(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadE
 
 fn each_slot(
     state: &mut WorkflowState,
+    visit: &Visit,
     take: &mut dyn FnMut(&mut Slot) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
     let mut failed = None;
-    state.visit_slots(&mut |slot| {
+    visit(state, &mut |slot| {
         if failed.is_none() {
             failed = take(slot).err();
         }

@@ -228,6 +228,43 @@ pub fn plan(store: &dyn Store, before: Micros) -> StoreResult<Plan> {
     Ok(plan)
 }
 
+/// Plans to take away these workflows, whatever their age: all of them, or none.
+///
+/// # Errors
+/// The first that has to stay, and why: there is none of that name, it has not ended, its last event is
+/// not older than `before`, or a fork of it stays.
+pub fn plan_named(store: &dyn Store, ids: &[String], before: Micros) -> Result<Plan, (String, NotForgotten)> {
+    let failed = |error: StoreError| (String::new(), NotForgotten::Failed(error));
+    let is_named = |id: &str| ids.iter().any(|named| named == id);
+    let rows = store.workflows(&Filter::default()).map_err(failed)?;
+    if let Some(id) = ids.iter().find(|id| !rows.iter().any(|row| *row.workflow_id == ***id)) {
+        return Err((id.clone(), NotForgotten::NotThere));
+    }
+    let mut plan = Plan::default();
+    // Newest first: a fork comes before its parent.
+    for row in rows.iter().filter(|row| is_named(&row.workflow_id)) {
+        let stays = |why| Err((row.workflow_id.to_string(), why));
+        if !PRUNABLE.contains(&row.status.as_str()) {
+            return stays(NotForgotten::NotEnded { status: row.status.clone() });
+        }
+        let ended_at = last_written(store, row).map_err(failed)?.unwrap_or(row.started_at);
+        if ended_at >= before {
+            return stays(NotForgotten::TooYoung { ended_at });
+        }
+        let is_fork = |other: &&WorkflowRow| {
+            let parent = other.parent.as_ref().map(|(parent, ..)| parent.as_str());
+            parent == Some(&*row.workflow_id) && !is_named(&other.workflow_id)
+        };
+        let forks: Vec<String> =
+            rows.iter().filter(is_fork).map(|fork| fork.workflow_id.to_string()).collect();
+        if !forks.is_empty() {
+            return stays(NotForgotten::HasForks { forks });
+        }
+        plan.prunable.push((row.clone(), ended_at));
+    }
+    Ok(plan)
+}
+
 fn last_written(store: &dyn Store, row: &WorkflowRow) -> StoreResult<Option<Micros>> {
     let last = store.read(&row.workflow_id, row.version.saturating_sub(1), 1)?;
     Ok(last.first().map(|recorded| recorded.event.timestamp))

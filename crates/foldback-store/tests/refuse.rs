@@ -137,6 +137,39 @@ fn a_damaged_store_is_described() {
     }
 }
 
+#[test]
+fn what_was_taken_out_of_the_tables_or_put_into_them_is_found() {
+    for (sql, wanted) in [
+        ("DROP TABLE inbox", "the table `inbox` is missing"),
+        ("DROP TABLE wakeups", "the table `wakeups` is missing"),
+        ("DROP TABLE workflow_snapshots", "the table `workflow_snapshots` is missing"),
+        ("DROP INDEX inbox_open", "the index `inbox_open` is missing"),
+        ("DROP VIEW steps", "the view `steps` is missing"),
+        ("DROP TRIGGER log_is_never_deleted", "the trigger `log_is_never_deleted` is missing"),
+        (
+            "DROP TRIGGER log_is_never_updated;
+             CREATE TRIGGER log_is_never_updated BEFORE UPDATE ON log WHEN 0 BEGIN SELECT 1; END",
+            "the trigger `log_is_never_updated` is not the one that was made",
+        ),
+        (
+            "CREATE TRIGGER helpful AFTER INSERT ON log BEGIN UPDATE shards SET owner = 'me'; END",
+            "there is a trigger `helpful`, which is none of this store's",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        Desk::at(&dir).append("a", Expected::NoStream, vec![event("1")]).unwrap();
+        Connection::open(dir.path().join("foldback.db")).unwrap().execute_batch(sql).unwrap();
+        let problems = open_existing(&url(&dir)).unwrap().check().unwrap();
+        assert!(problems.iter().any(|problem| problem == wanted), "{sql}: {problems:?}");
+    }
+    // Tables of one's own are nobody's business.
+    let dir = tempfile::tempdir().unwrap();
+    let desk = Desk::at(&dir);
+    let own = "CREATE TABLE mine (x); CREATE INDEX my_index ON log (type); CREATE VIEW my_view AS SELECT 1";
+    Connection::open(dir.path().join("foldback.db")).unwrap().execute_batch(own).unwrap();
+    desk.is_sound();
+}
+
 /// Not a test of its own: the process that [`a_killed_process_loses_nothing_it_acknowledged`]
 /// kills. It appends for ever, and prints each version that was acknowledged.
 #[test]

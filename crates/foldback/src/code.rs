@@ -347,9 +347,8 @@ fn branch_of(scope: &Key, key: &Key) -> Option<usize> {
 
 /// A name as a key holds it: what keys use for themselves, and `~`, is written `%2F`.
 fn escaped(name: &str) -> String {
-    let is_plain = |c: char| {
-        !foldback_core::key::RESERVED.contains(&c) && !matches!(c, '~' | '%') && !c.is_control()
-    };
+    let is_plain =
+        |c: char| !foldback_core::key::RESERVED.contains(&c) && !matches!(c, '~' | '%') && !c.is_control();
     if name.is_empty() {
         return "%".to_owned();
     }

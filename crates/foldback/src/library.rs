@@ -329,10 +329,16 @@ impl Engine {
     pub fn fork(&self, id: &str, change: Change) -> Result<Forked, Error> {
         let branching = branching(id, change.at, change.wish, change.definition);
         let prepared = prepare_fork(&*self.store, &*self.programs, &branching)?;
-        let fork_id = next_fork_id(&*self.store, id)?;
-        let plan = prepared.fork_plan(&self.store, &*self.programs, &fork_id)?;
-        let outcome = self.drive(prepared.fork(fork_id))?;
-        Ok(Forked { plan, outcome })
+        loop {
+            let fork_id = next_fork_id(&*self.store, id)?;
+            let plan = prepared.fork_plan(&self.store, &*self.programs, &fork_id)?;
+            match self.drive(prepared.fork(fork_id)) {
+                Ok(outcome) => return Ok(Forked { plan, outcome }),
+                // Somebody else was quicker: the next id is free.
+                Err(Error::Refused(refusal)) if refusal.is_taken => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Whether the workflow's own definitions make of what the world said what its log says.

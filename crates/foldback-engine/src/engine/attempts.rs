@@ -256,9 +256,8 @@ impl Engine {
         // Of a write that was lost it is told; only what is sent again has to be asked for.
         let step = live.state.step(key);
         let is_told = matches!(owed, Owed::Attempt(..))
-            && step.is_some_and(|step| {
-                step.effect == Effect::Write && step.recovery != Some(Recovery::Retry)
-            });
+            && step
+                .is_some_and(|step| step.effect == Effect::Write && step.recovery != Some(Recovery::Retry));
         if is_told || !live.state.may_move(key) {
             return true;
         }
@@ -313,14 +312,14 @@ impl Engine {
     }
 
     /// What was read; where it could not be, its workflow goes no further here.
-    fn unless_unreadable(
+    pub(super) fn unless_unreadable<T>(
         &mut self,
         id: &Arc<str>,
-        read: Result<Stimulus, LoadError>,
+        read: Result<T, LoadError>,
         what: &str,
-    ) -> Option<Stimulus> {
+    ) -> Option<T> {
         match read {
-            Ok(stimulus) => Some(stimulus),
+            Ok(found) => Some(found),
             Err(LoadError::Store(error)) => {
                 self.failure = Some(error);
                 None

@@ -25,14 +25,13 @@ impl Engine {
         let Fork { workflow_id: id, parent, cut, mut changes, definition } = fork;
         Fork::check_id(&id, &parent)?;
         if self.live.contains_key(&id) || self.row(&id)?.is_some() || self.pruned(&id)?.is_some() {
-            return Err(Refusal::new(
-                format!("workflow `{id}` exists already"),
-                format!("`foldback show {id}` shows it; fork again for another one"),
-            ));
+            let hint = format!("`foldback show {id}` shows it; fork again for another one");
+            let refusal = Refusal::new(format!("workflow `{id}` exists already"), hint);
+            return Err(Refusal { is_taken: true, ..refusal });
         }
         let row = self.row(&parent)?.ok_or_else(|| Refusal::unknown_workflow(&parent))?;
         let store = self.around.store.clone();
-        let state = match load::state_at(&*store, &parent, Some(cut)) {
+        let state = match load::state_to_go_on(&*store, &parent, Some(cut)) {
             Ok(Some(state)) if state.version == cut && state.is_started() => state,
             Ok(_) => {
                 return Err(Refusal::new(
@@ -152,7 +151,7 @@ impl Engine {
                 "fork the parent there instead",
             ));
         }
-        let base = load::state_at(&*self.around.store, id, Some(to)).map_err(|e| unreadable(id, &e))?;
+        let base = load::state_to_go_on(&*self.around.store, id, Some(to)).map_err(|e| unreadable(id, &e))?;
         let Some(base) = base.filter(|base| base.version == to && base.end.is_none() && to < version) else {
             return Err(Refusal::new(
                 format!("`{id}` cannot go on from version {to}"),

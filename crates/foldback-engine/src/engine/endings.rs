@@ -122,9 +122,9 @@ impl Engine {
             return Err(ended(id, live.state.status()));
         }
         // What is taken at once takes no room.
-        let is_full = live.state.signals.len() >= limits::SIGNALS_KEPT_MAX;
-        if is_full && live.heed(signal.clone(), now) != Heed::Now {
-            return Err(keeps_too_many(id));
+        let bytes = serde_json::to_vec(data).map_or(0, |json| json.len() as u64);
+        if !live.state.may_keep(bytes) && live.heed(signal.clone(), now) != Heed::Now {
+            return Err(keeps_too_many(id, &live.state));
         }
         self.say_or_refuse(id, signal, actor, from)
     }
@@ -187,9 +187,14 @@ impl Engine {
     }
 }
 
-pub(super) fn keeps_too_many(id: &str) -> Refusal {
+pub(super) fn keeps_too_many(id: &str, state: &WorkflowState) -> Refusal {
     Refusal::new(
-        format!("`{id}` keeps {} signals that nothing has taken", limits::SIGNALS_KEPT_MAX),
+        format!(
+            "`{id}` keeps {} signals that nothing has taken: {} of them, or {} MiB, are the most",
+            state.signals.len(),
+            limits::SIGNALS_KEPT_MAX,
+            limits::SIGNALS_KEPT_MAX_BYTES / (1024 * 1024)
+        ),
         format!("`foldback show {id}` says what it listens for"),
     )
 }

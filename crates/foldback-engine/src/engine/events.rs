@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use foldback_core::listen::Heed;
-use foldback_core::{Slot, Stimulus, limits};
+use foldback_core::{Slot, Stimulus};
 
 use super::endings::keeps_too_many;
 use super::orders::unreadable;
@@ -36,6 +36,7 @@ impl Engine {
             }
             Err(_) => return None,
         }
+        let bytes = data.bytes();
         let data = Arc::unwrap_or_clone(data.get());
         let event = Stimulus::Signal { name, data, source: Some(source) };
         let now = self.clocks().wall;
@@ -47,8 +48,8 @@ impl Engine {
         }
         match if is_turning { Heed::Later } else { live.heed(event.clone(), now) } {
             Heed::None => return Some(Ok(false)),
-            Heed::Later if live.state.signals.len() >= limits::SIGNALS_KEPT_MAX => {
-                return Some(Err(keeps_too_many(id)));
+            Heed::Later if !live.state.may_keep(bytes) => {
+                return Some(Err(keeps_too_many(id, &live.state)));
             }
             Heed::Now | Heed::Later => {}
         }

@@ -225,7 +225,7 @@ impl Engine {
             return Ok(());
         }
         let row = self.row(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
-        let state = match load::state_at(&*self.around.store, id, None) {
+        let state = match load::state_to_go_on(&*self.around.store, id, None) {
             Ok(Some(state)) if state.is_started() => state,
             Ok(_) => {
                 return Err(Refusal::new(
@@ -352,6 +352,7 @@ pub(super) fn unreadable(id: &str, error: &LoadError) -> Refusal {
             ),
             is_quarantined: false,
             needs_erased: true,
+            is_taken: false,
             conflict: None,
         },
         LoadError::Quarantined { .. } => Refusal {
@@ -359,6 +360,7 @@ pub(super) fn unreadable(id: &str, error: &LoadError) -> Refusal {
             hint: format!("`foldback audit {id}` shows what is broken; others go on"),
             is_quarantined: true,
             needs_erased: false,
+            is_taken: false,
             conflict: None,
         },
     }

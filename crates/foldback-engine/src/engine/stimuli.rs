@@ -8,6 +8,7 @@ use foldback_store::{Appended, Commit, CommitError, StoreError};
 
 use super::{Engine, Message, ReplyTo};
 use crate::command::{Accepted, Answer, Refusal};
+use crate::load;
 
 impl Engine {
     /// Says a word that nobody is owed an answer for. One that may not stand (a doubled alarm, a
@@ -81,8 +82,19 @@ impl Engine {
             // Goes on when this batch is on disk: a turn of a million facts must not fill the
             // memory, nor keep the others waiting.
             self.cut.insert(id.clone());
+        } else {
+            self.bring_signals(id);
         }
         Ok(())
+    }
+
+    /// Brings kept signals that are listened for since this turn, and lets the program take them.
+    fn bring_signals(&mut self, id: &Arc<str>) {
+        let Some(live) = self.live.get_mut(id).filter(|live| live.state.lacks_signals()) else { return };
+        let brought = load::bring_signals(&*self.around.store, &mut live.state);
+        if self.unless_unreadable(id, brought, "a signal that it listens for").is_some() {
+            self.say(id, Stimulus::Continue, "engine");
+        }
     }
 
     pub(super) fn queue(

@@ -120,6 +120,10 @@ impl Walker<'_> {
             let mut found = Vec::new();
             let of_name = self.state.signals.iter().filter(|(_, signal)| signal.name == filter.name);
             for (version, signal) in of_name.filter(|(version, _)| !self.is_spoken_for(**version)) {
+                if signal.data.value().is_none() {
+                    // It is kept beside the log, and brought before the next turn.
+                    return Ok(None);
+                }
                 let event = envelope(signal);
                 let Some(values) = self.fits(filter, &event, input, sight)? else { continue };
                 let miss = listen.schema.as_ref();

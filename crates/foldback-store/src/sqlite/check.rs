@@ -6,7 +6,7 @@ use std::path::Path;
 use foldback_core::Hash;
 use rusqlite::Connection;
 
-use super::schema::{Use, connect};
+use super::schema::{Use, connect, ddl};
 use super::{retention, rows};
 use crate::forgetting::density;
 
@@ -21,12 +21,13 @@ pub(crate) fn problems(path: &Path) -> Vec<String> {
         Ok(conn) => conn,
         Err(error) => return vec![error.message],
     };
-    let looks: [(&str, Look); 5] = [
+    let looks: [(&str, Look); 6] = [
         ("the file", file),
         ("positions", positions),
         ("versions", versions),
         ("payloads", payloads),
         ("rows beside the log", beside),
+        ("the tables", tables),
     ];
     let mut problems = Vec::new();
     for (what, look) in looks {
@@ -52,6 +53,44 @@ fn file(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a database holds beside rows: kind, name, and the text of a trigger.
+type Thing = (String, String, String);
+
+/// Tables, indexes, views and triggers, each as it is made; and no trigger of somebody else, which could
+/// change what is written.
+fn tables(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
+    let made = Connection::open_in_memory()?;
+    made.execute_batch(&ddl())?;
+    let (wanted, found) = (things(&made)?, things(conn)?);
+    for (kind, name, text) in &wanted {
+        match found.iter().find(|(other, named, _)| (other, named) == (kind, name)) {
+            None => problems.push(format!("the {kind} `{name}` is missing")),
+            Some((.., other)) if other != text => {
+                problems.push(format!("the {kind} `{name}` is not the one that was made"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (kind, name, _) in &found {
+        let is_ours = wanted.iter().any(|(other, named, _)| (other, named) == (kind, name));
+        if kind == "trigger" && !is_ours {
+            problems.push(format!("there is a trigger `{name}`, which is none of this store's"));
+        }
+    }
+    Ok(())
+}
+
+/// The text is told of triggers alone: that of a table depends on the program that made it.
+fn things(conn: &Connection) -> rusqlite::Result<Vec<Thing>> {
+    let mut ask = conn.prepare(
+        "SELECT type, name, CASE type WHEN 'trigger' THEN sql ELSE '' END FROM sqlite_schema
+         WHERE sql IS NOT NULL ORDER BY type, name",
+    )?;
+    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let things = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?, words(row.get(2)?))))?;
+    things.collect()
 }
 
 /// Dense from 1 to the shard's head, but for what is signed off as pruned.

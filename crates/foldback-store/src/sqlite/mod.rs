@@ -32,8 +32,8 @@ use crate::filter;
 use crate::projections::{Projected, ProjectionRow};
 use error::sql;
 pub(crate) use ledger::INSERT_EVENT;
-pub(crate) use schema::{Missing, WRITE_PRAGMAS, ddl};
 use place::Place;
+pub(crate) use schema::{Missing, WRITE_PRAGMAS, ddl};
 use schema::{Use, connect};
 use writer::Writer;
 

@@ -515,8 +515,8 @@ pub(crate) enum Use {
     Read,
 }
 
-/// Opens a file to read in it, also where neither it nor its directory can be written: readers of a
-/// write-ahead log keep an index beside the file, and where they cannot make one, it is read
+/// Opens a file to read in it, also where neither it nor its directory can be written, or the disk is full:
+/// readers of a write-ahead log keep an index beside the file, and where they cannot make one, it is read
 /// as a file that nobody writes to. That is true while there is nothing to be taken up from the log.
 fn to_be_read(path: &Path) -> StoreResult<Connection> {
     let look = |path: &Path, flags: OpenFlags| -> rusqlite::Result<Connection> {
@@ -529,7 +529,10 @@ fn to_be_read(path: &Path) -> StoreResult<Connection> {
         Ok(conn) => return Ok(conn),
         Err(refusal) => refusal,
     };
-    let is_shut = matches!(refusal.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    let is_shut = matches!(
+        refusal.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+    );
     match (is_shut && std::fs::File::open(path).is_ok(), as_uri(path)) {
         (true, Some(_)) if has_log(path) => Err(error::not_closed(path)),
         (true, Some(uri)) => look(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)

@@ -235,7 +235,7 @@ impl Shared {
                 Some(EntryBody::Listening { heard: None, .. })
             );
             let of_name = |(version, signal): (&Version, &foldback_core::listen::Signal)| {
-                (signal.name == *name).then_some(*version)
+                (signal.name == *name && signal.data.value().is_some()).then_some(*version)
             };
             let signal = state.signals.iter().find_map(of_name).filter(|_| is_open)?;
             Some(Ask::Take { key: key.clone(), signals: vec![signal] })
