@@ -189,7 +189,7 @@ fn what_nobody_asked_for_is_not_performed() {
             let resumed = world.run(&["resume", "w", "--json"]).document(1);
             assert_eq!(resumed["status"], "parked", "{what}: {resumed}");
             assert_eq!(done(world), "", "{what}");
-            // Nor is it when it is reopened, and does what its definition asks for.
+            // Nor is it when it is reopened, and goes on with what its definition asks for.
             assert_ne!(world.run(&["retry", "w", "--json"]).code, 0, "{what}");
             assert!(!done(world).contains("stolen"), "{what}");
         }

@@ -90,8 +90,8 @@ impl Requests {
 /// more: each with what the log says and what the program says. The state's values are at hand.
 ///
 /// The program is asked from the state as it is, but for these steps. Where another branch has changed
-/// `$context` since, it may now ask for another request: whoever has the log asks again from the state
-/// before the step was asked for, with [`asks_for`].
+/// `$context` since, or has failed, it may now ask for another request, or for none: whoever has the log asks
+/// again from the state before the step was asked for, with [`asks_for`].
 pub fn unasked(state: &WorkflowState, program: &dyn Program) -> Vec<Divergence> {
     let open: Vec<(&Key, &Step)> = to_begin(state).collect();
     if open.is_empty() {
@@ -114,20 +114,26 @@ fn to_begin(state: &WorkflowState) -> impl Iterator<Item = (&Key, &Step)> {
     open.filter(|(key, step)| state.may_move(key) && !step.is_given_up)
 }
 
-/// Where a step that the log holds open and what its program asks for are not the same.
-fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergence> {
-    let kind = &step.kind;
-    let parted = |recorded: String, asked: String| Some(Divergence { key: key.clone(), recorded, asked });
-    match hashed(kind, &step.request, &step.secrets, &step.request_hash) {
-        Hashed::Same => {}
+/// Where the request of a step is not the one whose hash stands beside it.
+fn not_hashed(key: &Key, step: &Step) -> Option<Divergence> {
+    let (recorded, asked) = match hashed(&step.kind, &step.request, &step.secrets, &step.request_hash) {
+        Hashed::Same => return None,
         Hashed::Other => {
             let recorded = format!("a request of `{key}` with the hash {}", step.request_hash);
-            return parted(recorded, "another request stands beside that hash".into());
+            (recorded, "another request stands beside that hash")
         }
-        Hashed::NotAtHand | Hashed::TooLong => {
-            return parted(format!("a request of `{key}`"), "not checkable: erased".into());
-        }
+        Hashed::NotAtHand | Hashed::TooLong => (format!("a request of `{key}`"), "not checkable: erased"),
+    };
+    Some(Divergence { key: key.clone(), recorded, asked: asked.to_owned() })
+}
+
+/// Where a step that the log holds open and what its program asks for are not the same.
+fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergence> {
+    if let Some(parting) = not_hashed(key, step) {
+        return Some(parting);
     }
+    let kind = &step.kind;
+    let parted = |recorded: String, asked: String| Some(Divergence { key: key.clone(), recorded, asked });
     let recorded = format!("`{kind}` step `{key}` with the request {}", step.request_hash);
     match asked {
         None => parted(recorded, "the program does not ask for it".into()),
@@ -171,7 +177,7 @@ impl WorkflowState {
         match self.entries.get_mut(key) {
             // Its input was recorded before, or the visit before it is known no more: the place has begun.
             Some(entry) if entry.input.is_some() || visit > 1 => {
-                entry.body = EntryBody::Started { kind: TaskKind::Shape, iterations: 0, last: None };
+                entry.body = EntryBody::begun(TaskKind::Shape);
                 self.open.remove(key);
             }
             Some(_) | None => self.forget(key),

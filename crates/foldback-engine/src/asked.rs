@@ -36,24 +36,25 @@ fn was_asked_for(
     key: &Key,
 ) -> Result<bool, LoadError> {
     let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
-    let id = &state.workflow_id;
-    let mut before = match state_at(store, id, Some(entry.since.saturating_sub(1))) {
-        Ok(Some(before)) if before.is_started() && before.definition == state.definition => before,
+    let whose = owner(store, state, entry.since)?;
+    match state_at(store, &whose, Some(entry.since.saturating_sub(1))) {
+        Ok(Some(before)) if before.is_started() => Ok(asks_for(before, program, key, step)),
         // What it was made of was erased: nobody can tell.
-        Ok(_) | Err(LoadError::Erased { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    before.workflow_id = owner(store, id, entry.since)?;
-    Ok(asks_for(before, program, key, step))
+        Ok(_) | Err(LoadError::Erased { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Who wrote a version of a workflow's past: itself, or the one that it was forked from.
-fn owner(store: &dyn Store, workflow_id: &Arc<str>, version: Version) -> Result<Arc<str>, StoreError> {
-    let mut owner = workflow_id.clone();
-    while let Some((parent, cut, _)) = store.workflow(&owner)?.and_then(|row| row.parent) {
+/// Who wrote a version of a workflow's past: itself, or the one that it was forked from. A fork that has just
+/// begun is not in the store yet.
+fn owner(store: &dyn Store, state: &WorkflowState, version: Version) -> Result<Arc<str>, StoreError> {
+    let mut owner = state.workflow_id.clone();
+    let mut next = state.lineage.as_ref().map(|lineage| (lineage.parent.clone(), lineage.cut));
+    while let Some((parent, cut)) = next {
         if version > cut {
             break;
         }
+        next = store.workflow(&parent)?.and_then(|row| row.parent).map(|(parent, cut, _)| (parent, cut));
         owner = parent.into();
     }
     Ok(owner)

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use foldback_core::step::error_type;
 use foldback_core::{
     Effect, EntryBody, Failure, Key, Micros, Outcome, Owed, Recovery, Status, StepStatus, Stimulus,
-    WorkflowState,
-    limits, step,
+    WorkflowState, limits, step,
 };
 use tokio::sync::oneshot;
 
@@ -250,7 +249,7 @@ impl Engine {
 
     /// Whether the program has asked for what would be performed now: in this life, or once more since the
     /// log was folded. Where it asks for something else, it parts from its log, and nothing is performed.
-    fn is_asked(&mut self, id: &Arc<str>, owed: &Owed) -> bool {
+    pub(super) fn is_asked(&mut self, id: &Arc<str>, owed: &Owed) -> bool {
         let (Owed::Start(key) | Owed::Retry(key, _) | Owed::Attempt(key, _)) = owed else { return true };
         let Some(live) = self.live.get(id).filter(|live| live.is_unasked(key)) else { return true };
         // Of a write that was lost it is told; only what is sent again has to be asked for.

@@ -249,7 +249,10 @@ impl Engine {
         let owed = state.owes();
         let redaction = self.around.programs.redaction().and(&program.redaction());
         self.hold(id, state, run, redaction, told);
-        self.say(id, Stimulus::Continue, "engine");
+        // Before its program says anything new: where it does not ask for what the log owes, the two part.
+        if owed.iter().all(|owed| self.is_asked(id, owed)) {
+            self.say(id, Stimulus::Continue, "engine");
+        }
         self.owe(id, owed);
         Ok(())
     }
