@@ -173,15 +173,22 @@ pub fn read_json(what: &str, text: &str) -> Result<Value, Error> {
         None if text == "-" => ("standard input", bounded("standard input", Ok(std::io::stdin()))?),
         None => (what, text.to_owned()),
     };
-    let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| {
-        // The parser's own words, without the place that stands before them.
-        let words = e.to_string();
-        let words = words.rsplit_once(" at line ").map_or(&*words, |(words, _)| words);
-        Error::input(
-            format!("{source}:{}:{}: not JSON: {words}", e.line(), e.column().max(1)),
-            "in a shell, quote it: '{\"topic\": \"lamps\"}'",
-        )
-    })?;
+    let text = text.trim_start_matches('\u{feff}');
+    let value = match foldback::core::json::parse_if_json(text.as_bytes()) {
+        Some(Ok(value)) => value,
+        Some(Err(e)) => {
+            return Err(Error::input(
+                format!("{source}:{}:{}: {}", e.line, e.column, e.message),
+                "write a number outside 64 bits as a text, and each member once",
+            ));
+        }
+        None => foldback::core::json::parse(text).map_err(|e| {
+            Error::input(
+                format!("{source}:{}:{}: not JSON: {}", e.line, e.column, e.message),
+                "in a shell, quote it: '{\"topic\": \"lamps\"}'",
+            )
+        })?,
+    };
     if is_too_deep(&value) {
         let most = limits::VALUE_DEPTH_MAX;
         return Err(Error::input(format!("{source}: nests deeper than {most} levels"), "flatten the data"));

@@ -18,6 +18,7 @@ pub mod cut;
 pub mod decide;
 pub mod event;
 pub mod hash;
+pub mod json;
 pub mod key;
 pub mod limits;
 pub mod listen;

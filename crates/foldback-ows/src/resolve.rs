@@ -55,7 +55,7 @@ fn prompts(with: &mut Node, read: Read<'_>, report: &mut Report) {
             false => Value::String(text),
             // What could not be read is told; an empty one in its place keeps the reading going.
             true if text.is_empty() => Value::Object(Default::default()),
-            true => match serde_json::from_str(&text) {
+            true => match foldback_core::json::parse(&text) {
                 Ok(value) => value,
                 Err(error) => {
                     report.hinted(

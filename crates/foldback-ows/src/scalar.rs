@@ -16,11 +16,11 @@ pub(crate) fn plain(text: &str) -> Result<Value, String> {
     if matches!(unsigned.to_ascii_lowercase().as_str(), ".inf" | ".nan") {
         return Err(format!("`{text}` is no number of JSON"));
     }
+    let outside = || format!("the number `{text}` is outside 64 bits");
     for (prefix, radix) in [("0x", 16), ("0o", 8)] {
-        if let Some(digits) = text.strip_prefix(prefix)
-            && let Ok(number) = u64::from_str_radix(digits, radix)
-        {
-            return Ok(Value::from(number));
+        let digits = text.strip_prefix(prefix).filter(|digits| !digits.is_empty());
+        if let Some(digits) = digits.filter(|digits| digits.chars().all(|c| c.is_digit(radix))) {
+            return u64::from_str_radix(digits, radix).map(Value::from).map_err(|_| outside());
         }
     }
     if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') || !is_decimal(unsigned) {
@@ -33,8 +33,11 @@ pub(crate) fn plain(text: &str) -> Result<Value, String> {
     if let Ok(number) = digits.parse::<u64>() {
         return Ok(Value::from(number));
     }
+    if foldback_core::json::is_outside(digits) {
+        return Err(outside());
+    }
     let number = digits.parse::<f64>().ok().and_then(Number::from_f64);
-    number.map(Value::Number).ok_or_else(|| format!("`{text}` is too large a number"))
+    number.map(Value::Number).ok_or_else(outside)
 }
 
 /// Digits with at most one point and one exponent.

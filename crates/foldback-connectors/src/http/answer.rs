@@ -133,13 +133,13 @@ fn content(plan: &Plan, response: &Response, bytes: &[u8]) -> Result<Value, Stri
     match content_type {
         Some(content_type) if is_json_type(content_type) => {
             let text = text.ok_or("it is no text in its charset")?;
-            serde_json::from_str(&text).map_err(|why| why.to_string())
+            foldback_core::json::parse(&text).map_err(|why| why.to_string())
         }
         Some(content_type) => Ok(other(content_type, text, bytes)),
-        None => {
-            let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-            Ok(parsed.unwrap_or_else(|| other("", text, bytes)))
-        }
+        None => match text.as_deref().and_then(|text| foldback_core::json::parse_if_json(text.as_bytes())) {
+            Some(read) => read.map_err(|why| why.to_string()),
+            None => Ok(other("", text, bytes)),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 //! thoughts, behind a sentence. It is taken where there is one way to take it, and how it was found
 //! is told. It never mends JSON, and never chooses between two answers.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// The beginning and the end of what a model thinks aloud.
@@ -29,7 +30,7 @@ pub(super) const REASONING: &str = "reasoning";
 /// There is none, or more than one could be meant: why.
 pub(super) fn json(text: &str) -> Result<Found, String> {
     let whole = text.trim_start_matches('\u{feff}').trim();
-    let first = match serde_json::from_str(whole) {
+    let first = match foldback_core::json::parse(whole) {
         Ok(value) => return Ok(Found { value, how: Vec::new() }),
         Err(why) => why,
     };
@@ -39,12 +40,12 @@ pub(super) fn json(text: &str) -> Result<Found, String> {
         return Err(format!("the answer is no JSON: the model thought, and did not answer ({first})"));
     }
     let mut how = if is_behind { vec![THINK] } else { Vec::new() };
-    if is_behind && let Ok(value) = serde_json::from_str(rest) {
+    if is_behind && let Ok(value) = foldback_core::json::parse(rest) {
         return Ok(Found { value, how });
     }
     let fences = fences(rest);
     let (place, candidates) = match fences.is_empty() {
-        false => (FENCE, fences.into_iter().filter_map(|inner| serde_json::from_str(inner).ok()).collect()),
+        false => (FENCE, fences.into_iter().filter_map(|inner| foldback_core::json::parse(inner).ok()).collect()),
         true => (PROSE, documents(rest)),
     };
     let mut candidates: Vec<Value> = candidates;
@@ -95,10 +96,12 @@ fn documents(text: &str) -> Vec<Value> {
     let mut rest = text;
     while let Some(at) = rest.find(['{', '[']) {
         let here = &rest[at..];
-        let mut reading = serde_json::Deserializer::from_str(here).into_iter::<Value>();
-        match reading.next() {
-            Some(Ok(value)) => {
-                rest = &here[reading.byte_offset()..];
+        let mut reading = serde_json::Deserializer::from_str(here).into_iter::<IgnoredAny>();
+        let is_whole = matches!(reading.next(), Some(Ok(_)));
+        let (document, behind) = here.split_at(reading.byte_offset());
+        match foldback_core::json::parse(document) {
+            Ok(value) if is_whole => {
+                rest = behind;
                 found.push(value);
             }
             // Half an answer is none, and what is inside it is not the answer either.

@@ -149,11 +149,16 @@ fn trouble(program: &str, trouble: Trouble) -> Failure {
 }
 
 /// What a process wrote: text without its last line break, or a `data:` URI where it is no text.
-fn written(bytes: Vec<u8>, parse: impl Fn(String) -> Value) -> Value {
+fn written(bytes: Vec<u8>, parse: impl Fn(String) -> Result<Value, Failure>) -> Result<Value, Failure> {
     match String::from_utf8(bytes) {
         Ok(text) => parse(without_line_break(text)),
-        Err(error) => Value::String(media::write("application/octet-stream", error.as_bytes())),
+        Err(error) => Ok(Value::String(media::write("application/octet-stream", error.as_bytes()))),
     }
+}
+
+/// As [`written`], where text is a text.
+fn text(bytes: Vec<u8>) -> Value {
+    written(bytes, |text| Ok(Value::String(text))).unwrap_or_default()
 }
 
 fn without_line_break(mut text: String) -> String {
@@ -167,19 +172,22 @@ fn without_line_break(mut text: String) -> String {
 }
 
 /// The outcome of a process that ended.
-fn outcome(ended: Ended, output: Return, parse: impl Fn(String) -> Value) -> Outcome {
+fn outcome(ended: Ended, output: Return, parse: impl Fn(String) -> Result<Value, Failure>) -> Outcome {
     let shows_code = matches!(output, Return::Code | Return::All);
     if ended.code != Some(0) && !(shows_code && ended.code.is_some()) {
         return failed(refusal(&ended));
     }
     let output = match output {
-        Return::Stdout => written(ended.stdout, parse),
-        Return::Stderr => written(ended.stderr, Value::String),
+        Return::Stdout => match written(ended.stdout, parse) {
+            Ok(value) => value,
+            Err(failure) => return failed(failure),
+        },
+        Return::Stderr => text(ended.stderr),
         Return::Code => json!(ended.code),
         Return::All => json!({
             "code": ended.code,
-            "stdout": written(ended.stdout, Value::String),
-            "stderr": written(ended.stderr, Value::String),
+            "stdout": text(ended.stdout),
+            "stderr": text(ended.stderr),
         }),
         Return::Nothing => Value::Null,
     };

@@ -77,7 +77,14 @@ impl Work for Script {
         let output = common.output;
         match common.run(interpreter.program, line, &call, &self.keys).await {
             Ok(ended) => {
-                outcome(ended, output, |text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
+                outcome(ended, output, |text| match foldback_core::json::parse_if_json(text.as_bytes()) {
+                    Some(Ok(value)) => Ok(value),
+                    Some(Err(why)) => {
+                        let detail = format!("the output is JSON that cannot be kept as it is: {why}");
+                        Err(Failure::new(error_type::RUNTIME, 500, "Output not kept", detail))
+                    }
+                    None => Ok(Value::String(text)),
+                })
             }
             Err(outcome) => outcome,
         }

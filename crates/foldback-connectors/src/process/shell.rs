@@ -35,7 +35,7 @@ impl Work for Shell {
         };
         let output = common.output;
         match common.run("sh", line, &call, &self.keys).await {
-            Ok(ended) => outcome(ended, output, Value::String),
+            Ok(ended) => outcome(ended, output, |text| Ok(Value::String(text))),
             Err(outcome) => outcome,
         }
     }

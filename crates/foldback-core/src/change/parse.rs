@@ -114,9 +114,13 @@ fn said_value(left: &str, value: &str) -> Result<Result<Value, String>, Unreadab
         }
         return Ok(Err(file.to_owned()));
     }
-    match serde_json::from_str(value) {
-        Ok(value) => Ok(Ok(value)),
-        Err(_) => {
+    match crate::json::parse_if_json(value.as_bytes()) {
+        Some(Ok(value)) => Ok(Ok(value)),
+        Some(Err(error)) => unreadable(
+            format!("the value of `{left}` cannot be kept as it is: {error}"),
+            "write a number outside 64 bits as a text, and each member once".to_owned(),
+        ),
+        None => {
             let quoted = Value::String(value.to_owned());
             unreadable(
                 format!("the value of `{left}` is not JSON: {value}"),

@@ -5,6 +5,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 /// Whether these bytes are JSON that a reader of the log can read, without making the value: small
 /// bytes may be large in memory.
 pub fn whole_json(bytes: &[u8]) -> Result<(), String> {
+    foldback_core::json::numbers_fit(bytes).map_err(|error| error.to_string())?;
     serde_json::from_slice::<Looked>(bytes).map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -55,7 +56,15 @@ impl<'de> Visitor<'de> for Looked {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Looked, A::Error> {
-        while members.next_entry::<Looked, Looked>()?.is_some() {}
+        let mut names = std::collections::BTreeSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            members.next_value::<Looked>()?;
+            if let Some(twice) = names.replace(name) {
+                return Err(serde::de::Error::custom(format!(
+                    "the member {twice:?} stands twice in one object"
+                )));
+            }
+        }
         Ok(Looked)
     }
 }
