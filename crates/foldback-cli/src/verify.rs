@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldback::core::Program;
 use foldback::core::report::brief;
-use foldback::core::verify::Parting;
+use foldback::core::verify::{Parting, Uncompared};
 use foldback::engine::{LoadError, Programs, Verified, verify as walk, verify_own};
 use foldback::ows::Loaded;
 use foldback::programs::Definitions;
@@ -151,12 +151,23 @@ fn from_file(target: &str) -> Result<Subject, Error> {
 
 fn as_json(id: &str, answer: &Walked) -> Value {
     match answer {
-        Ok(Verified { recorded, parting }) => json!({
-            "workflow_id": id,
-            "matched": parting.is_none(),
-            "recorded": recorded,
-            "divergence": parting,
-        }),
+        Ok(Verified { recorded, parting, uncompared }) => {
+            let mut shown = json!({
+                "workflow_id": id,
+                "matched": parting.is_none(),
+                "recorded": recorded,
+                "divergence": parting,
+            });
+            if let Some(uncompared) = uncompared {
+                shown["not_compared"] = json!({
+                    "from": uncompared.from,
+                    "count": uncompared.count,
+                    "reason": because(uncompared),
+                    "first": uncompared.first,
+                });
+            }
+            shown
+        }
         Err(reason) => json!({
             "workflow_id": id, "matched": false, "recorded": 0, "divergence": null, "unreadable": reason,
         }),
@@ -166,9 +177,19 @@ fn as_json(id: &str, answer: &Walked) -> Value {
 fn print(out: &mut Out, id: &str, answer: &Walked) -> Result<(), Error> {
     let (no, yes) = (Line::new().ink(Ink::Red, "✗ "), Line::new().ink(Ink::Green, "✓ "));
     match answer {
-        Ok(Verified { recorded, parting: None }) => {
+        Ok(Verified { recorded, parting: None, uncompared }) => {
             let agree = if *recorded == 1 { "consequence agrees" } else { "consequences agree" };
-            out.line(yes.plain(id).dim(format!("  {recorded} {agree}")))
+            out.line(yes.plain(id).dim(format!("  {recorded} {agree}")))?;
+            let Some(not) = uncompared else { return Ok(()) };
+            let place = not.first.key.as_ref().map(|key| format!(", {key}")).unwrap_or_default();
+            out.line(Line::new().plain(format!(
+                "    not compared: {} from version {}{place} on: {}",
+                not.count,
+                not.from,
+                because(not)
+            )))?;
+            out.line(Line::new().dim("    recorded  ").plain(said(&not.first.recorded, &not.first)))?;
+            out.line(Line::new().dim("    derived   ").plain(said(&not.first.derived, &not.first)))
         }
         Ok(Verified { parting: Some(at), .. }) => {
             let place = at.key.as_ref().map(|key| format!(", {key}")).unwrap_or_default();
@@ -178,6 +199,12 @@ fn print(out: &mut Out, id: &str, answer: &Walked) -> Result<(), Error> {
         }
         Err(reason) => out.line(no.plain(id).plain(format!("  cannot be verified: {reason}"))),
     }
+}
+
+/// Why nothing is compared from some version on.
+fn because(not: &Uncompared) -> String {
+    let (log, program) = not.dialects;
+    format!("the log began with dialect {log} of expressions, and this build speaks dialect {program}")
 }
 
 /// One side of a divergence: `DecisionMade  chosen "short"`, with its key where that is another.

@@ -208,3 +208,44 @@ do:
     let verified = world.run(&["verify", "t"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }
+
+/// A log that was written when expressions meant something else: `"\(10 / 2)"` was `5.0`.
+#[test]
+fn a_log_of_an_older_dialect_goes_on_and_says_what_is_not_compared() {
+    let world = World::empty();
+    let done = |words: &[&str]| {
+        let ran = world.run(words);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran
+    };
+    put(&world, "old.jsonl", include_str!("dialect-1.jsonl"));
+    done(&["import", "old.jsonl"]);
+    done(&["audit"]);
+    let compared = done(&["verify", "page-1", "--json"]).document(0);
+    assert_eq!(compared["matched"], true, "{compared}");
+    assert_eq!(compared["divergence"], Value::Null, "{compared}");
+    let not = &compared["not_compared"];
+    assert_eq!(not["first"]["key"], "page", "{compared}");
+    assert_eq!(not["first"]["recorded"]["output"], json!({"url": "/page/5.0"}), "{compared}");
+    assert_eq!(not["first"]["derived"]["output"], json!({"url": "/page/5"}), "{compared}");
+    assert!(not["reason"].as_str().is_some_and(|why| why.contains("dialect 1")), "{compared}");
+    let said = done(&["verify", "page-1"]);
+    assert!(said.out.contains("not compared: "), "{}", said.out);
+
+    // What was computed is not computed again.
+    done(&["signal", "page-1", "approved", r#"{"who": "ada"}"#]);
+    let state = done(&["state", "page-1", "--json"]).document(0);
+    assert_eq!(state["status"], "completed", "{state}");
+    assert_eq!(state["output"], json!({"page": "/page/5.0", "by": "ada"}));
+    done(&["audit"]);
+    done(&["verify", "page-1"]);
+    // What begins now says its dialect.
+    put(
+        &world,
+        "new.yaml",
+        "document: { dsl: '1.0.3', namespace: t, name: t, version: '1.0.0' }\ndo:\n- a: { set: { b: 1 } }\n",
+    );
+    done(&["run", "new.yaml", "--id", "new"]);
+    let first = done(&["events", "new", "--json"]).lines(0).remove(0);
+    assert_eq!(first["payload"]["dialect"], 2, "{first}");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, TaskKind, UndoArmed,
+    DIALECT, DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, TaskKind, UndoArmed,
     UndoStarted, WorkflowForked, WorkflowStarted,
 };
 use crate::key::Key;
@@ -332,8 +332,9 @@ fn write(
 fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool) -> Option<Fact> {
     match stimulus {
         Stimulus::Start { definition, name, file, input, lineage } => {
-            let input = Slot::of(input);
-            Some(Fact::WorkflowStarted(WorkflowStarted { definition, name, file, input, lineage }))
+            let (input, dialect) = (Slot::of(input), DIALECT);
+            let started = WorkflowStarted { definition, name, file, input, lineage, dialect };
+            Some(Fact::WorkflowStarted(started))
         }
         Stimulus::Report { key, attempt, outcome, latency_ms } => {
             let step = state.step(&key)?;

@@ -357,6 +357,22 @@ pub struct WorkflowStarted {
     /// Where it comes from, for a fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
+    /// The meaning of expressions when it began: see [`DIALECT`]. Logs that do not say are of the first.
+    #[serde(default = "first_dialect", skip_serializing_if = "is_first_dialect")]
+    pub dialect: u32,
+}
+
+/// The meaning that expressions of a definition have in this build. It is raised when one of them could
+/// give something else than before: 1 was jq as jaq reads it, 2 is jq as jq 1.8 does.
+pub const DIALECT: u32 = 2;
+
+fn first_dialect() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_first_dialect(dialect: &u32) -> bool {
+    *dialect == 1
 }
 
 /// See [`Fact::WorkflowForked`].

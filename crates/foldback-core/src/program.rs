@@ -25,6 +25,12 @@ pub trait Program: Send + Sync {
         None
     }
 
+    /// The meaning of the expressions that it evaluates (see [`crate::event::DIALECT`]); `None` where it
+    /// evaluates none.
+    fn dialect(&self) -> Option<u32> {
+        None
+    }
+
     /// What is redacted of everything that comes into its workflows.
     fn redaction(&self) -> Redaction {
         Redaction::default()

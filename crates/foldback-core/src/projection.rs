@@ -260,6 +260,7 @@ mod tests {
                 file: None,
                 input: slot(),
                 lineage: None,
+                dialect: 1,
             }),
             Fact::StepCompleted(Box::new(StepCompleted {
                 key: Key::from("draft"),

@@ -31,6 +31,20 @@ pub struct Parting {
     pub derived: Value,
 }
 
+/// From where on a log cannot be compared with a program: it began when expressions meant something
+/// else, and the first consequence that the program would have said differently has come.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Uncompared {
+    /// The version from which on nothing is compared.
+    pub from: Version,
+    /// How many consequences are not.
+    pub count: u64,
+    /// The meaning of expressions that the log began with, and the program's.
+    pub dialects: (u32, u32),
+    /// What the first of them says, and what the program would.
+    pub first: Box<Parting>,
+}
+
 /// Why a walk stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stopped {
@@ -80,6 +94,9 @@ pub struct Verification<'a> {
     /// Facts since the last place where a batch may have been cut.
     batch: usize,
     compared: u64,
+    /// The meaning of expressions that the log began with.
+    dialect: u32,
+    uncompared: Option<Uncompared>,
 }
 
 impl<'a> Verification<'a> {
@@ -91,7 +108,19 @@ impl<'a> Verification<'a> {
         let state = WorkflowState::empty(&whose.pop_front().unwrap_or_default());
         let run = program.start(&state);
         let due = VecDeque::new();
-        Verification { program, follows: None, run, state, whose, due, batch: 0, compared: 0 }
+        let (follows, uncompared) = (None, None);
+        Verification {
+            program,
+            follows,
+            run,
+            state,
+            whose,
+            due,
+            batch: 0,
+            compared: 0,
+            dialect: 1,
+            uncompared,
+        }
     }
 
     /// The next event. Values of stimuli, and of consequences that read otherwise than what was
@@ -100,18 +129,17 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// Here the program and the log part, or the log breaks the law.
     pub fn take(&mut self, mut event: Event, library: &mut dyn Library) -> Result<(), Stopped> {
-        if event.fact.class() == Class::Stimulus {
-            match event.fact {
-                // A cut lies where a person wants it: the parent had more to say there.
-                Fact::WorkflowForked(_) => self.due.clear(),
-                _ => self.nothing_is_due(&event)?,
-            }
-            event.fact.slots_mut().into_iter().for_each(|slot| library.bring(slot));
-            self.batch = 0;
-        } else {
-            self.compared += 1;
-            let derived = self.derived(event.clock());
-            event.fact = self.compared(&event, derived, library)?;
+        if let Fact::WorkflowStarted(started) = &event.fact {
+            self.dialect = started.dialect;
+        }
+        if self.uncompared.is_none()
+            && let Err(stopped) = self.compare(&mut event, library)
+        {
+            self.uncompared = Some(self.excused(event.version, stopped)?);
+            self.compared -= u64::from(event.fact.class() == Class::Consequence);
+        }
+        if let Some(uncompared) = &mut self.uncompared {
+            uncompared.count += u64::from(event.fact.class() == Class::Consequence);
         }
         let had_ended = self.state.end.is_some();
         let is_fork = matches!(event.fact, Fact::WorkflowForked(_));
@@ -128,8 +156,37 @@ impl<'a> Verification<'a> {
             event.fact,
             Fact::WorkflowStarted(_) | Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. }
         );
-        if begins {
+        if begins && self.uncompared.is_none() {
             self.begin(library);
+        }
+        Ok(())
+    }
+
+    /// A log that began with another meaning of expressions says nothing against the program.
+    fn excused(&self, from: Version, stopped: Stopped) -> Result<Uncompared, Stopped> {
+        let program = self.follows.as_deref().unwrap_or(self.program);
+        match (stopped, program.dialect()) {
+            (Stopped::Parted(first), Some(dialect)) if dialect != self.dialect => {
+                Ok(Uncompared { from, count: 0, dialects: (self.dialect, dialect), first })
+            }
+            (stopped, _) => Err(stopped),
+        }
+    }
+
+    /// Compares a consequence; brings the values of a stimulus.
+    fn compare(&mut self, event: &mut Event, library: &mut dyn Library) -> Result<(), Stopped> {
+        if event.fact.class() == Class::Stimulus {
+            match event.fact {
+                // A cut lies where a person wants it: the parent had more to say there.
+                Fact::WorkflowForked(_) => self.due.clear(),
+                _ => self.nothing_is_due(event)?,
+            }
+            event.fact.slots_mut().into_iter().for_each(|slot| library.bring(slot));
+            self.batch = 0;
+        } else {
+            self.compared += 1;
+            let derived = self.derived(event.clock());
+            event.fact = self.compared(event, derived, library)?;
         }
         Ok(())
     }
@@ -150,12 +207,20 @@ impl<'a> Verification<'a> {
     ///
     /// # Errors
     /// The program goes on where the log ends.
-    pub fn end(mut self) -> Result<u64, Stopped> {
+    pub fn end(&mut self) -> Result<u64, Stopped> {
         let (version, now) = (self.state.version + 1, self.state.clock);
-        match self.left_over() {
-            Some(fact) => Err(parted(version, None, Some(&fact), now)),
-            None => Ok(self.compared),
+        if self.uncompared.is_none()
+            && let Some(fact) = self.left_over()
+        {
+            let stopped = parted(version, None, Some(&fact), now);
+            self.uncompared = Some(self.excused(version, stopped)?);
         }
+        Ok(self.compared)
+    }
+
+    /// From where on nothing was compared, if so: the log began with another meaning of expressions.
+    pub fn uncompared(&self) -> Option<&Uncompared> {
+        self.uncompared.as_ref()
     }
 
     /// How many consequences were compared so far.

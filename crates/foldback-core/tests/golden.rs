@@ -75,6 +75,7 @@ fn full() -> Vec<Fact> {
             file: None,
             input: Slot::of(json!({"topic": "lamps"})),
             lineage: Some(Lineage { parent: "a".into(), cut: 7, cut_hash: Hash::of_bytes(b"cut") }),
+            dialect: 1,
         }),
         Fact::StepAsked(Box::new(StepAsked {
             key: key.clone(),
@@ -396,6 +397,17 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
                 given: Some(Slot::of(json!(1))),
                 ..asked_plainly.clone()
             })),
+        ),
+        (
+            "dialect",
+            Fact::WorkflowStarted(WorkflowStarted {
+                definition: Hash::of_bytes(b"definition"),
+                name: "article 0.1.0".into(),
+                input: Slot::of(json!({"topic": "lamps"})),
+                file: None,
+                lineage: None,
+                dialect: 2,
+            }),
         ),
         (
             "irreversible",

@@ -266,7 +266,8 @@ fn fitting(
 ) -> Result<Version, BranchError> {
     let program = programs.program(&followed.stored()).map_err(|why| refused(why, UNUSABLE))?;
     let verified = verify_up_to(store, &branching.workflow_id, &*program, at)?;
-    let Some(parting) = verified.parting else { return Ok(at) };
+    let uncompared = verified.uncompared.map(|uncompared| uncompared.first);
+    let Some(parting) = verified.parting.or(uncompared) else { return Ok(at) };
     if branching.at.is_none() && parting.version > 1 {
         return Ok(parting.version - 1);
     }

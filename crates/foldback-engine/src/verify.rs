@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use foldback_core::value::Slot;
-use foldback_core::verify::{Library, Parting, Stopped, Verification};
+use foldback_core::verify::{Library, Parting, Stopped, Uncompared, Verification};
 use foldback_core::{Hash, Illegal, Program, Version, WorkflowState};
 use foldback_store::{Store, Tombstone};
 
@@ -18,6 +18,8 @@ pub struct Verified {
     pub recorded: u64,
     /// Where the program and the log part first, if they do.
     pub parting: Option<Box<Parting>>,
+    /// From where on nothing could be compared: the log began with another meaning of expressions.
+    pub uncompared: Option<Uncompared>,
 }
 
 /// Compares every consequence in a workflow's log with what `program` makes of the recorded
@@ -85,11 +87,10 @@ fn walk(
             (None, Err(stopped)) => parted(stopped, &mut parting).map(|()| false),
         }
     })?;
-    let recorded = walk.compared_so_far();
     if parting.is_none() && up_to == Version::MAX {
         walk.end().map(drop).or_else(|stopped| parted(stopped, &mut parting))?;
     }
-    Ok(Verified { recorded, parting })
+    Ok(Verified { recorded: walk.compared_so_far(), parting, uncompared: walk.uncompared().cloned() })
 }
 
 /// Whose events a fork's past is made of, the eldest first. One who was cut off before his own began

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldback_core::event::DIALECT;
 use foldback_core::{
     Effect, Failure, Key, Measure, Program, Recovery, Redaction, RetryPolicy, Run, TaskKind, WorkflowState,
     limits,
@@ -34,6 +35,10 @@ impl Program for OwsProgram {
 
     fn has_step(&self, key: &Key) -> Option<bool> {
         Some(self.inner.has_step(key))
+    }
+
+    fn dialect(&self) -> Option<u32> {
+        Some(DIALECT)
     }
 
     fn redaction(&self) -> Redaction {
