@@ -138,3 +138,13 @@ pub const EXPRESSION_WORK_MAX: u64 = jq::WORK_MAX;
 pub fn try_expression(text: &str, input: &serde_json::Value) -> (Result<serde_json::Value, String>, u64) {
     jq::attempt(text, input)
 }
+
+/// All that an expression gives, and the error that it ends with if there is one; `Err` when it is
+/// refused before it runs. For tests that compare with jq.
+#[doc(hidden)]
+pub fn try_outputs(
+    text: &str,
+    input: &serde_json::Value,
+) -> Result<(Vec<serde_json::Value>, Option<serde_json::Value>), String> {
+    jq::outputs(text, input)
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::jq::{Filter, Lookup};
+use crate::jq::{Filter, Lookup, Wrong};
 
 /// A value that may hold expressions.
 pub(crate) enum Template {
@@ -29,7 +29,7 @@ impl Template {
     }
 
     /// The value, in a place where no secret may stand.
-    pub fn eval(&self, input: &Value, lookup: Lookup<'_>) -> Result<Value, String> {
+    pub fn eval(&self, input: &Value, lookup: Lookup<'_>) -> Result<Value, Wrong> {
         self.eval_at(input, lookup, "", &mut Secrets::new())
     }
 
@@ -40,7 +40,7 @@ impl Template {
         lookup: Lookup<'_>,
         at: &str,
         secrets: &mut Secrets,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Wrong> {
         Ok(match self {
             Template::Constant(value) => (**value).clone(),
             Template::Expression(filter) => filter.eval(input, lookup)?,
@@ -87,13 +87,16 @@ pub(crate) enum UriPart {
 }
 
 impl Uri {
-    pub fn eval(&self, input: &Value, lookup: Lookup<'_>) -> Result<Value, String> {
+    pub fn eval(&self, input: &Value, lookup: Lookup<'_>) -> Result<Value, Wrong> {
         let parts = match self {
             Uri::Whole(template) => {
                 let value = template.eval(input, lookup)?;
                 return match value {
                     Value::String(_) => Ok(value),
-                    other => Err(format!("an endpoint is a text, not {other}")),
+                    other => Err(Wrong {
+                        message: format!("an endpoint is a text, not {other}"),
+                        plain: "an endpoint is a text".into(),
+                    }),
                 };
             }
             Uri::Parts(parts) => parts,
@@ -108,9 +111,9 @@ impl Uri {
                         percent_encode(&value.to_string(), &mut text)
                     }
                     Some(_) | None => {
-                        return Err(format!(
+                        return Err(Wrong::from(format!(
                             "the endpoint needs `{{{name}}}`, and the task's input has no such text or number"
-                        ));
+                        )));
                     }
                 },
             }

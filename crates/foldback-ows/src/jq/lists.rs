@@ -1,11 +1,8 @@
 //! The paths that an expression takes for lists, as far as that can be told without evaluating it. For
 //! warnings only; evaluation never looks here.
 
-use jaq_core::load::lex::StrPart;
-use jaq_core::load::parse::{BinaryOp, Term};
-use jaq_core::path::Part;
-
-use super::paths::{StaticPath, Step, plain_text};
+use super::ast::{BinaryOp, Part, Piece, Term};
+use super::paths::{StaticPath, Step};
 
 /// What is made for lists.
 const OF_LISTS: [&str; 22] = [
@@ -34,7 +31,7 @@ const OF_LISTS: [&str; 22] = [
 ];
 
 /// The paths whose value is taken for a list.
-pub(crate) fn lists(term: &Term<&str>) -> Vec<StaticPath> {
+pub(crate) fn lists(term: &Term) -> Vec<StaticPath> {
     let mut lists = Vec::new();
     if takes_a_list(term) {
         lists.push(StaticPath { base: None, steps: Vec::new() });
@@ -44,11 +41,11 @@ pub(crate) fn lists(term: &Term<&str>) -> Vec<StaticPath> {
 }
 
 /// Whether an expression begins with what is made for lists.
-fn takes_a_list(term: &Term<&str>) -> bool {
+fn takes_a_list(term: &Term) -> bool {
     match term {
-        Term::Call(name, _) => OF_LISTS.contains(name),
-        Term::Path(base, path) => match **base {
-            Term::Id => path.0.first().is_some_and(|(part, _)| goes_into_a_list(part)),
+        Term::Call(name, ..) => OF_LISTS.contains(&name.as_str()),
+        Term::Path(base, part, _) => match **base {
+            Term::Id => goes_into_a_list(part),
             _ => takes_a_list(base),
         },
         Term::BinOp(left, BinaryOp::Pipe(_), _) => takes_a_list(left),
@@ -56,31 +53,28 @@ fn takes_a_list(term: &Term<&str>) -> bool {
     }
 }
 
-fn goes_into_a_list(part: &Part<Term<&str>>) -> bool {
+fn goes_into_a_list(part: &Part) -> bool {
     match part {
-        Part::Index(index) => matches!(index, Term::Num(_) | Term::Neg(_)),
-        Part::Range(from, to) => from.is_none() && to.is_none(),
+        Part::Index(index) => matches!(**index, Term::Num(_) | Term::Neg(_)),
+        Part::Range(..) => false,
+        Part::Each => true,
     }
 }
 
 /// Reads on only where the input is still the expression's own.
-fn gather(term: &Term<&str>, lists: &mut Vec<StaticPath>) {
+fn gather(term: &Term, lists: &mut Vec<StaticPath>) {
     match term {
-        Term::Path(base, path) => {
-            let at = path.0.iter().position(|(part, _)| goes_into_a_list(part));
-            let members = path.0.iter().take(at.unwrap_or(0)).map(|(part, _)| match part {
-                Part::Index(Term::Str(None, parts)) => plain_text(parts).map(Step::Member),
-                Part::Index(_) | Part::Range(..) => None,
-            });
-            let members: Option<Vec<Step>> = members.collect();
-            if let (Some(_), Some(mut found), Some(members)) = (at, StaticPath::of(base), members) {
-                found.steps.extend(members);
+        Term::Path(base, part, _) => {
+            let is_member = |step: &Step| matches!(step, Step::Member(_));
+            if let Some(found) = StaticPath::of(base).filter(|_| goes_into_a_list(part))
+                && found.steps.iter().all(is_member)
+            {
                 lists.push(found);
             }
             gather(base, lists);
         }
         Term::Str(_, parts) => parts.iter().for_each(|part| {
-            if let StrPart::Term(term) = part {
+            if let Piece::Term(term) = part {
                 gather(term, lists);
             }
         }),
@@ -96,7 +90,7 @@ fn gather(term: &Term<&str>, lists: &mut Vec<StaticPath>) {
             gather(left, lists);
             gather(right, lists);
         }
-        Term::IfThenElse(branches, otherwise) => {
+        Term::If(branches, otherwise) => {
             branches
                 .iter()
                 .flat_map(|(a, b)| [a, b])

@@ -1,44 +1,57 @@
-//! Expressions: jq by jaq, compiled once and bounded by counting.
+//! Expressions: jq, as jq 1.8 means it, compiled once and bounded by counting.
 //!
 //! A [`Filter`] is made from a text when a definition is loaded and evaluated as often as need be.
 //! An expression sees its input and the variables it is given, and nothing else: no clock, no
 //! environment, no files, no other inputs. Evaluation gives one value; what a bound stops is an
-//! error like any other.
+//! error like any other. Where it differs from jq stands in `docs/profile.md`, and `tests/jq.rs`
+//! holds it to what jq itself gives.
 
+mod access;
+mod arith;
+mod ast;
 mod bounds;
-mod depth;
+mod code;
+mod compile;
+mod dates;
+mod fail;
+mod lex;
 mod library;
 mod lists;
+mod machine;
+mod maths;
 mod natives;
+mod parse;
 mod paths;
-mod rewrite;
+mod regexes;
 mod sketch;
+mod strings;
+mod text;
 mod value;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
-use jaq_core::compile::Undefined;
-use jaq_core::load::lex::{Lexer, StrPart, Tok, Token};
-use jaq_core::load::parse::{Def, Parser, Term};
-use jaq_core::load::{Arena, File, Loader};
-use jaq_core::{Compiler, Ctx, Vars};
+use foldback_core::report::nearest;
 use serde_json::Value;
 
+use ast::Term;
 use bounds::Meter;
-pub(crate) use bounds::{TEXT_MAX_BYTES, TOKENS_MAX, WORK_MAX};
-use foldback_core::report::nearest;
-use natives::{Metered, Tools};
+pub(crate) use bounds::{TEXT_MAX_BYTES, WORK_MAX};
+use code::Code;
+use compile::Unknown;
+use fail::Thrown;
+use lex::{Chunk, Tok, Token};
+use machine::Machine;
 pub(crate) use paths::{StaticPath, Step};
 use paths::{Uses, Wanted};
-use rewrite::Rewriter;
 pub(crate) use sketch::Sketch;
 
 /// A compiled expression.
 pub(crate) struct Filter {
     /// When the expression is nothing but a path, jq is not needed.
     plain: Option<StaticPath>,
-    compiled: jaq_core::Filter<Metered>,
+    code: Code,
     input: Wanted,
     variables: Vec<(String, Wanted)>,
     reasons: Vec<StaticPath>,
@@ -47,7 +60,6 @@ pub(crate) struct Filter {
     pub needs: Vec<StaticPath>,
     /// For warnings: the paths that it takes for lists.
     pub lists: Vec<StaticPath>,
-    depth: u32,
 }
 
 /// Why an expression cannot be used.
@@ -59,92 +71,59 @@ pub(crate) struct Fault {
     pub hint: Option<String>,
 }
 
+/// Why an expression gives no value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wrong {
+    /// What happened, and to which values.
+    pub message: String,
+    /// The same without a word of the values.
+    pub plain: String,
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Wrong {
+        Wrong { plain: message.clone(), message }
+    }
+}
+
+impl From<Wrong> for String {
+    fn from(wrong: Wrong) -> String {
+        wrong.message
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// Where the variables of an expression come from: a name with its `$`, to a value.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Arc<Value>;
 
 impl Filter {
     /// Compiles an expression that may name these variables (with their `$`).
     pub fn new(text: &str, variables: &[&str]) -> Result<Filter, Fault> {
-        let fault = |offset, message: String| Fault { offset, message, hint: None };
         if text.len() > bounds::TEXT_MAX_BYTES {
-            return Err(fault(0, format!("an expression has at most {TEXT_MAX_BYTES} bytes")));
+            let message = format!("an expression has at most {TEXT_MAX_BYTES} bytes");
+            return Err(Fault { offset: 0, message, hint: None });
         }
         bracket_depth(text)?;
-        let tokens = Lexer::new(text).lex().map_err(|errors| {
-            let (expected, rest) =
-                errors.into_iter().next().map_or(("something else", ""), |(e, rest)| (e.as_str(), rest));
-            fault(offset_in(text, rest).unwrap_or(0), format!("expected {expected}"))
-        })?;
-        let mut size = Size::default();
-        size.measure(&tokens, 0);
-        if size.tokens > TOKENS_MAX || size.nesting > bounds::NESTING_MAX {
-            let message = format!(
-                "an expression has at most {TOKENS_MAX} tokens and nests at most {} deep",
-                bounds::NESTING_MAX
-            );
-            return Err(Fault {
-                hint: Some("split it over several `set` tasks".into()),
-                ..fault(0, message)
-            });
-        }
-        let term = Parser::new(&tokens).parse(|p| p.term()).map_err(|errors| {
-            let Some((expected, found)) = errors.into_iter().next() else {
-                return fault(0, "cannot be read".into());
-            };
-            let (offset, found) = match found {
-                Some(token) => (offset_in(text, token.0).unwrap_or(0), format!("`{}`", token.0)),
-                None => (text.len(), "the end".to_owned()),
-            };
-            fault(offset, format!("expected {}, found {found}", expected.as_str()))
-        })?;
-        Filter::compile(text, term, variables)
+        let term = parse::parse(text)?;
+        Filter::compile(&term, variables)
     }
 
-    fn compile(text: &str, term: Term<&str>, variables: &[&str]) -> Result<Filter, Fault> {
-        const MAIN: &str = "foldback_main";
-        let uses = Uses::of(&term);
-        let (sketch, needs, lists) = (Sketch::of(&term), sketch::needs(&term), lists::lists(&term));
-        let plain = StaticPath::of(&term)
+    fn compile(term: &Term, variables: &[&str]) -> Result<Filter, Fault> {
+        let uses = Uses::of(term);
+        let plain = StaticPath::of(term)
             .filter(|path| path.base.as_deref().is_none_or(|base| variables.contains(&base)));
-        let mut rewriter = Rewriter {
-            natives: &library::is_native,
-            around: Vec::new(),
-            made: Vec::new(),
-            fresh: library::FRESH,
-        };
-        let body = rewriter.term(term, &[]);
-        let depth = depth::depth(&body, &library::depth_of);
-        if depth > bounds::DEPTH_MAX {
-            return Err(Fault {
-                offset: 0,
-                message: format!(
-                    "the expression nests too deep ({depth}, where {} is the most)",
-                    bounds::DEPTH_MAX
-                ),
-                hint: Some("split it over several `set` tasks".into()),
-            });
-        }
-        let main = Def { name: MAIN, args: Vec::new(), body };
         let used: Vec<(String, Wanted)> =
             uses.vars.iter().filter(|(name, _)| variables.contains(&&**name)).cloned().collect();
-        let arena = Arena::default();
-        let modules = Loader::new(library::needed(&uses.calls).into_iter().chain([main]))
-            .load(&arena, File { code: MAIN, path: () })
-            .map_err(|_| Fault { offset: 0, message: "cannot be compiled".into(), hint: None })?;
-        let compiled = Compiler::default()
-            .with_funs(natives::all())
-            .with_global_vars(used.iter().map(|(name, _)| name.as_str()))
-            .compile(modules)
-            .map_err(|errors| {
-                let undefined = errors.into_iter().flat_map(|(_, errors)| errors).next();
-                undefined.map_or_else(
-                    || Fault { offset: 0, message: "cannot be compiled".into(), hint: None },
-                    |(name, what)| unknown(text, name, &what, variables),
-                )
-            })?;
+        let names: Vec<&str> = used.iter().map(|(name, _)| name.as_str()).collect();
+        let code = compile::compile(term, &names).map_err(|what| unknown(&what, variables))?;
         Ok(Filter {
             plain,
-            compiled,
+            code,
             input: uses.input,
             variables: used,
             reasons: uses
@@ -152,48 +131,41 @@ impl Filter {
                 .into_iter()
                 .filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b)))
                 .collect(),
-            sketch,
-            needs,
-            lists,
-            depth,
+            sketch: Sketch::of(term),
+            needs: sketch::needs(term),
+            lists: lists::lists(term),
         })
     }
 
     /// Evaluates the expression. No output reads as null, more than one is an error.
-    pub fn eval(&self, input: &Value, variables: Lookup<'_>) -> Result<Value, String> {
+    pub fn eval(&self, input: &Value, variables: Lookup<'_>) -> Result<Value, Wrong> {
         if let Some(path) = &self.plain {
             return self.walk(path, input, variables);
         }
-        self.eval_metered(input, variables, &Meter::for_depth(self.depth))
+        self.eval_metered(input, variables, &Meter::default())
     }
 
-    fn eval_metered(&self, input: &Value, variables: Lookup<'_>, meter: &Meter) -> Result<Value, String> {
+    fn eval_metered(&self, input: &Value, variables: Lookup<'_>, meter: &Meter) -> Result<Value, Wrong> {
         let values =
             self.variables.iter().map(|(name, wanted)| value::to_jq_pruned(&variables(name), wanted));
-        let tools = Tools { lut: &self.compiled.lut, meter };
-        let context = Ctx::<Metered>::new(tools, Vars::new(values));
-        let mut outputs = self.compiled.id.run((context, value::to_jq_pruned(input, &self.input)));
-        let Some(first) = outputs.next() else {
-            return match meter.over() {
-                Some(bound) => Err(format!("the expression was stopped: {bound}")),
-                None => Ok(Value::Null),
-            };
+        let input = value::to_jq_pruned(input, &self.input);
+        let mut machine = Machine::new(&self.code, meter, input, values.collect());
+        let Some(first) = machine.next().map_err(told)? else {
+            return Ok(Value::Null);
         };
-        let first = bounds::settle(meter, first)?;
-        if let Some(second) = outputs.next() {
-            bounds::settle(meter, second)?;
-            return Err(
-                "the expression gives more than one value; write [ … ] around it to get a list".into()
-            );
+        if machine.next().map_err(told)?.is_some() {
+            let what = "the expression gives more than one value; write [ … ] around it to get a list";
+            return Err(Wrong::from(what.to_owned()));
         }
-        value::from_jq(first)
+        drop(machine);
+        Ok(value::from_jq(&first)?)
     }
 
-    fn walk(&self, path: &StaticPath, input: &Value, variables: Lookup<'_>) -> Result<Value, String> {
-        match &path.base {
+    fn walk(&self, path: &StaticPath, input: &Value, variables: Lookup<'_>) -> Result<Value, Wrong> {
+        Ok(match &path.base {
             None => path.walk(input).cloned(),
             Some(name) => path.walk(&variables(name)).cloned(),
-        }
+        }?)
     }
 
     /// The values of the paths that the expression looks at: the reason of a decision. A path that
@@ -232,6 +204,24 @@ fn members(wanted: &Wanted) -> Option<BTreeSet<String>> {
     }
 }
 
+/// An error for people, short enough to be recorded.
+fn told(thrown: Thrown) -> Wrong {
+    const MESSAGE_MAX_CHARS: usize = 300;
+    let failure = match thrown {
+        Thrown::Stop(bound) => return Wrong::from(format!("the expression was stopped: {bound}")),
+        Thrown::Error(failure) => failure,
+    };
+    let message = match &failure.value {
+        value::Val::Str(message) => message.to_string(),
+        value => text::beginning(value, 4 * MESSAGE_MAX_CHARS).0,
+    };
+    let message = match message.char_indices().nth(MESSAGE_MAX_CHARS) {
+        Some((at, _)) => format!("{}…", &message[..at]),
+        None => message,
+    };
+    Wrong { message, plain: failure.plain }
+}
+
 /// Compiles an expression and evaluates it, input and variable `$context` alike: its value or what
 /// is wrong with it, and the work that was counted. Every text and every value may be tried.
 pub(crate) fn attempt(text: &str, input: &Value) -> (Result<Value, String>, u64) {
@@ -240,28 +230,50 @@ pub(crate) fn attempt(text: &str, input: &Value) -> (Result<Value, String>, u64)
         Err(fault) => return (Err(fault.message), 0),
     };
     let context = Arc::new(input.clone());
-    let meter = Meter::for_depth(filter.depth);
+    let meter = Meter::default();
     let value = filter.eval_metered(input, &|_| context.clone(), &meter);
     // What decisions record about it is looked at too.
     filter.reasons(input, &|_| context.clone());
-    (value, meter.work())
+    (value.map_err(String::from), meter.work())
+}
+
+/// All that an expression gives from an input, and the error it ends with if it does.
+pub(crate) fn outputs(text: &str, input: &Value) -> Result<(Vec<Value>, Option<Value>), String> {
+    let filter = Filter::new(text, &[]).map_err(|fault| fault.message)?;
+    let meter = Meter::default();
+    let input = value::to_jq_pruned(input, &filter.input);
+    let mut machine = Machine::new(&filter.code, &meter, input, Vec::new());
+    let mut found = Vec::new();
+    loop {
+        match machine.next() {
+            Ok(None) => return Ok((found, None)),
+            Ok(Some(output)) => match value::from_jq(&output) {
+                Ok(output) => found.push(output),
+                Err(error) => return Ok((found, Some(Value::from(error)))),
+            },
+            Err(Thrown::Error(failure)) => {
+                let error = value::from_jq(&failure.value).unwrap_or_else(Value::from);
+                return Ok((found, Some(error)));
+            }
+            Err(Thrown::Stop(bound)) => return Ok((found, Some(Value::from(format!("stopped: {bound}"))))),
+        }
+    }
 }
 
 /// Whether a text names a variable, `$` included, as a token of its own.
 pub(crate) fn names_variable(text: &str, variable: &str) -> bool {
-    fn any(tokens: &[Token<&str>], variable: &str) -> bool {
-        tokens.iter().any(|Token(text, token)| match token {
-            Tok::Var => *text == variable,
-            Tok::Block(inner) => any(inner, variable),
-            Tok::Str(parts) => parts.iter().any(|part| match part {
-                StrPart::Term(inner) => any(std::slice::from_ref(inner), variable),
-                StrPart::Str(_) | StrPart::Char(_) => false,
+    fn any(tokens: &[Token], variable: &str) -> bool {
+        tokens.iter().any(|token| match &token.tok {
+            Tok::Var(name) => name == variable,
+            Tok::Str(chunks) => chunks.iter().any(|chunk| match chunk {
+                Chunk::Code(inner) => any(inner, variable),
+                Chunk::Text(_) => false,
             }),
-            Tok::Word | Tok::Fmt | Tok::Num | Tok::Sym => false,
+            Tok::Word(_) | Tok::Field(_) | Tok::Format(_) | Tok::Num(_) | Tok::Sym(_) => false,
         })
     }
     // A text that does not lex is reported when it is compiled; no secret can leave through it.
-    bracket_depth(text).is_ok() && Lexer::new(text).lex().is_ok_and(|tokens| any(&tokens, variable))
+    bracket_depth(text).is_ok() && lex::lex(text).is_ok_and(|tokens| any(&tokens, variable))
 }
 
 /// The path that a text is, if it is nothing but one.
@@ -269,29 +281,24 @@ pub(crate) fn static_path(text: &str) -> Option<StaticPath> {
     if text.len() > 256 || bracket_depth(text).is_err() {
         return None;
     }
-    let tokens = Lexer::new(text).lex().ok()?;
-    StaticPath::of(&Parser::new(&tokens).parse(|p| p.term()).ok()?)
+    StaticPath::of(&parse::parse(text).ok()?)
 }
 
-fn unknown(text: &str, name: &str, what: &Undefined, variables: &[&str]) -> Fault {
-    let offset = offset_in(text, name).unwrap_or(0);
-    let (message, hint) = match what {
-        Undefined::Var => {
+fn unknown(what: &Unknown, variables: &[&str]) -> Fault {
+    let (message, hint, offset) = match what {
+        Unknown::Var(name, at) => {
             let near = nearest(name, variables.iter().copied());
-            let hint = match (name, near) {
+            let hint = match (name.as_str(), near) {
                 ("$ENV" | "$__prog_args", _) => {
                     "expressions do not see the environment; pass the value in the input".to_owned()
                 }
                 (_, Some(near)) => format!("did you mean `{near}`?"),
                 (_, None) => format!("known here: {}", variables.join(", ")),
             };
-            (format!("the variable `{name}` is not known here"), hint)
+            (format!("the variable `{name}` is not known here"), hint, *at)
         }
-        Undefined::Filter(arity) => {
-            let hint = match (
-                name,
-                nearest(name, library::names().chain(["length", "sort", "sort_by", "group_by", "contains"])),
-            ) {
+        Unknown::Filter(name, arity, at) => {
+            let hint = match (name.as_str(), nearest(name, library::names())) {
                 ("now" | "localtime" | "strflocaltime", _) => {
                     "expressions see no clock; use `$workflow.startedAt` or a step that answers with the time"
                         .to_owned()
@@ -299,31 +306,34 @@ fn unknown(text: &str, name: &str, what: &Undefined, variables: &[&str]) -> Faul
                 ("env", _) => {
                     "expressions do not see the environment; pass the value in the input".to_owned()
                 }
-                ("input" | "inputs" | "input_filename" | "debug" | "stderr" | "halt" | "halt_error", _) => {
-                    "expressions only compute a value from their input".to_owned()
-                }
+                (
+                    "input" | "inputs" | "input_filename" | "input_line_number" | "debug" | "stderr" | "halt"
+                    | "halt_error" | "get_search_list" | "modulemeta",
+                    _,
+                ) => "expressions only compute a value from their input".to_owned(),
                 (_, Some(near)) if near != name => format!("did you mean `{near}`?"),
                 _ => "see the jq manual for what there is".to_owned(),
             };
-            (format!("there is no filter `{name}/{arity}`"), hint)
+            (format!("there is no filter `{name}/{arity}`"), hint, *at)
         }
-        Undefined::Label => {
-            (format!("the label `{name}` is not known here"), "write `label $name | …` around it".to_owned())
-        }
-        _ => (format!("`{name}` is not known here"), "modules cannot be used".to_owned()),
+        Unknown::Label(name, at) => (
+            format!("the label `{name}` is not known here"),
+            format!("write `label {name} | …` around it"),
+            *at,
+        ),
+        Unknown::Format(name, at) => (
+            format!("there is no format `{name}`"),
+            "there are @text, @json, @csv, @tsv, @html, @uri, @urid, @sh, @base64 and @base64d".to_owned(),
+            *at,
+        ),
     };
     Fault { offset, message, hint: Some(hint) }
-}
-
-/// Where `part` stands in `whole`, when it is a piece of it.
-fn offset_in(whole: &str, part: &str) -> Option<usize> {
-    (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize).filter(|offset| *offset <= whole.len())
 }
 
 /// Refuses brackets that nest deep before anything recurses over them. Brackets in texts count
 /// too: they may be interpolations.
 fn bracket_depth(text: &str) -> Result<(), Fault> {
-    let mut depth = 0usize;
+    let mut depth = 0u32;
     for (offset, byte) in text.bytes().enumerate() {
         match byte {
             b'(' | b'[' | b'{' => depth += 1,
@@ -339,46 +349,6 @@ fn bracket_depth(text: &str) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// How large an expression is, before it is parsed.
-#[derive(Default)]
-struct Size {
-    tokens: usize,
-    nesting: usize,
-}
-
-impl Size {
-    /// Each operator, and each word that opens something, may nest the expression by one.
-    fn measure(&mut self, tokens: &[Token<&str>], above: usize) {
-        let mut here = above;
-        for Token(text, token) in tokens {
-            self.tokens += 1;
-            match token {
-                Tok::Block(inner) => self.measure(inner, here + 1),
-                Tok::Str(parts) => {
-                    for part in parts {
-                        if let StrPart::Term(inner) = part {
-                            self.measure(std::slice::from_ref(inner), here + 1);
-                        }
-                    }
-                }
-                // A list nests nothing, a path only while it is walked.
-                Tok::Sym if matches!(*text, "." | ";" | ":" | "?") => {}
-                Tok::Sym => here += 1,
-                Tok::Word
-                    if matches!(
-                        *text,
-                        "if" | "elif" | "try" | "reduce" | "foreach" | "def" | "label" | "as" | "and" | "or"
-                    ) =>
-                {
-                    here += 1
-                }
-                Tok::Word | Tok::Var | Tok::Fmt | Tok::Num => {}
-            }
-            self.nesting = self.nesting.max(here);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use jaq_core::load::lex::StrPart;
-use jaq_core::load::parse::{BinaryOp, Pattern, Term};
-use jaq_core::path::{Opt, Part};
 use serde_json::Value;
+
+use super::ast::{BinaryOp, Opt, Part, Pattern, Piece, Term, plain_text};
+use super::value::Num;
 
 /// A path that stands still: from the input or a variable through members and items.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,26 +28,21 @@ pub(crate) enum Step {
 
 impl StaticPath {
     /// The path that a term is, if it is one.
-    pub fn of(term: &Term<&str>) -> Option<StaticPath> {
+    pub fn of(term: &Term) -> Option<StaticPath> {
         match term {
             Term::Id => Some(StaticPath { base: None, steps: Vec::new() }),
-            Term::Var(name) => Some(StaticPath { base: Some((*name).to_owned()), steps: Vec::new() }),
-            Term::Path(base, path) => {
+            Term::Var(name, _) => Some(StaticPath { base: Some(name.clone()), steps: Vec::new() }),
+            Term::Path(base, Part::Index(index), Opt::Essential) => {
                 let mut found = StaticPath::of(base)?;
-                for (part, opt) in &path.0 {
-                    let (Part::Index(index), Opt::Essential) = (part, opt) else {
-                        return None;
-                    };
-                    found.steps.push(match index {
-                        Term::Str(None, parts) => Step::Member(plain_text(parts)?),
-                        Term::Num(number) => Step::Item(number.parse().ok()?),
-                        Term::Neg(number) => match &**number {
-                            Term::Num(number) => Step::Item(number.parse::<i64>().ok()?.checked_neg()?),
-                            _ => return None,
-                        },
+                found.steps.push(match &**index {
+                    Term::Str(None, pieces) => Step::Member(plain_text(pieces)?),
+                    Term::Num(Num::Int(number)) => Step::Item(*number),
+                    Term::Neg(number) => match &**number {
+                        Term::Num(Num::Int(number)) => Step::Item(number.checked_neg()?),
                         _ => return None,
-                    });
-                }
+                    },
+                    _ => return None,
+                });
                 Some(found)
             }
             _ => None,
@@ -68,10 +63,10 @@ impl StaticPath {
                     index.and_then(|i| items.get(i)).unwrap_or(&NULL)
                 }
                 (other, Step::Member(name)) => {
-                    return Err(format!("cannot index {} with \"{name}\"", kind(other)));
+                    return Err(format!("Cannot index {} with string (\"{name}\")", kind(other)));
                 }
                 (other, Step::Item(index)) => {
-                    return Err(format!("cannot index {} with {index}", kind(other)));
+                    return Err(format!("Cannot index {} with number ({index})", kind(other)));
                 }
             };
         }
@@ -112,24 +107,12 @@ fn is_word(name: &str) -> bool {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
-}
-
-/// The text of a string without interpolations and escapes.
-pub(super) fn plain_text<T>(parts: &[StrPart<&str, T>]) -> Option<String> {
-    parts
-        .iter()
-        .map(|part| match part {
-            StrPart::Str(text) => Some((*text).to_owned()),
-            StrPart::Char(c) => Some(c.to_string()),
-            StrPart::Term(_) => None,
-        })
-        .collect()
 }
 
 /// How much of a value an expression looks at.
@@ -177,12 +160,10 @@ pub(crate) struct Uses {
     pub vars: Vec<(String, Wanted)>,
     /// The paths that stand where the whole expression's input is the input: its reasons.
     pub reasons: BTreeSet<StaticPath>,
-    /// Names of definitions that are called.
-    pub calls: BTreeSet<(String, usize)>,
 }
 
 impl Uses {
-    pub fn of(term: &Term<&str>) -> Uses {
+    pub fn of(term: &Term) -> Uses {
         let mut uses = Uses::default();
         uses.scan(term, true);
         uses
@@ -208,19 +189,16 @@ impl Uses {
     }
 
     /// `is_root`: whether this term's input is the expression's own.
-    fn scan(&mut self, term: &Term<&str>, is_root: bool) {
+    fn scan(&mut self, term: &Term, is_root: bool) {
         if let Some(path) = StaticPath::of(term) {
             return self.found(path, is_root);
         }
         match term {
-            Term::Id | Term::Var(_) | Term::Num(_) | Term::Break(_) => {}
-            Term::Recurse => self.whole(is_root),
-            Term::Str(format, parts) => {
-                if let Some(name) = format {
-                    self.calls.insert(((*name).to_owned(), 0));
-                }
-                for part in parts {
-                    if let StrPart::Term(term) = part {
+            Term::Id | Term::Var(..) | Term::Num(_) | Term::Break(..) | Term::Loc(_) => {}
+            Term::Recurse | Term::Format(..) => self.whole(is_root),
+            Term::Str(_, pieces) => {
+                for piece in pieces {
+                    if let Piece::Term(term) = piece {
                         self.scan(term, is_root);
                     }
                 }
@@ -228,7 +206,7 @@ impl Uses {
             Term::Arr(None) => {}
             Term::Arr(Some(inner)) | Term::Neg(inner) | Term::Label(_, inner) => self.scan(inner, is_root),
             Term::Obj(entries) => entries.iter().for_each(|(name, value)| match (name, value) {
-                (Term::Var(var), None) => self.var(var, &[]),
+                (Term::Var(var, _), None) => self.var(var, &[]),
                 (name, None) => {
                     self.whole(is_root);
                     self.scan(name, is_root);
@@ -239,21 +217,27 @@ impl Uses {
                 }
             }),
             Term::BinOp(left, op, right) => self.operation(left, op, right, is_root),
-            Term::Fold(_, items, pattern, rest) => {
+            Term::Reduce(items, pattern, parts) => {
                 // What `reduce` starts from sees the input; its rest sees what was made of it.
                 self.scan(items, is_root);
                 self.pattern(pattern);
-                for (i, part) in rest.iter().enumerate() {
-                    self.scan(part, is_root && i == 0);
-                }
+                self.scan(&parts[0], is_root);
+                self.scan(&parts[1], false);
             }
-            Term::TryCatch(inner, handler) => {
+            Term::Foreach(items, pattern, parts, extract) => {
+                self.scan(items, is_root);
+                self.pattern(pattern);
+                self.scan(&parts[0], is_root);
+                self.scan(&parts[1], false);
+                extract.iter().for_each(|extract| self.scan(extract, false));
+            }
+            Term::Try(inner, handler) => {
                 self.scan(inner, is_root);
                 if let Some(handler) = handler {
                     self.scan(handler, false);
                 }
             }
-            Term::IfThenElse(branches, otherwise) => {
+            Term::If(branches, otherwise) => {
                 for (condition, then) in branches {
                     self.scan(condition, is_root);
                     self.scan(then, is_root);
@@ -263,39 +247,35 @@ impl Uses {
                     None => self.whole(is_root),
                 }
             }
-            Term::Def(definitions, body) => {
+            Term::Def(definition, body) => {
                 self.whole(is_root);
-                definitions.iter().for_each(|definition| self.scan(&definition.body, false));
+                self.scan(&definition.body, false);
                 self.scan(body, is_root);
             }
-            Term::Call(name, arguments) => {
-                self.calls.insert(((*name).to_owned(), arguments.len()));
+            Term::Call(name, arguments, _) => {
                 if !(arguments.is_empty()
-                    && matches!(*name, "true" | "false" | "null" | "empty" | "nan" | "infinite"))
+                    && matches!(name.as_str(), "true" | "false" | "null" | "empty" | "nan" | "infinite"))
                 {
                     self.whole(is_root);
                 }
                 arguments.iter().for_each(|argument| self.scan(argument, false));
             }
-            Term::Path(base, path) => {
+            Term::Path(base, part, _) => {
                 // The part of the path up to the first that moves.
                 self.scan(base, is_root);
                 if StaticPath::of(base).is_some_and(|base| base.base.is_none()) {
                     self.whole(is_root);
                 }
-                for (part, _) in &path.0 {
-                    match part {
-                        Part::Index(index) => self.scan(index, is_root),
-                        Part::Range(from, to) => {
-                            from.iter().chain(to).for_each(|end| self.scan(end, is_root))
-                        }
-                    }
+                match part {
+                    Part::Index(index) => self.scan(index, is_root),
+                    Part::Range(from, to) => from.iter().chain(to).for_each(|end| self.scan(end, is_root)),
+                    Part::Each => {}
                 }
             }
         }
     }
 
-    fn operation(&mut self, left: &Term<&str>, op: &BinaryOp<&str>, right: &Term<&str>, is_root: bool) {
+    fn operation(&mut self, left: &Term, op: &BinaryOp, right: &Term, is_root: bool) {
         self.scan(left, is_root);
         match op {
             BinaryOp::Pipe(None) => self.scan(right, false),
@@ -321,13 +301,13 @@ impl Uses {
         }
     }
 
-    fn pattern(&mut self, pattern: &Pattern<&str>) {
+    fn pattern(&mut self, pattern: &Pattern) {
         match pattern {
             Pattern::Var(_) => {}
             Pattern::Arr(items) => items.iter().for_each(|item| self.pattern(item)),
-            Pattern::Obj(entries) => entries.iter().for_each(|(name, inner)| {
-                self.scan(name, false);
-                self.pattern(inner);
+            Pattern::Obj(entries) => entries.iter().for_each(|entry| {
+                self.scan(&entry.name, false);
+                entry.inside.iter().for_each(|inside| self.pattern(inside));
             }),
         }
     }

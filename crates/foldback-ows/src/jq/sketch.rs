@@ -1,11 +1,8 @@
 //! What can be told of an expression without evaluating it: the members that it certainly reads,
 //! and the outline of the value it makes. For warnings only; evaluation never looks here.
 
-use jaq_core::load::lex::StrPart;
-use jaq_core::load::parse::{BinaryOp, Term};
-use jaq_core::ops::Math;
-
-use super::paths::{StaticPath, plain_text};
+use super::ast::{BinaryOp, Math, Piece, Term, plain_text};
+use super::paths::StaticPath;
 
 /// The outline of a value.
 #[derive(Clone, Debug, Default)]
@@ -29,26 +26,26 @@ pub(crate) enum Sketch {
 const DEPTH_MAX: usize = 8;
 
 impl Sketch {
-    pub fn of(term: &Term<&str>) -> Sketch {
+    pub fn of(term: &Term) -> Sketch {
         draw(term, DEPTH_MAX)
     }
 }
 
-fn draw(term: &Term<&str>, depth: usize) -> Sketch {
+fn draw(term: &Term, depth: usize) -> Sketch {
     if let Some(path) = StaticPath::of(term) {
         return Sketch::Path(path);
     }
     let Some(depth) = depth.checked_sub(1) else {
         return Sketch::Unknown;
     };
-    let inner = |term: &Term<&str>| Box::new(draw(term, depth));
+    let inner = |term: &Term| Box::new(draw(term, depth));
     match term {
         Term::Str(..) => Sketch::Text,
         Term::Num(_) | Term::Neg(_) | Term::Arr(_) | Term::BinOp(_, BinaryOp::Cmp(_), _) => Sketch::Other,
         Term::Obj(entries) => {
             let members = entries.iter().map(|(name, value)| match (name, value) {
-                (Term::Var(name), None) => {
-                    let path = StaticPath { base: Some((*name).to_owned()), steps: Vec::new() };
+                (Term::Var(name, _), None) => {
+                    let path = StaticPath { base: Some(name.clone()), steps: Vec::new() };
                     Some((name.trim_start_matches('$').to_owned(), Sketch::Path(path)))
                 }
                 (Term::Str(None, parts), value) => {
@@ -62,7 +59,7 @@ fn draw(term: &Term<&str>, depth: usize) -> Sketch {
         }
         Term::BinOp(left, BinaryOp::Math(Math::Add), right) => Sketch::Sum(inner(left), inner(right)),
         Term::BinOp(left, BinaryOp::Alt, right) => Sketch::Either(inner(left), inner(right)),
-        Term::IfThenElse(branches, Some(otherwise)) => branches
+        Term::If(branches, Some(otherwise)) => branches
             .iter()
             .fold(draw(otherwise, depth), |all, (_, then)| Sketch::Either(Box::new(all), inner(then))),
         _ => Sketch::Unknown,
@@ -71,14 +68,14 @@ fn draw(term: &Term<&str>, depth: usize) -> Sketch {
 
 /// The paths that an expression reads and that a value is needed for: not those behind which it says
 /// what to take where there is nothing (`.a // 1`, `.a?`, `.a == null`, `.list + [1]`).
-pub(crate) fn needs(term: &Term<&str>) -> Vec<StaticPath> {
+pub(crate) fn needs(term: &Term) -> Vec<StaticPath> {
     let mut needs = Vec::new();
     gather(term, &mut needs);
     needs
 }
 
 /// Reads on only where the input is still the expression's own.
-fn gather(term: &Term<&str>, needs: &mut Vec<StaticPath>) {
+fn gather(term: &Term, needs: &mut Vec<StaticPath>) {
     if let Some(path) = StaticPath::of(term) {
         if !path.steps.is_empty() && !needs.contains(&path) {
             needs.push(path);
@@ -87,7 +84,7 @@ fn gather(term: &Term<&str>, needs: &mut Vec<StaticPath>) {
     }
     match term {
         Term::Str(_, parts) => parts.iter().for_each(|part| {
-            if let StrPart::Term(term) = part {
+            if let Piece::Term(term) = part {
                 gather(term, needs);
             }
         }),
@@ -106,22 +103,22 @@ fn gather(term: &Term<&str>, needs: &mut Vec<StaticPath>) {
             }
             BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {}
         },
-        Term::IfThenElse(branches, _) => {
+        Term::If(branches, _) => {
             // Only the first condition is certainly looked at.
             if let Some((condition, _)) = branches.first() {
                 gather(condition, needs);
             }
         }
-        Term::Path(base, _) => gather(base, needs),
+        Term::Path(base, ..) => gather(base, needs),
         _ => {}
     }
 }
 
-fn is_null(term: &Term<&str>) -> bool {
-    matches!(term, Term::Call("null", arguments) if arguments.is_empty())
+fn is_null(term: &Term) -> bool {
+    matches!(term, Term::Call(name, arguments, _) if name == "null" && arguments.is_empty())
 }
 
 /// `null + [1]` is `[1]`: a list, an object or a number that is added to may not be there yet.
-fn starts_from_nothing(term: &Term<&str>) -> bool {
+fn starts_from_nothing(term: &Term) -> bool {
     matches!(term, Term::Arr(_) | Term::Obj(_) | Term::Num(_))
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::scribe::Sight;
 use super::{Fault, Scope, Walked, Walker, recorded_input};
-use crate::jq::Filter;
+use crate::jq::{Filter, Wrong};
 use crate::program::{Body, Case, Delay, ErrorTemplate, Part, StepTask, Task, is_status};
 use crate::read::duration_ms;
 use crate::template::Secrets;
@@ -307,7 +307,11 @@ impl<'a> Walker<'a> {
         let number = status.as_u64().filter(|n| is_status(*n)).and_then(|n| u16::try_from(n).ok());
         Ok(Failure {
             error_type: text(self.eval(&error.type_, input, sight)?),
-            status: number.ok_or_else(|| format!("the status {status} is no number from 100 to 599"))?,
+            status: number.ok_or_else(|| {
+                let plain = "the status is no number from 100 to 599".to_owned();
+                let message = format!("the status {status} is no number from 100 to 599");
+                self.told(Wrong { message, plain }, sight)
+            })?,
             title: optional(&error.title)?.unwrap_or_default(),
             detail: optional(&error.detail)?,
             instance: optional(&error.instance)?,
@@ -344,7 +348,12 @@ impl<'a> Walker<'a> {
     pub(super) fn delay_ms(&self, delay: &Delay, dot: &Value, sight: &Sight<'_>) -> Result<u64, String> {
         match delay {
             Delay::Ms(ms) => Ok(*ms),
-            Delay::Computed(filter) => duration_ms(&filter.eval(dot, &|name| self.variable(sight, name))?),
+            Delay::Computed(filter) => {
+                let value = filter.eval(dot, &|name| self.variable(sight, name));
+                let value = value.map_err(|wrong| self.told(wrong, sight))?;
+                duration_ms(&value)
+                    .map_err(|message| self.told(Wrong { message, plain: "it is no duration".into() }, sight))
+            }
         }
     }
 
@@ -409,10 +418,11 @@ impl<'a> Walker<'a> {
                     &|name| self.variable(&sight, name),
                     &format!("/{name}"),
                     &mut secrets,
-                )?,
-                Part::Uri(uri) => uri.eval(&arguments, &|name| self.variable(&sight, name))?,
-                Part::Input => (*arguments).clone(),
+                ),
+                Part::Uri(uri) => uri.eval(&arguments, &|name| self.variable(&sight, name)),
+                Part::Input => Ok((*arguments).clone()),
             };
+            let value = value.map_err(|wrong| self.told(wrong, &sight))?;
             request.insert((*name).to_owned(), value);
         }
         Ok(StepAsk {

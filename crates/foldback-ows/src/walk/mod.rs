@@ -252,10 +252,10 @@ impl<'a> Walker<'a> {
                         kind: foldback_core::TaskKind::Do,
                         input: Arc::new(input),
                     }),
-                    Err(detail) => Walked::Failed(self.workflow_fault(
+                    Err(wrong) => Walked::Failed(self.workflow_fault(
                         "The input of the workflow cannot be shaped",
                         "/input/from",
-                        detail,
+                        self.told(wrong, &sight),
                     )),
                 };
             }
@@ -286,7 +286,7 @@ impl<'a> Walker<'a> {
             (Some(_) | None, _) => self.state.input.get(),
         };
         let sight = Sight::of_workflow(&input, Some(data));
-        template.eval(data, &|name| self.variable(&sight, name)).map_err(|detail| {
+        self.eval(template, data, &sight).map_err(|detail| {
             self.workflow_fault("The output of the workflow cannot be shaped", "/output/as", detail)
                 .failure
                 .as_ref()

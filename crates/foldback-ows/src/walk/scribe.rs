@@ -9,7 +9,9 @@ use foldback_core::{Key, Redaction};
 use serde_json::{Map, Value, json};
 
 use super::{Scope, Walker};
+use crate::jq::Wrong;
 use crate::program::Task;
+
 use crate::template::Template;
 
 /// What can be seen from where an expression stands.
@@ -106,7 +108,17 @@ impl Walker<'_> {
 
     /// Evaluates a template where a task sees it.
     pub(super) fn eval(&self, template: &Template, dot: &Value, sight: &Sight<'_>) -> Result<Value, String> {
-        template.eval(dot, &|name| self.variable(sight, name))
+        template.eval(dot, &|name| self.variable(sight, name)).map_err(|wrong| self.told(wrong, sight))
+    }
+
+    /// Why an expression gave no value: without the values themselves where they may be erased one day,
+    /// as the error stays in the log.
+    pub(super) fn told(&self, wrong: Wrong, sight: &Sight<'_>) -> String {
+        let is_erasable = match sight.task {
+            Some((_, key)) => self.definition.is_erasable(key),
+            None => self.definition.is_erasable(&Key::root()),
+        };
+        if is_erasable { wrong.plain } else { wrong.message }
     }
 
     /// Evaluates a condition: everything but `null` and `false` holds.
@@ -116,7 +128,8 @@ impl Walker<'_> {
         dot: &Value,
         sight: &Sight<'_>,
     ) -> Result<bool, String> {
-        let value = filter.eval(dot, &|name| self.variable(sight, name))?;
+        let value =
+            filter.eval(dot, &|name| self.variable(sight, name)).map_err(|wrong| self.told(wrong, sight))?;
         Ok(!matches!(value, Value::Null | Value::Bool(false)))
     }
 
