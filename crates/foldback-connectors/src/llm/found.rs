@@ -45,7 +45,9 @@ pub(super) fn json(text: &str) -> Result<Found, String> {
     }
     let fences = fences(rest);
     let (place, candidates) = match fences.is_empty() {
-        false => (FENCE, fences.into_iter().filter_map(|inner| foldback_core::json::parse(inner).ok()).collect()),
+        false => {
+            (FENCE, fences.into_iter().filter_map(|inner| foldback_core::json::parse(inner).ok()).collect())
+        }
         true => (PROSE, documents(rest)),
     };
     let mut candidates: Vec<Value> = candidates;
