@@ -45,6 +45,23 @@ async fn content_is_told_by_its_type() {
     }
 }
 
+/// What no value can keep as it is: refused with its place, with the type of JSON and without one.
+#[tokio::test]
+async fn an_answer_that_would_be_changed_is_refused() {
+    for headers in ["content-type: application/json\r\n", ""] {
+        for (body, wanted) in [
+            ("{\"id\": 18446744073709551616}", "outside 64 bits at line 1 column 8"),
+            ("[1e400]", "outside 64 bits at line 1 column 2"),
+            ("{\"a\": 1, \"a\": 2}", "stands twice in one object at line 1"),
+        ] {
+            let server = Server::constant("200 OK", headers, body).await;
+            let request = json!({"method": "GET", "uri": server.url("/")});
+            let (_, _, detail) = failed(run("http", request, Read).await);
+            assert!(detail.contains(wanted), "{headers:?} {body}: {detail}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_is_sent_as_asked() {
     let server = Server::constant(

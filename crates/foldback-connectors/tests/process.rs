@@ -51,6 +51,20 @@ async fn shell_commands_as_a_table() {
     }
 }
 
+/// JSON that no value can keep as it is: what a script writes by accident must not become another number.
+#[tokio::test]
+async fn a_scripts_output_that_would_be_changed_is_refused() {
+    for (code, wanted) in [
+        ("print('{\"id\": 18446744073709551616}')", "outside 64 bits at line 1 column 8"),
+        ("print('{\"a\": 1, \"a\": 2}')", "stands twice"),
+    ] {
+        let (_, _, detail) = failed(run("script", json!({"language": "python", "code": code}), Write).await);
+        assert!(detail.contains(wanted), "{code}: {detail}");
+    }
+    let text = run("script", json!({"language": "python", "code": "print('{ no JSON')"}), Write).await;
+    assert_eq!(completed(text), json!("{ no JSON"));
+}
+
 #[tokio::test]
 async fn a_script_of_five_lines() {
     let code = "import json, sys, os\n\
