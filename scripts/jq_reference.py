@@ -40,7 +40,7 @@ def run(program, value):
 
 
 class Dice:
-    """Random programs that end, and whose results do not depend on the order of an object's members."""
+    """Random programs that end."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -60,7 +60,8 @@ class Dice:
             return self.pick("", "a", "b", "ab", "a,b", "é", "10", "A b")
         if kind <= 7:
             return [self.value(depth - 1) for _ in range(self.random.randrange(4))]
-        return {"a": self.value(depth - 1)}
+        names = self.random.sample(["a", "b", "c"], self.random.randrange(3))
+        return {name: self.value(depth - 1) for name in ["a", *names]}
 
     def literal(self):
         return self.pick("0", "1", "2", "-1", "1.5", '"a"', '"b"', '","', "null", "true", "false", "[]", "{}")

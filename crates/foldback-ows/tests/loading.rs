@@ -88,7 +88,7 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
             "no task `finsh`",
             "did you mean `finish`?",
         ),
-        (with_head("do:\n  - a: { set: { x: \"${ .a | }\" } }\n"), (3, 29), "expected term", ""),
+        (with_head("do:\n  - a: { set: { x: \"${ .a | }\" } }\n"), (3, 29), "expected a term", ""),
         (with_head("do:\n  - a: { set: { x: \"${ .a | nope }\" } }\n"), (3, 29), "no filter `nope/0`", ""),
         (
             with_head("do:\n  - a: { set: { x: \"${ $contxt.a }\" } }\n"),

@@ -357,7 +357,8 @@ fn delete_keys(meter: &Meter, value: Val, keys: &[&Val]) -> Result<Val, Thrown> 
                 let Val::Str(name) = key else {
                     return Err(fail(format!("Cannot delete {} field of object", key.kind())));
                 };
-                members.remove(name);
+                meter.pay(members.len() as u64 / 8)?;
+                members.shift_remove(name);
             }
             Ok(Val::Obj(dict))
         }

@@ -2,12 +2,11 @@
 //! never a float in its place.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bounds::Meter;
 use super::fail::{Thrown, about, about_both, fail};
-use super::value::{Num, Text, Val, order, total_order};
+use super::value::{Members, Num, Text, Val, order, total_order};
 
 fn outside() -> Thrown {
     fail("the whole number leaves 64 bits")
@@ -131,13 +130,15 @@ fn merge(meter: &Meter, a: Val, b: Val) -> Result<Val, Thrown> {
     match (a, b) {
         (Val::Obj(a), Val::Obj(b)) => {
             meter.pay((a.members.len() + b.members.len()) as u64)?;
-            let mut members: BTreeMap<Text, Val> = a.members.clone();
+            let mut members: Members = a.members.clone();
             for (name, value) in &b.members {
-                let merged = match (members.remove(name), value) {
-                    (Some(old @ Val::Obj(_)), Val::Obj(_)) => merge(meter, old, value.clone())?,
-                    _ => value.clone(),
-                };
-                members.insert(name.clone(), merged);
+                match (members.get_mut(name), value) {
+                    (Some(old @ Val::Obj(_)), Val::Obj(_)) => {
+                        *old = merge(meter, std::mem::take(old), value.clone())?;
+                    }
+                    (Some(old), _) => *old = value.clone(),
+                    (None, _) => drop(members.insert(name.clone(), value.clone())),
+                }
             }
             Ok(Val::from(members))
         }

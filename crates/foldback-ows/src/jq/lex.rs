@@ -147,7 +147,11 @@ impl<'t> Lexer<'t> {
                 self.at += 1 + behind;
                 return Ok(Tok::Field(rest[1..1 + behind].to_owned()));
             }
-            '$' | '@' if behind == 0 => return Err(self.fault(at, "expected identifier")),
+            // No token of jq's: the parser says where it stands.
+            '$' | '@' if behind == 0 => {
+                self.at += 1;
+                return Ok(Tok::Sym(if first == '$' { "$" } else { "@" }));
+            }
             '$' | '@' => {
                 self.at += 1 + behind;
                 let name = rest[..1 + behind].to_owned();

@@ -7,7 +7,6 @@
 mod memory;
 
 use std::cell::RefCell;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::rc::Rc;
 
 use memory::{Frame, Slot, Stack, Track};
@@ -16,7 +15,7 @@ use super::access::{self, Chain};
 use super::bounds::{CALLS_MAX, FORKS_MAX, Meter};
 use super::code::{Argument, At, Code, NOBODY, Op};
 use super::fail::{Failure, Thrown, fail, quoting};
-use super::value::{List, Num, Text, Val};
+use super::value::{List, Num, Val};
 
 /// A place to come back to.
 struct Fork {
@@ -38,10 +37,10 @@ enum Resume {
         next: usize,
         at: usize,
     },
-    /// Gives the member behind this name.
+    /// Gives the next member of an object, and goes on at the instruction.
     Members {
         dict: std::sync::Arc<super::value::Dict>,
-        last: Option<Text>,
+        next: usize,
         at: usize,
     },
     Range {
@@ -430,22 +429,16 @@ impl<'c> Machine<'c> {
                     self.arrive(Val::from(index), value);
                     return Ok(true);
                 }
-                Resume::Members { dict, last, at } => {
-                    let found = match &*last {
-                        None => dict.members.iter().next(),
-                        Some(last) => dict.members.range((Excluded(last.clone()), Unbounded)).next(),
-                    };
-                    let Some((name, value)) = found.map(|(name, value)| (name.clone(), value.clone())) else {
-                        continue;
-                    };
-                    let is_last = dict.members.last_key_value().is_none_or(|(end, _)| *end == name);
-                    *last = Some(name.clone());
+                Resume::Members { dict, next, at } => {
+                    let Some((name, value)) = dict.members.get_index(*next) else { continue };
+                    let (name, value) = (name.clone(), value.clone());
+                    *next += 1;
                     self.at = *at;
-                    if is_last {
-                        self.resume(&mut fork);
-                    } else {
+                    if *next < dict.members.len() {
                         self.resume_again(&fork);
                         self.forks.push(fork);
+                    } else {
+                        self.resume(&mut fork);
                     }
                     self.arrive(Val::Str(name), value);
                     return Ok(true);
@@ -583,7 +576,7 @@ impl<'c> Machine<'c> {
             Val::Arr(list) if list.items.is_empty() => return Ok(Next::Back),
             Val::Obj(dict) if dict.members.is_empty() => return Ok(Next::Back),
             Val::Arr(list) => Resume::Items { list, next: 0, at },
-            Val::Obj(dict) => Resume::Members { dict, last: None, at },
+            Val::Obj(dict) => Resume::Members { dict, next: 0, at },
             _ if is_optional => return Ok(Next::Back),
             value => {
                 let (kind, quoted) = (value.kind(), super::fail::quoted(&value));

@@ -3,11 +3,10 @@
 //! Nothing here reads a clock, the environment, a file or the time zone of the machine.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use super::bounds::Meter;
 use super::fail::{Thrown, about, about_both, fail, quoting};
-use super::value::{Num, Text, Val, total_order};
+use super::value::{Members, Num, Val, total_order};
 use super::{access, arith, dates, maths, regexes, strings, text};
 
 /// Takes its input and up to three arguments; those behind its arity are null.
@@ -66,8 +65,8 @@ static NATIVES: &[Native] = &[
         Val::Str(text) => Ok(Val::from(text.len())),
         other => Err(about(other, "only strings have UTF-8 byte length")),
     }),
-    native("keys", 0, keys),
-    native("keys_unsorted", 0, keys),
+    native("keys", 0, |m, value, _| keys(m, &value, true)),
+    native("keys_unsorted", 0, |m, value, _| keys(m, &value, false)),
     native("has", 1, |_, value, [key, ..]| access::has(&value, &key)),
     native("contains", 1, |m, value, [other, ..]| Ok(Val::Bool(contains(m, &value, &other)?))),
     native("setpath", 2, |m, value, [path, new, _]| access::set_path(m, value, &path, new)),
@@ -234,15 +233,19 @@ pub(crate) fn negated(number: Num) -> Option<Num> {
     arith::negate(number).ok()
 }
 
-fn keys(meter: &Meter, value: Val, _: [Val; 3]) -> Result<Val, Thrown> {
-    match &value {
+fn keys(meter: &Meter, value: &Val, are_sorted: bool) -> Result<Val, Thrown> {
+    match value {
         Val::Arr(list) => {
             meter.pay(list.items.len() as u64)?;
             Ok((0..list.items.len()).map(Val::from).collect())
         }
         Val::Obj(dict) => {
             meter.pay(dict.members.len() as u64)?;
-            Ok(dict.members.keys().cloned().map(Val::Str).collect())
+            let mut names: Vec<_> = dict.members.keys().cloned().collect();
+            if are_sorted {
+                names.sort();
+            }
+            Ok(names.into_iter().map(Val::Str).collect())
         }
         other => Err(about(other, "has no keys")),
     }
@@ -408,7 +411,6 @@ fn from_json(text: &str) -> Result<Val, Thrown> {
 
 /// An object from names and values, for natives.
 pub(crate) fn members(entries: Vec<(&str, Val)>) -> Val {
-    let members: BTreeMap<Text, Val> =
-        entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    let members: Members = entries.into_iter().map(|(name, value)| (name.into(), value)).collect();
     Val::from(members)
 }

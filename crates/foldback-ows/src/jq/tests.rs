@@ -30,7 +30,7 @@ fn expressions_give_what_jq_gives() {
         ("$context.n + ($item.xs | length)", json!(4)),
         (". as {$n} | $n", json!(7)),
         ("reduce .a.b[] as $x (0; . + $x)", json!(6)),
-        ("{n, m: .f} | to_entries | map(.key)", json!(["m", "n"])),
+        ("{n, m: .f} | to_entries | map(.key)", json!(["n", "m"])),
         (".a.b |= map(. * 2) | .a", json!({"b": [2, 4, 6]})),
         (".n += 1 | .n", json!(8)),
         (".missing // \"none\"", json!("none")),

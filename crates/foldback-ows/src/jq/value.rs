@@ -2,15 +2,14 @@
 //!
 //! Whole numbers are exact in 64 bits, all others are floats. A number that JSON has no word for
 //! (not a number, infinity) may stand inside an expression and never leaves it. The members of an
-//! object are sorted by name, as they are in the log: what an expression gives does not depend on
-//! the order in which somebody wrote them.
+//! object keep the order in which they came, as in jq and in the log.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
 
 use super::paths::{Need, Wanted};
@@ -37,7 +36,7 @@ pub(crate) enum Num {
 }
 
 /// A text that is shared until it is changed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Text(pub Arc<String>);
 
 /// The items of an array.
@@ -48,10 +47,13 @@ pub(crate) struct List {
     pub depth: u32,
 }
 
+/// Members of an object by their names, in the order in which they came.
+pub(crate) type Members = IndexMap<Text, Val>;
+
 /// The members of an object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dict {
-    pub members: BTreeMap<Text, Val>,
+    pub members: Members,
     /// At least how deep it nests.
     pub depth: u32,
 }
@@ -130,8 +132,8 @@ impl FromIterator<Val> for Val {
     }
 }
 
-impl From<BTreeMap<Text, Val>> for Val {
-    fn from(members: BTreeMap<Text, Val>) -> Val {
+impl From<Members> for Val {
+    fn from(members: Members) -> Val {
         let depth = 1 + members.values().map(Val::depth).max().unwrap_or(0);
         Val::Obj(Arc::new(Dict { members, depth }))
     }
@@ -139,7 +141,7 @@ impl From<BTreeMap<Text, Val>> for Val {
 
 /// An object of a few members.
 pub(crate) fn object<const N: usize>(members: [(&str, Val); N]) -> Val {
-    Val::from(members.into_iter().map(|(name, value)| (Text::from(name), value)).collect::<BTreeMap<_, _>>())
+    Val::from(members.into_iter().map(|(name, value)| (Text::from(name), value)).collect::<Members>())
 }
 
 impl Val {
@@ -313,12 +315,14 @@ pub(crate) fn order(a: &Val, b: &Val, work: &mut u64) -> Ordering {
             a.items.len().cmp(&b.items.len())
         }
         (Val::Obj(a), Val::Obj(b)) => {
-            *work += a.members.len().min(b.members.len()) as u64;
-            let names = a.members.keys().cmp(b.members.keys());
+            // By their names first, then by what stands under them.
+            *work += (a.members.len() + b.members.len()) as u64;
+            let (a, b) = (sorted(a), sorted(b));
+            let names = a.iter().map(|(name, _)| name).cmp(b.iter().map(|(name, _)| name));
             if names != Ordering::Equal {
                 return names;
             }
-            for (a, b) in a.members.values().zip(b.members.values()) {
+            for ((_, a), (_, b)) in a.into_iter().zip(b) {
                 let order = order(a, b, work);
                 if order != Ordering::Equal {
                     return order;
@@ -328,6 +332,12 @@ pub(crate) fn order(a: &Val, b: &Val, work: &mut u64) -> Ordering {
         }
         (a, b) => rank(a).cmp(&rank(b)),
     }
+}
+
+fn sorted(dict: &Dict) -> Vec<(&Text, &Val)> {
+    let mut members: Vec<_> = dict.members.iter().collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    members
 }
 
 /// As [`order`], where each value is equal to itself: for sorting.
@@ -351,9 +361,7 @@ pub(crate) fn to_jq(value: &Value) -> Val {
         Value::String(text) => Val::from(text.as_str()),
         Value::Array(items) => items.iter().map(to_jq).collect(),
         Value::Object(map) => Val::from(
-            map.iter()
-                .map(|(name, value)| (Text::from(name.as_str()), to_jq(value)))
-                .collect::<BTreeMap<_, _>>(),
+            map.iter().map(|(name, value)| (Text::from(name.as_str()), to_jq(value))).collect::<Members>(),
         ),
     }
 }
@@ -369,7 +377,7 @@ pub(crate) fn to_jq_pruned(value: &Value, wanted: &Wanted) -> Val {
                 .filter_map(|Need { name, inside }| {
                     map.get(name).map(|value| (Text::from(name.as_str()), to_jq_pruned(value, inside)))
                 })
-                .collect::<BTreeMap<_, _>>(),
+                .collect::<Members>(),
         ),
         (Wanted::Members(_) | Wanted::All, value) => to_jq(value),
     }
