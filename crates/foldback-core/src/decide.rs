@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::change::{Changes, Rules, Target};
 use crate::event::{
-    DIALECT, DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, TaskKind, UndoArmed,
-    UndoStarted, WorkflowForked, WorkflowStarted,
+    DIALECT, DecisionMade, Event, EventId, Fact, Found, SignalReceived, StepAsked, StepReused, TaskKind,
+    UndoArmed, UndoStarted, WorkflowForked, WorkflowStarted,
 };
 use crate::key::Key;
 use crate::limits;
