@@ -342,6 +342,7 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
         file: Some("/home/me/article.yaml".into()),
         input: Slot::of(json!({"topic": "lamps"})),
         lineage: None,
+        dialect: 1,
     };
     let mut followed = changes();
     followed.follows = followed.follows.map(|f| Follows { file: Some("/home/me/article.yaml".into()), ..f });
