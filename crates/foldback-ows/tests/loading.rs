@@ -596,7 +596,7 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         (
             with_head("do:\n  - a: { wait: PT1H, timeout: { after: '${ .x | }' } }\n"),
             (3, 49),
-            "expected term",
+            "expected a term",
             "",
         ),
         (
