@@ -336,7 +336,7 @@ pub(crate) fn order(a: &Val, b: &Val, work: &mut u64) -> Ordering {
 
 fn sorted(dict: &Dict) -> Vec<(&Text, &Val)> {
     let mut members: Vec<_> = dict.members.iter().collect();
-    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    members.sort_by_key(|&(name, _)| name);
     members
 }
 
