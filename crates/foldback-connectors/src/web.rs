@@ -147,8 +147,10 @@ pub(crate) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
     if let Ok(seconds) = after.parse::<f64>() {
         return seconds.is_finite().then(|| (seconds.max(0.0) * 1_000.0).ceil() as u64);
     }
-    let at = jiff::fmt::rfc2822::parse(after).ok()?.timestamp();
-    let ms = at.as_millisecond() - jiff::Timestamp::now().as_millisecond();
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp());
+    // By the clock of who asks, which says what time it is there: ours may be set otherwise.
+    let now = text("date").and_then(date).unwrap_or_else(jiff::Timestamp::now);
+    let ms = date(after)?.as_millisecond() - now.as_millisecond();
     Some(ms.max(0) as u64)
 }
 
@@ -186,6 +188,13 @@ mod tests {
         assert_eq!(parse("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(0));
         let far = parse("retry-after", "Fri, 31 Dec 2100 23:59:59 GMT").expect("a date");
         assert!(far > 1_000_000, "{far}");
+        // Both by the clock of the other side, whatever ours says.
+        let both =
+            [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")];
+        let header = |(name, value): (&'static str, &str)| {
+            (reqwest::header::HeaderName::from_static(name), value.parse().expect("a header"))
+        };
+        assert_eq!(retry_after_ms(&HeaderMap::from_iter(both.map(header))), Some(30_000));
         assert_eq!(parse("retry-after", "soon"), None);
         assert_eq!(parse("retry-after", "NaN"), None);
     }
