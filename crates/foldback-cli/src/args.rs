@@ -243,6 +243,12 @@ pub struct SignalArgs {
     /// The data: JSON, @FILE, or - for standard input; null unless told otherwise
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub data: Option<String>,
+    /// The sender's id for it, such as a webhook's: the workflow hears it once, however often it is sent
+    #[arg(long, value_name = "ID")]
+    pub event_id: Option<String>,
+    /// Fail the wait, so that a `catch` may act: a text, or {"type", "status", "title", "detail"}
+    #[arg(long, value_name = "JSON|@FILE|-", conflicts_with = "data")]
+    pub error: Option<String>,
 }
 
 /// `cancel` and `pause`

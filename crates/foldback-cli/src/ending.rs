@@ -7,7 +7,8 @@ use foldback::core::budget::Budget;
 use foldback::core::event::Raised;
 use foldback::core::report::{LedgerEffect, Standing, effective, example, ledger};
 use foldback::core::state::End;
-use foldback::core::{Fact, Key, Measure, Micros, StepStatus, Version, WorkflowState};
+use foldback::core::step::error_type;
+use foldback::core::{Fact, Failure, Key, Measure, Micros, StepStatus, Version, WorkflowState};
 use foldback::engine::Command;
 use serde_json::{Value, json};
 
@@ -102,8 +103,47 @@ pub fn unpause(cli: &Cli, args: &UnpauseArgs) -> Result<Exit, Error> {
 /// No such workflow, one that has ended, data that it does not accept, or the store fails.
 pub fn signal(cli: &Cli, args: &SignalArgs) -> Result<Exit, Error> {
     let data = args.data.as_deref().map(|data| drive::read_json("the data", data)).transpose()?;
+    let error = args.error.as_deref().map(|text| failure(&args.name, text)).transpose()?.map(Box::new);
     let (workflow_id, name) = (Arc::from(args.id.as_str()), Arc::from(args.name.as_str()));
-    go(cli, Command::Signal { workflow_id, name, data: data.unwrap_or_default() })
+    let (data, event_id) = (data.unwrap_or_default(), args.event_id.as_deref().map(Arc::from));
+    go(cli, Command::Signal { workflow_id, name, data, event_id, error })
+}
+
+/// The failure that `--error` reports: a text that is no JSON is its detail.
+fn failure(name: &str, text: &str) -> Result<Failure, Error> {
+    let title = format!("`{name}` was answered by a failure");
+    let plain = |detail: String| Failure::new(error_type::RUNTIME, 500, &title, detail);
+    let looks_like_json = text.trim_start().starts_with(['{', '[', '"', '@']) || text == "-";
+    let value = if looks_like_json { drive::read_json("--error", text)? } else { json!(text) };
+    let wrong = |what: String| {
+        Error::input(
+            format!("--error: {what}"),
+            r#"write a text, or {"status": 402, "title": "Payment Required", "detail": "…"}"#,
+        )
+    };
+    let members = match value {
+        Value::String(detail) => return Ok(plain(detail)),
+        Value::Object(members) => members,
+        other => return Err(wrong(format!("{other} is no error"))),
+    };
+    let mut failure = plain(String::new());
+    failure.detail = None;
+    for (member, value) in &members {
+        match (member.as_str(), value) {
+            ("type", Value::String(kind)) if kind.contains(':') => failure.error_type.clone_from(kind),
+            ("type", Value::String(kind)) => failure.error_type = format!("{}{kind}", error_type::PREFIX),
+            ("title", Value::String(title)) => failure.title.clone_from(title),
+            ("detail", Value::String(detail)) => failure.detail = Some(detail.clone()),
+            ("status", status) => {
+                let status = status.as_u64().filter(|status| (100..=599).contains(status));
+                failure.status =
+                    status.ok_or_else(|| wrong("`status` is a number from 100 to 599".into()))? as u16;
+            }
+            ("type" | "title" | "detail", _) => return Err(wrong(format!("`{member}` is a text"))),
+            _ => return Err(wrong(format!("an error has no `{member}`"))),
+        }
+    }
+    Ok(failure)
 }
 
 fn go(cli: &Cli, command: Command) -> Result<Exit, Error> {

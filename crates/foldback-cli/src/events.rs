@@ -54,7 +54,7 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Whether more may come after the version that was printed last: there is more already, or the workflow has
+/// True where more may come after the version that was printed last: there is more already, or the workflow has
 /// not ended. One that was reopened, or is being compensated, has not.
 fn goes_on_after(store: &dyn Store, id: &str, last: Version) -> Result<bool, Error> {
     // A workflow that was taken away meanwhile gets no more events.

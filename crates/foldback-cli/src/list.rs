@@ -185,7 +185,7 @@ fn as_branch(row: &WorkflowRow, indent: &str, branch: &str, told: &[String]) -> 
     ]
 }
 
-/// Whether a workflow should have woken, and there is nobody who wakes it.
+/// True for a workflow that should have woken, where nobody wakes it.
 fn is_late(row: &WorkflowRow, now: Now) -> bool {
     !now.is_owned && now.is_overdue(row)
 }

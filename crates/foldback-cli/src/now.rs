@@ -13,7 +13,7 @@ use crate::prune;
 pub struct Now {
     /// The time of day.
     pub at: Micros,
-    /// Whether a process owns the store: only an owner moves workflows.
+    /// True where a process owns the store: only an owner moves workflows.
     pub is_owned: bool,
 }
 
@@ -26,13 +26,13 @@ impl Now {
         Ok(Now { at: prune::now(), is_owned: store.is_owned(0)? })
     }
 
-    /// Whether a workflow of this status would move if a process ran it, and none does.
+    /// True where a workflow of this status would move if a process ran it, and none does.
     pub fn interrupts(&self, status: &str) -> bool {
         !self.is_owned
             && [Status::Running, Status::Compensating].iter().any(|moving| moving.as_str() == status)
     }
 
-    /// Whether the moment at which a workflow is to wake has passed.
+    /// True where the moment at which a workflow is to wake has passed.
     pub fn is_overdue(&self, row: &WorkflowRow) -> bool {
         row.wake_at.is_some_and(|at| at < self.at)
     }

@@ -1,4 +1,4 @@
-//! Where a workflow stands at this moment: elapsed times, deadlines, whether anybody runs it, and when there
+//! The standing of a workflow at this moment: elapsed times, deadlines, whether anybody runs it, and when there
 //! is nothing more to follow. Real processes, real SIGKILL.
 
 mod world;

@@ -209,8 +209,8 @@ impl WorkflowState {
                 self.pause = Some(Pause { reason, since: event.clock(), budget });
             }
             Fact::SignalReceived(received) => {
-                let SignalReceived { name, data, source } = (**received).clone();
-                self.signals.insert(event.version, Signal { name, data, source });
+                let SignalReceived { name, data, source, error, .. } = (**received).clone();
+                self.signals.insert(event.version, Signal { name, data, source, error });
             }
             Fact::ListenStarted { key, names, wants } => {
                 let (names, wants) = (names.clone(), wants.clone());
@@ -370,7 +370,7 @@ impl WorkflowState {
         }
     }
 
-    /// What began at a time that the clock has yet to come to began now at the latest: a clock that was
+    /// A budget or a pause that began at a time that the clock has yet to come to began now: a clock that was
     /// fast and was put right must not keep budgets from counting.
     fn count_from(&mut self, now: Micros) {
         self.budgets.values_mut().for_each(|budget| budget.since = budget.since.min(now));

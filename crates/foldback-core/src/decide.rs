@@ -305,8 +305,9 @@ fn write(
     ids: Ids<'_>,
 ) {
     let timestamp = now.max(state.now);
+    let own_id = fact.signal_id(&state.workflow_id);
     let event = Event {
-        id: ids(),
+        id: own_id.unwrap_or_else(ids),
         version: state.version + 1,
         timestamp,
         clock: (now < timestamp).then_some(now),
@@ -405,8 +406,9 @@ fn judge(state: &WorkflowState, stimulus: Stimulus, now: Micros, may_start: bool
         }
         Stimulus::Pause { reason } => Some(Fact::WorkflowPaused { reason }),
         Stimulus::Unpause { reason, raised } => Some(Fact::WorkflowUnpaused { reason, raised }),
-        Stimulus::Signal { name, data, source } => {
-            Some(Fact::SignalReceived(Box::new(SignalReceived { name, data: Slot::of(data), source })))
+        Stimulus::Signal { name, data, source, event_id, error } => {
+            let (data, error) = (Slot::of(data), error.map(|error| *error));
+            Some(Fact::SignalReceived(Box::new(SignalReceived { name, data, source, event_id, error })))
         }
         Stimulus::Cancel { reason } => Some(Fact::WorkflowCancelled { reason }),
         Stimulus::Compensate { reason, from, down_to, again } => {

@@ -28,6 +28,21 @@ pub use wire::{DecodeError, ENGINE_TYPES, clock_of};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub [u8; 16]);
 
+impl EventId {
+    /// The id of a signal for which its sender has an id. It depends on the workflow and on that id alone, so
+    /// the store refuses a second one.
+    pub fn of_signal(workflow_id: &str, event_id: &str) -> EventId {
+        // No workflow's id holds a line feed.
+        let hash = Hash::of_bytes(format!("signal\n{workflow_id}\n{event_id}").as_bytes());
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.0[..16]);
+        // A UUID of version 8: made of whatever its maker likes.
+        id[6] = 0x80 | (id[6] & 0x0F);
+        id[8] = 0x80 | (id[8] & 0x3F);
+        EventId(id)
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, byte) in self.0.iter().enumerate() {
@@ -568,6 +583,12 @@ pub struct SignalReceived {
     /// The workflow whose event it is, where a person did not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
+    /// The sender's id for it: a second signal with this id is the same signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Arc<str>>,
+    /// The failure that it reports: the wait that takes it fails with this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// How a `write` is taken back once it has completed.

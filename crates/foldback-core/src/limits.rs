@@ -58,6 +58,9 @@ pub const SIGNALS_KEPT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes in the name of a signal.
 pub const SIGNAL_NAME_MAX_BYTES: usize = 256;
 
+/// The longest id that a sender may give a signal.
+pub const SIGNAL_ID_MAX_BYTES: usize = 512;
+
 /// How often a session, before it ends, hands on to others what was emitted in it and by those it was
 /// handed to. What is left then lies in the inbox, and nothing of it is lost: two workflows that answer
 /// each other for ever do not keep a `run` from ending. (How many hear one event has no bound: each of

@@ -14,6 +14,7 @@ use crate::event::Fact;
 use crate::key::Key;
 use crate::program::{Ask, Run, Turn};
 use crate::state::{Entry, EntryBody, WorkflowState};
+use crate::step::Failure;
 use crate::value::Slot;
 use crate::{Micros, Version, limits};
 
@@ -27,6 +28,26 @@ pub struct Signal {
     /// The workflow whose event it is, where a person did not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
+    /// The failure that it reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+impl EntryBody {
+    /// The failure that came as the answer to a wait for signals, where one did.
+    pub fn failed_answer(&self) -> Option<&Failure> {
+        match self {
+            EntryBody::Listening { heard: Some(heard), .. } => {
+                heard.iter().find_map(|signal| signal.error.as_ref())
+            }
+            EntryBody::Listening { .. }
+            | EntryBody::Step(_)
+            | EntryBody::Timer { .. }
+            | EntryBody::Started { .. }
+            | EntryBody::Decided { .. }
+            | EntryBody::Finished { .. } => None,
+        }
+    }
 }
 
 /// What use a workflow has for an event of another one.

@@ -97,7 +97,9 @@ pub trait Run {
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
         let has_failed = |key: &&Key| {
             let step = state.step(key);
-            step.is_some_and(|step| matches!(step.status, StepStatus::Failed | StepStatus::Cancelled))
+            let answer = state.entries.get(*key).and_then(|entry| entry.body.failed_answer());
+            answer.is_some()
+                || step.is_some_and(|step| matches!(step.status, StepStatus::Failed | StepStatus::Cancelled))
         };
         let named = match &state.end {
             Some(End::Failed { error }) => error.key.as_ref(),

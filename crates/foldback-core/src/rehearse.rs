@@ -203,7 +203,8 @@ fn next_signal(state: &WorkflowState, events: &[Event], stage: Stage<'_>) -> Opt
     if is_busy || state.version == 0 || state.end.is_some() {
         return None;
     }
-    let signal = Stimulus::Signal { name: Arc::from(*name), data: data.clone(), source: None };
+    let (name, data) = (Arc::from(*name), data.clone());
+    let signal = Stimulus::Signal { name, data, source: None, event_id: None, error: None };
     Some((signal, state.now))
 }
 

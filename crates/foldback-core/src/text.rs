@@ -95,7 +95,11 @@ pub fn line(fact: &Fact) -> String {
         }
         Fact::SignalReceived(e) => {
             let source = e.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
-            format!("{}{source} {}", e.name, short(&e.data))
+            let id = e.event_id.as_ref().map(|id| format!(" id {id}")).unwrap_or_default();
+            match &e.error {
+                Some(error) => format!("{}{source}{id} failed: {} {}", e.name, error.status, error.title),
+                None => format!("{}{source}{id} {}", e.name, short(&e.data)),
+            }
         }
         Fact::ListenStarted { names, .. } => names.join(", "),
         Fact::SignalTaken { signals, .. } => {

@@ -322,7 +322,7 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// What of a consequence is compared. It was written at `now`, by the machine's clock: of a timer the
+/// The part of a consequence that is compared. It was written at `now`, by the machine's clock: of a timer the
 /// delay is compared, not the time at which it is due.
 fn meaning(fact: &Fact, now: Micros) -> Map<String, Value> {
     let value = |slot: &Slot| (*slot.get()).clone();

@@ -195,6 +195,8 @@ fn full() -> Vec<Fact> {
             name: "approval".into(),
             data: Slot::of(json!({"approved": true})),
             source: Some("another".into()),
+            event_id: None,
+            error: None,
         })),
         Fact::ListenStarted {
             key: key.clone(),
@@ -484,6 +486,16 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
                 version: 3,
                 output: None,
                 error: Some(Failure::new(error_type::COMMUNICATION, 404, "Not Found", "gone")),
+            })),
+        ),
+        (
+            "identified",
+            Fact::SignalReceived(Box::new(SignalReceived {
+                name: "paid".into(),
+                data: Slot::null(),
+                source: None,
+                event_id: Some("evt_1".into()),
+                error: Some(Failure::new(error_type::COMMUNICATION, 402, "Payment Required", "no money")),
             })),
         ),
         ("pending", Fact::StepCancelled { key: "a".into(), attempt: None, reason: "lost the race".into() }),

@@ -413,7 +413,7 @@ fn times_never_go_back() {
     assert_eq!(events[0].timestamp, 1_001_000);
 }
 
-/// Where the clock was set back, timestamps are lifted to the last one, and delays count from the clock.
+/// Behind a clock that was set back, timestamps are lifted to the last one, and delays count from the clock.
 #[test]
 fn what_is_due_counts_from_the_clock() {
     const HOUR: i64 = 3_600_000_000;

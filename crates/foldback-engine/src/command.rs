@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use foldback_core::event::Raised;
-use foldback_core::{Changes, Hash, Key, Redaction, Slot, Status, Verdict, Version, limits};
+use foldback_core::{Changes, Failure, Hash, Key, Redaction, Slot, Status, Verdict, Version, limits};
 use foldback_store::Definition;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,6 +76,12 @@ pub enum Command {
         name: Arc<str>,
         /// Its data.
         data: Value,
+        /// The sender's id for it: however often it is sent, it is heard once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event_id: Option<Arc<str>>,
+        /// The failure that it reports in place of data: the wait that takes it fails with this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Box<Failure>>,
     },
     /// Hand a workflow an event that another one recorded, and that it listens for. The engine's own
     /// word: it lies in the inbox from the commit of the event on.
@@ -303,7 +309,10 @@ impl Command {
             Command::Start(start) => start.input = rules.value(start.input.take()),
             // By the rules of the target when it is said; it is no caller's.
             Command::Resume { .. } | Command::Event { .. } => {}
-            Command::Signal { data, .. } => *data = rules.value(data.take()),
+            Command::Signal { data, error, .. } => {
+                *data = rules.value(data.take());
+                *error = error.take().map(|error| Box::new(rules.failure(*error)));
+            }
             Command::Cancel { reason, .. }
             | Command::Pause { reason, .. }
             | Command::Unpause { reason, .. }

@@ -10,9 +10,9 @@ use foldback_core::decide::Ids;
 use foldback_core::event::UndoStarted;
 use foldback_core::listen::{Heed, heed};
 use foldback_core::{
-    Batch, Divergence, Effect, EntryBody, Event, Fact, Found, Hash, Illegal, Key, Micros, Owed, Redaction,
-    Run, Status, StepStatus, Stimulus, Timing, Turn, Verdict, Version, WorkflowState, advance, limits, reuse,
-    undo,
+    Batch, Divergence, Effect, EntryBody, Event, EventId, Fact, Found, Hash, Illegal, Key, Micros, Owed,
+    Redaction, Run, Status, StepStatus, Stimulus, Timing, Turn, Verdict, Version, WorkflowState, advance,
+    limits, reuse, undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
 
@@ -59,6 +59,8 @@ pub struct Live {
     told_wake_at: Option<Option<Micros>>,
     /// What it listens for as the store knows it.
     ears: Ears,
+    /// Signals that have an id of their sender's, and the number of the commit that each is on its way in.
+    delivering: Vec<(u64, EventId)>,
     /// Events of commits under way, for observers, oldest first.
     unseen: VecDeque<Vec<Event>>,
     /// A state that becomes a snapshot when this commit is on disk, and its version.
@@ -125,6 +127,7 @@ impl Live {
             stopping: Vec::new(),
             is_careful: true,
             told_status,
+            delivering: Vec::new(),
             unseen: VecDeque::new(),
             kept: None,
             pasts: None,
@@ -213,6 +216,9 @@ impl Live {
                 self.unasked.remove(&asked.key);
             }
             wakes |= self.take_up(event, kinds, &mut advanced);
+            if is_id_supplied(&event.fact) {
+                self.delivering.push((self.queued, event.id));
+            }
         }
         if events.iter().any(|event| matches!(event.fact, Fact::UndoStarted(_))) {
             advanced.owed = self.owed_by_undos(before);
@@ -372,6 +378,8 @@ impl Live {
     /// One more commit is on disk. Returns what may begin now, and the events that may be shown.
     pub fn committed(&mut self) -> (Vec<Dispatch>, Vec<Event>) {
         self.durable += 1;
+        let durable = self.durable;
+        self.delivering.retain(|(commit, _)| *commit > durable);
         self.is_careful = false;
         (self.release(), self.unseen.pop_front().unwrap_or_default())
     }
@@ -431,6 +439,11 @@ impl Live {
         self.waiting.iter().any(|(_, dispatch)| dispatch.key == *key && dispatch.attempt == attempt)
     }
 
+    /// True while a signal of this id is on its way to the disk.
+    pub fn is_delivering(&self, id: &EventId) -> bool {
+        self.delivering.iter().any(|(_, delivering)| delivering == id)
+    }
+
     /// Whether all commits are on disk.
     pub fn is_settled(&self) -> bool {
         self.queued == self.durable
@@ -484,6 +497,11 @@ impl Run for Parted<'_> {
     }
 }
 
+/// True for an event whose id is its sender's, so that the store writes it once.
+fn is_id_supplied(fact: &Fact) -> bool {
+    matches!(fact, Fact::SignalReceived(signal) if signal.event_id.is_some())
+}
+
 /// An event as a store appends it.
 pub fn new_event(event: &Event) -> NewEvent {
     thread_local! {
@@ -491,7 +509,7 @@ pub fn new_event(event: &Event) -> NewEvent {
     }
     NewEvent {
         id: event.id,
-        is_id_supplied: false,
+        is_id_supplied: is_id_supplied(&event.fact),
         event_type: type_text(&event.fact),
         schema_version: event.fact.schema_version(),
         payload: event.encode(),

@@ -390,7 +390,10 @@ pub trait Store: Forget + Projected {
     /// Takes a shard if nobody holds it; raises its epoch. `None` while another does.
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>>;
 
-    /// Whether somebody holds a shard now, this process or another. It is only looked at.
+    /// The version at which an event with this supplied id stands in its workflow, if it was written.
+    fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>>;
+
+    /// True while somebody holds a shard, this process or another. It is only looked at.
     fn is_owned(&self, shard: u32) -> StoreResult<bool>;
 
     /// Puts a command into the inbox. A command whose id is there already is left as it is.

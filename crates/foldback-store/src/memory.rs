@@ -391,6 +391,10 @@ impl Store for Memory {
         Ok(Some(Ownership { epoch: inner.epoch, guard: Box::new(Held(self.is_owned.clone())) }))
     }
 
+    fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>> {
+        Ok(self.inner().supplied.get(id).map(|(_, version)| *version))
+    }
+
     fn is_owned(&self, shard: u32) -> StoreResult<bool> {
         Ok(shard == 0 && self.is_owned.load(Ordering::SeqCst))
     }

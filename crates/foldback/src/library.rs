@@ -47,6 +47,38 @@ pub struct Outcome {
     pub error: Option<Failure>,
 }
 
+/// A signal to a workflow; see [`Engine::deliver`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signal {
+    name: Arc<str>,
+    data: Value,
+    event_id: Option<Arc<str>>,
+    error: Option<Failure>,
+}
+
+impl Signal {
+    /// A signal of this name, without data.
+    pub fn new(name: &str) -> Signal {
+        Signal { name: Arc::from(name), data: Value::Null, event_id: None, error: None }
+    }
+
+    /// Its data.
+    pub fn data(self, data: Value) -> Signal {
+        Signal { data, ..self }
+    }
+
+    /// The sender's id for it, such as the id of a webhook's event: a workflow hears it once, however often it
+    /// is delivered, by whichever process and after whichever restart.
+    pub fn event_id(self, event_id: &str) -> Signal {
+        Signal { event_id: Some(Arc::from(event_id)), ..self }
+    }
+
+    /// The wait that takes this signal fails with this error, and a `catch` may act.
+    pub fn failed(self, error: Failure) -> Signal {
+        Signal { error: Some(error), ..self }
+    }
+}
+
 /// What is changed by a fork or a retry.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
@@ -282,7 +314,18 @@ impl Engine {
     /// There is none, it has ended, or what listens refuses the data: it then still waits.
     pub fn signal(&self, id: &str, name: &str, data: Value) -> Result<Outcome, Error> {
         let (workflow_id, name) = (Arc::from(id), Arc::from(name));
-        self.drive(Command::Signal { workflow_id, name, data })
+        self.drive(Command::Signal { workflow_id, name, data, event_id: None, error: None })
+    }
+
+    /// As [`Engine::signal`], with all that a sender may say of a signal: an id by which it is heard once, or
+    /// that what was waited for has failed.
+    ///
+    /// # Errors
+    /// As [`Engine::signal`].
+    pub fn deliver(&self, id: &str, signal: Signal) -> Result<Outcome, Error> {
+        let Signal { name, data, event_id, error } = signal;
+        let (workflow_id, error) = (Arc::from(id), error.map(Box::new));
+        self.drive(Command::Signal { workflow_id, name, data, event_id, error })
     }
 
     /// Lets nothing more of a workflow begin.

@@ -7,15 +7,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use foldback::code::{Code, Ctx, Ended};
-use foldback::core::{Event, EventId, Fact, Slot, Status};
+use foldback::core::{Event, EventId, Fact, Failure, Slot, Status, WorkflowState};
 use foldback::engine::command::Answer;
 use foldback::engine::engine::{Engine as Loop, Message, ReplyTo, Surroundings, from_inbox};
 use foldback::engine::machine::ThisMachine;
 use foldback::engine::{Command, Registry, Session, Start, events_of, state_at};
 use foldback::exchange::{export, import};
-use foldback::library::{Change, Engine};
+use foldback::library::{Change, Engine, Signal};
 use foldback::programs::{Definitions, start_code, start_document};
-use foldback::store::{Append, Commit, Expected, NewEvent, Ownership, Store};
+use foldback::store::{Append, Commit, Expected, InboxCommand, NewEvent, Ownership, Store};
 use serde_json::{Value, json};
 
 fn document(id: &str, tasks: &str) -> Start {
@@ -353,7 +353,13 @@ fn a_refused_commit_hands_on_nothing() {
         Box::new(move |result| tell.send(result).unwrap()),
     );
     told.recv().unwrap().unwrap();
-    let go = || Command::Signal { workflow_id: "a".into(), name: "go".into(), data: Value::Null };
+    let go = || Command::Signal {
+        workflow_id: "a".into(),
+        name: "go".into(),
+        data: Value::Null,
+        event_id: None,
+        error: None,
+    };
     owner.say(go()).unwrap_err();
     assert_eq!((rig.inbox().len(), rig.store().listens("a").unwrap()), (0, vec!["go".into()]));
     owner.say(go()).unwrap();
@@ -388,7 +394,7 @@ fn a_thousand_words_that_nothing_takes_do_not_lock_out_the_one_that_is_waited_fo
     owner.say(Command::Start(listener("b"))).unwrap();
     let mut say = |name: &str| {
         let (workflow_id, name, data) = ("b".into(), name.into(), json!(7));
-        owner.say(Command::Signal { workflow_id, name, data })
+        owner.say(Command::Signal { workflow_id, name, data, event_id: None, error: None })
     };
     for _ in 0..1_000 {
         say("other").unwrap();
@@ -490,4 +496,95 @@ fn one_that_was_imported_listens_where_it_is() {
     assert_eq!(other.store().listens("b").unwrap(), ["word".into()]);
     other.run(speaker("a", &[json!(1)]));
     assert_eq!((other.output("b"), rig.status("b")), (json!([1]), Status::Waiting));
+}
+
+/// However often a signal with an id is sent: while the first is on its way, from the inbox, and to another
+/// process. `other` is what nothing takes, so that each one that is heard stays.
+#[test]
+fn a_signal_with_an_id_is_heard_once() {
+    let rig = Rig::new();
+    let signal = |id: &str, data: Value| Command::Signal {
+        workflow_id: "b".into(),
+        name: "other".into(),
+        data,
+        event_id: Some(id.into()),
+        error: None,
+    };
+    let mut owner = rig.owner();
+    owner.say(Command::Start(listener("b"))).unwrap();
+    let (reply, answers) = channel();
+    for n in 0..3 {
+        let (command, actor, from) = (signal("e1", json!(n)), "test".into(), ReplyTo::Caller(reply.clone()));
+        owner.to.send(Message::Command { command, actor, from, watch: None }).unwrap();
+    }
+    owner.settle();
+    let attached: Vec<bool> = answers.try_iter().map(|answer: Answer| answer.unwrap().attached).collect();
+    assert_eq!(attached, [false, true, true]);
+    let body = serde_json::to_value(signal("e1", json!(3))).unwrap();
+    let (id, actor) = ("a webhook's".to_owned(), "another process".to_owned());
+    owner.store.send(InboxCommand { id: id.clone(), shard: 0, actor, body }).unwrap();
+    owner.look_into_the_inbox();
+    assert_eq!(owner.store.answer(&id).unwrap().unwrap()["Ok"]["attached"], json!(true));
+    drop(owner);
+
+    let mut owner = rig.owner();
+    assert!(owner.say(signal("e1", json!(4))).unwrap().attached, "also by a process that begins");
+    assert!(!owner.say(signal("e2", json!(5))).unwrap().attached);
+    assert!(owner.say(signal("", json!(6))).unwrap_err().message.contains("event id"));
+    let other = Command::Signal {
+        workflow_id: "c".into(),
+        name: "other".into(),
+        data: json!(7),
+        event_id: Some("e1".into()),
+        error: None,
+    };
+    owner.say(Command::Start(listener("c"))).unwrap();
+    assert!(!owner.say(other).unwrap().attached, "another workflow hears it for itself");
+    drop(owner);
+    let heard = |id: &str| {
+        let heard = rig.log(id).into_iter().filter_map(|event| match event.fact {
+            Fact::SignalReceived(signal) => Some((*signal.data.get()).clone()),
+            _ => None,
+        });
+        heard.collect::<Vec<Value>>()
+    };
+    assert_eq!((heard("b"), heard("c")), (vec![json!(0), json!(5)], vec![json!(7)]));
+    WorkflowState::fold("b", &rig.log("b")).unwrap();
+}
+
+async fn asks(mut ctx: Ctx, _input: Value) -> Ended {
+    match ctx.listen("ask", "paid").await {
+        Ok(paid) => Ok(json!({ "paid": paid })),
+        Err(error) => Ok(json!({ "failed": error.title, "at": error.key })),
+    }
+}
+
+async fn insists(mut ctx: Ctx, _input: Value) -> Ended {
+    ctx.listen("ask", "paid").await
+}
+
+/// In Rust an answer that is a failure is an error of the wait; one that nobody handles is asked for anew
+/// by a retry.
+#[test]
+fn an_answer_may_be_a_failure() {
+    let programs = Definitions::default().with_code("asks", "1", Code::new(asks)).with_code(
+        "insists",
+        "1",
+        Code::new(insists),
+    );
+    let engine =
+        Engine::with(foldback::store::open("memory:").unwrap(), Registry::default(), programs).unwrap();
+    let declined = || Failure::new("communication", 402, "Declined", "no money");
+    engine.run(start_code("asks", "1", "a", json!({}))).unwrap();
+    let ended = engine.deliver("a", Signal::new("paid").event_id("e1").failed(declined())).unwrap();
+    assert_eq!(*ended.output.unwrap(), json!({"failed": "Declined", "at": "ask"}));
+    assert_eq!(engine.deliver("a", Signal::new("paid").event_id("e1")).unwrap().status, Status::Completed);
+
+    engine.run(start_code("insists", "1", "b", json!({}))).unwrap();
+    let ended = engine.deliver("b", Signal::new("paid").failed(declined())).unwrap();
+    assert_eq!((ended.status, ended.error.unwrap().status), (Status::Failed, 402));
+    assert_eq!(engine.retry("b", Change::default()).unwrap().status, Status::Waiting);
+    let ended = engine.deliver("b", Signal::new("paid").data(json!(7))).unwrap();
+    assert_eq!(*ended.output.unwrap(), json!(7));
+    assert!(engine.verify("b").unwrap().parting.is_none());
 }

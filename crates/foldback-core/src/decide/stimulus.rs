@@ -135,6 +135,10 @@ pub enum Stimulus {
         data: Value,
         /// The workflow whose event it is, where a person did not send it.
         source: Option<Arc<str>>,
+        /// The sender's id for it.
+        event_id: Option<Arc<str>>,
+        /// The failure that it reports.
+        error: Option<Box<Failure>>,
     },
     /// A person ends the workflow.
     Cancel {

@@ -1,7 +1,7 @@
 //! What can be asked of any fact: its class, type, key, values, usage and changes. Where each fact
 //! could have an answer, each is named: a new one has to be thought of.
 
-use super::{Class, Fact, Undo};
+use super::{Class, EventId, Fact, Undo};
 use crate::Version;
 use crate::change::Changes;
 use crate::key::Key;
@@ -171,6 +171,12 @@ impl Fact {
             | Fact::WorkflowCompleted { .. }
             | Fact::WorkflowFailed { .. } => None,
         }
+    }
+
+    /// The id of the event, where it is a signal for which its sender has an id.
+    pub fn signal_id(&self, workflow_id: &str) -> Option<EventId> {
+        let Fact::SignalReceived(signal) = self else { return None };
+        signal.event_id.as_ref().map(|id| EventId::of_signal(workflow_id, id))
     }
 
     /// Every slot of the fact.

@@ -44,8 +44,9 @@ impl Redaction {
             Stimulus::Unpause { reason, raised } => {
                 Stimulus::Unpause { reason: self.text(&reason).into_owned(), raised }
             }
-            Stimulus::Signal { name, data, source } => {
-                Stimulus::Signal { name, data: self.value(data), source }
+            Stimulus::Signal { name, data, source, event_id, error } => {
+                let error = error.map(|error| Box::new(self.failure(*error)));
+                Stimulus::Signal { name, data: self.value(data), source, event_id, error }
             }
             Stimulus::Cancel { reason } => Stimulus::Cancel { reason: self.text(&reason).into_owned() },
             Stimulus::Compensate { reason, from, down_to, again } => {
@@ -90,7 +91,8 @@ impl Redaction {
         }
     }
 
-    fn failure(&self, mut error: Failure) -> Failure {
+    /// An error, without what the rules find in its words.
+    pub fn failure(&self, mut error: Failure) -> Failure {
         error.title = self.quoting(&error.title);
         error.detail = error.detail.map(|detail| self.quoting(&detail));
         error

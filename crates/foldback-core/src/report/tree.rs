@@ -4,7 +4,7 @@
 //! A scope that the log never names (an iteration, a try) is there all the same as soon as
 //! something inside it is. What a scope used is the sum of what lies in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -155,6 +155,8 @@ struct Twig {
     began: Micros,
     ended: Option<Micros>,
     is_cancelled: bool,
+    /// True where the signal that it waited for reports a failure.
+    has_failed: bool,
     report: Option<StepReport>,
     children: Vec<usize>,
 }
@@ -166,6 +168,8 @@ struct Growing {
     row_of: HashMap<Version, usize>,
     twigs: Vec<Twig>,
     of_key: HashMap<Key, usize>,
+    /// Signals that report a failure.
+    failing: HashSet<Version>,
     /// When the limits were set that have no node of their own.
     limits: HashMap<Key, Micros>,
     top: Vec<usize>,
@@ -222,9 +226,15 @@ impl Growing {
                 let at = self.leaf(key, event, What::Listen { names: names.clone() });
                 self.waits_anew(at);
             }
-            Fact::SignalTaken { key, .. } => {
+            Fact::SignalReceived(signal) => {
+                if signal.error.is_some() {
+                    self.failing.insert(event.version);
+                }
+            }
+            Fact::SignalTaken { key, signals } => {
                 if let Some(&at) = self.of_key.get(key) {
                     self.twigs[at].ended = Some(event.clock());
+                    self.twigs[at].has_failed = signals.iter().any(|signal| self.failing.contains(signal));
                 }
             }
             Fact::TimerFired { key } => {
@@ -280,7 +290,6 @@ impl Growing {
             | Fact::BudgetSet { .. }
             | Fact::BudgetWarned { .. }
             | Fact::BudgetExceeded { .. }
-            | Fact::SignalReceived(_)
             | Fact::SignalRefused { .. }
             | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
@@ -319,6 +328,7 @@ impl Growing {
     fn waits_anew(&mut self, at: usize) {
         self.twigs[at].ended = None;
         self.twigs[at].is_cancelled = false;
+        self.twigs[at].has_failed = false;
     }
 
     /// The node of a limit that cut something off: it has run since it was set.
@@ -374,6 +384,7 @@ impl Growing {
             began: event.clock(),
             ended: None,
             is_cancelled: false,
+            has_failed: false,
             report: None,
             children: Vec::new(),
         });
@@ -403,6 +414,9 @@ impl Growing {
                 (report.status, report.duration_ms)
             }
             None if twig.is_cancelled => (ReportedStatus::Cancelled, None),
+            None if twig.has_failed => {
+                (ReportedStatus::Failed, twig.ended.map(|to| millis_between(twig.began, to)))
+            }
             None => (
                 standing(twig.ended.is_some(), around, &children),
                 twig.ended.map(|to| millis_between(twig.began, to)),

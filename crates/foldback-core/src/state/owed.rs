@@ -197,7 +197,7 @@ impl WorkflowState {
         unpaused.owes().into_iter().filter(|later| !owed.contains(later)).collect()
     }
 
-    /// What stands at this key and waits for a moment: when it is due, and the delay that it was set with.
+    /// The timer or backing-off step at this key: when it is due, and the delay that it was set with.
     /// `None` where nothing does.
     pub fn waits_until(&self, key: &Key) -> Option<(Micros, Micros)> {
         match &self.entries.get(key)?.body {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use foldback_core::event::{ENGINE_TYPES, Raised};
 use foldback_core::listen::Heed;
 use foldback_core::value::is_too_deep;
-use foldback_core::{Owed, Status, Stimulus, Version, WorkflowState, limits};
+use foldback_core::{EventId, Owed, Status, Stimulus, Version, WorkflowState, limits};
+use foldback_store::Commit;
 
 use super::stimuli::With;
 use super::{Engine, ReplyTo};
-use crate::command::Refusal;
+use crate::command::{Accepted, Answer, Refusal};
 
 impl Engine {
     /// Ends a workflow by a person's word.
@@ -99,7 +100,7 @@ impl Engine {
         actor: &str,
         from: &ReplyTo,
     ) -> Result<bool, Refusal> {
-        let Stimulus::Signal { name, data, .. } = &signal else { return Ok(false) };
+        let Stimulus::Signal { name, data, event_id, .. } = &signal else { return Ok(false) };
         if name.is_empty() || name.len() > limits::SIGNAL_NAME_MAX_BYTES || ENGINE_TYPES.contains(&&**name) {
             let most = limits::SIGNAL_NAME_MAX_BYTES;
             return Err(Refusal::new(
@@ -110,6 +111,19 @@ impl Engine {
         if is_too_deep(data) {
             let most = limits::VALUE_DEPTH_MAX;
             return Err(Refusal::new(format!("the data nests deeper than {most} levels"), "flatten it"));
+        }
+        if let Some(event_id) = event_id {
+            if event_id.is_empty() || event_id.len() > limits::SIGNAL_ID_MAX_BYTES {
+                let most = limits::SIGNAL_ID_MAX_BYTES;
+                return Err(Refusal::new(
+                    format!("an event id has 1 to {most} bytes; this one has {}", event_id.len()),
+                    "send the id that the sender gave it, or leave --event-id out",
+                ));
+            }
+            if self.was_delivered(id, &EventId::of_signal(id, event_id))? {
+                self.attach(id)?;
+                return Ok(self.answer_in_turn(id, from));
+            }
         }
         self.take_up(id)?;
         // An answer that comes late finds that the time has run out.
@@ -127,6 +141,28 @@ impl Engine {
             return Err(keeps_too_many(id, &live.state));
         }
         self.say_or_refuse(id, signal, actor, from)
+    }
+
+    /// True where this signal is in the log, or on its way there.
+    fn was_delivered(&self, id: &Arc<str>, event: &EventId) -> Result<bool, Refusal> {
+        if self.live.get(id).is_some_and(|live| live.is_delivering(event)) {
+            return Ok(true);
+        }
+        let known = self.around.store.supplied(event);
+        known.map(|version| version.is_some()).map_err(|e| Refusal::new(e.to_string(), "try again"))
+    }
+
+    /// Answers a command that changes nothing, once all that was written before it is on disk.
+    fn answer_in_turn(&mut self, id: &Arc<str>, from: &ReplyTo) -> bool {
+        let status = self.live.get(id).map(|live| live.state.status()).or_else(|| self.stored_status(id));
+        let accepted = Accepted { status: status.unwrap_or(Status::Running), attached: true, version: None };
+        let answer: Answer = Ok(accepted);
+        let mut commit = Commit::default();
+        if let ReplyTo::Inbox(command) = from {
+            commit.consumed.push((command.clone(), serde_json::to_value(&answer).unwrap_or_default()));
+        }
+        self.queue(id.clone(), 0, commit, Some((from.clone(), answer)));
+        true
     }
 
     /// Takes back what a workflow did that has ended.

@@ -38,7 +38,7 @@ impl Engine {
         }
         let bytes = data.bytes();
         let data = Arc::unwrap_or_clone(data.get());
-        let event = Stimulus::Signal { name, data, source: Some(source) };
+        let event = Stimulus::Signal { name, data, source: Some(source), event_id: None, error: None };
         let now = self.clocks().wall;
         // In the middle of a turn nobody can tell yet what it will have a use for.
         let is_turning = self.cut.contains(id);

@@ -35,8 +35,9 @@ impl Engine {
             }
             Command::Pause { reason, .. } => self.pause(&id, reason, actor, &from),
             Command::Unpause { reason, raised, .. } => self.unpause(&id, reason, raised, actor, &from),
-            Command::Signal { name, data, .. } => {
-                self.signal(&id, Stimulus::Signal { name, data, source: None }, actor, &from)
+            Command::Signal { name, data, event_id, error, .. } => {
+                let signal = Stimulus::Signal { name, data, source: None, event_id, error };
+                self.signal(&id, signal, actor, &from)
             }
             Command::Event { name, data, source, .. } => {
                 match self.hand_event(&id, name, (source, data), actor, &from) {
@@ -289,7 +290,7 @@ impl Engine {
 
     /// Takes a workflow up, unless it has ended and some of its values were erased: then there is
     /// nothing to go on with, and who asks is told where it stands.
-    fn attach(&mut self, id: &Arc<str>) -> Result<(), Refusal> {
+    pub(super) fn attach(&mut self, id: &Arc<str>) -> Result<(), Refusal> {
         let refusal = match self.take_up(id) {
             Err(refusal) if refusal.needs_erased => refusal,
             other => return other,

@@ -50,8 +50,11 @@ impl<'a> Walker<'a> {
         }
         // A wait that was given up has left nothing but its limit.
         let has_begun = || self.entry(&key).is_some() || self.entry(&key.mark("timeout")).is_some();
+        // One that was answered by a failure is over: its limit changes nothing any more.
+        let has_failed = self.body(&key).is_some_and(|body| body.failed_answer().is_some());
         if let Some(limit) = &task.limit
             && has_begun()
+            && !has_failed
             && let Some(walked) = {
                 let entry = self.entry(&key);
                 self.limit(Some((task, scope)), &key, limit, &|| seen_input(task, entry, &data))

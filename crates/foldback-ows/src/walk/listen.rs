@@ -12,7 +12,7 @@ use foldback_core::{Ask, EntryBody, Key, TaskKind, Version};
 use serde_json::{Map, Value, json};
 
 use super::scribe::Sight;
-use super::{Scope, Walked, Walker};
+use super::{Fault, Scope, Walked, Walker};
 use crate::program::{EventFilter, Join, ListenTask, Task, Wanted};
 
 /// What was found of each correlation by name.
@@ -30,6 +30,11 @@ impl Walker<'_> {
         let sight = Sight::of_task(task, &key, scope, &input);
         match self.body(&key) {
             Some(EntryBody::Listening { heard: Some(heard), .. }) => {
+                if let Some(failure) = self.body(&key).and_then(EntryBody::failed_answer) {
+                    let mut failure = failure.clone().at(&key);
+                    failure.instance = Some(task.pointer.to_string());
+                    return Walked::Failed(Fault { failure: Box::new(failure), is_recorded: true });
+                }
                 let read = |signal: &Signal| match (listen.reads_envelope, envelope(signal)) {
                     (true, event) => event,
                     (false, mut event) => event["data"].take(),
@@ -115,6 +120,14 @@ impl Walker<'_> {
         input: &Value,
         sight: &Sight<'_>,
     ) -> Result<Option<Ask>, String> {
+        // A failure has no data that a filter could look at: its name is enough, whatever else is waited for.
+        let is_named = |name: &Arc<str>| listen.filters.iter().any(|filter| filter.name == *name);
+        let failed = self.state.signals.iter().find(|(version, signal)| {
+            signal.error.is_some() && is_named(&signal.name) && !self.is_spoken_for(**version)
+        });
+        if let Some((version, _)) = failed {
+            return Ok(Some(Ask::Take { key: key.clone(), signals: vec![*version] }));
+        }
         let mut fitting: Vec<Vec<(Version, Found)>> = Vec::new();
         for filter in &listen.filters {
             let mut found = Vec::new();

@@ -26,7 +26,8 @@ pub(super) fn failures(state: &WorkflowState) -> Vec<Key> {
         EntryBody::Timer { .. } => ran_out(state, key).is_some(),
         EntryBody::Started { .. } => is_mark(key, "!catch") || is_mark(key, "!failed"),
         EntryBody::Decided { chosen } => is_mark(key, "!catch") && ![CAUGHT, RETRY].contains(&&**chosen),
-        EntryBody::Listening { .. } | EntryBody::Finished { .. } => false,
+        EntryBody::Listening { .. } => entry.body.failed_answer().is_some(),
+        EntryBody::Finished { .. } => false,
     });
     failed.map(|(key, _)| key.clone()).filter(|key| !is_answered(state, key)).collect()
 }

@@ -76,7 +76,7 @@ pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
     Ok(Some(file))
 }
 
-/// Whether somebody has the lock. Nothing is made or written; who takes the lock in this very moment has
+/// True while somebody has the lock. Nothing is made or written; who takes the lock in this very moment has
 /// to try again, as [`take`] does.
 pub(crate) fn is_taken(path: &Path) -> StoreResult<bool> {
     let place = place(path);

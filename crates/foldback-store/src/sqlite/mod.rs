@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use foldback_core::value::Payload;
-use foldback_core::{Hash, Micros, Version};
+use foldback_core::{EventId, Hash, Micros, Version};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
@@ -184,6 +184,10 @@ impl Store for Sqlite {
             )
         })?;
         Ok(Some(Ownership { epoch, guard: Box::new(held) }))
+    }
+
+    fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>> {
+        self.reading(|conn| reader::supplied(conn, id))
     }
 
     fn is_owned(&self, shard: u32) -> StoreResult<bool> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldback_core::value::Payload;
-use foldback_core::{Hash, Version};
+use foldback_core::{EventId, Hash, Version};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
 
@@ -336,4 +336,10 @@ pub(crate) fn listens(conn: &Connection, workflow_id: &str) -> rusqlite::Result<
 pub(crate) fn answer(conn: &Connection, command_id: &str) -> rusqlite::Result<Option<Value>> {
     let mut find = conn.prepare_cached("SELECT answer FROM inbox WHERE id = ? AND answer IS NOT NULL")?;
     find.query_row([command_id], |row| rows::json(row, 0)).optional()
+}
+
+/// The version of an event with a supplied id.
+pub(crate) fn supplied(conn: &Connection, id: &EventId) -> rusqlite::Result<Option<Version>> {
+    let mut find = conn.prepare_cached("SELECT version FROM log WHERE id = ? AND is_id_supplied = 1")?;
+    find.query_row([&id.0[..]], |row| rows::count(row, 0)).optional()
 }

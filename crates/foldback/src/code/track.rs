@@ -50,7 +50,7 @@ pub(super) enum Known {
     Started,
 }
 
-fn known(entry: &Entry) -> Option<Known> {
+fn known(key: &Key, entry: &Entry) -> Option<Known> {
     match &entry.body {
         EntryBody::Started { .. } => Some(Known::Started),
         EntryBody::Decided { chosen } => Some(Known::Decided(chosen.to_string())),
@@ -58,7 +58,11 @@ fn known(entry: &Entry) -> Option<Known> {
         EntryBody::Timer { fired, .. } => fired.then_some(Known::Ended(Ok(Value::Null), None)),
         EntryBody::Listening { heard, .. } => {
             let first = heard.as_ref()?.first()?;
-            Some(Known::Ended(Ok((*first.data.get()).clone()), None))
+            let answer = match &first.error {
+                Some(error) => Err(error.clone().at(key)),
+                None => Ok((*first.data.get()).clone()),
+            };
+            Some(Known::Ended(answer, None))
         }
         EntryBody::Step(step) => {
             Some(Known::Ended(ended(step)?, Some(step.program_hash.unwrap_or(step.request_hash))))
@@ -119,7 +123,7 @@ impl Track {
         if let Some(begin) = self.begin.take() {
             // What is known when it begins, and not when it was made: facts may lie between the two.
             let entries = state.entries.iter().filter(|(key, _)| self.is_here(key));
-            let known = entries.filter_map(|(key, entry)| Some((key.clone(), known(entry)?))).collect();
+            let known = entries.filter_map(|(key, entry)| Some((key.clone(), known(key, entry)?))).collect();
             self.shared.borrow_mut().known = known;
             self.future = Some(begin());
         }
@@ -193,7 +197,7 @@ impl Shared {
             (EntryBody::Timer { .. } | EntryBody::Listening { .. }, None) => {}
             (other, _) => self.diverge(&key, recorded(other)),
         }
-        let Some(known @ Known::Ended(..)) = known(entry) else { return false };
+        let Some(known @ Known::Ended(..)) = known(&key, entry) else { return false };
         self.awaited.remove(&key);
         self.listening.remove(&key);
         self.known.insert(key, known);

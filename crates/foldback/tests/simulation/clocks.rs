@@ -188,7 +188,7 @@ impl Life {
         self.events().iter().find_map(delay).unwrap_or(DELAY)
     }
 
-    /// Whether the wait is still on: nothing has fired, and nothing began again.
+    /// True while the wait is on: nothing has fired, and nothing began again.
     fn waits(&self) -> bool {
         let events = self.events();
         let is_set = |event: &Event| matches!(event.fact, Fact::TimerSet { .. } | Fact::AttemptFailed(_));
@@ -273,11 +273,11 @@ fn a_wait_is_as_long_as_it_is_said_while_its_process_lives() {
             life.pass(PART);
             if is_spoken_to {
                 let (workflow_id, name) = (Arc::from("w"), Arc::from("noise"));
-                life.tell(Command::Signal { workflow_id, name, data: json!(1) });
+                life.tell(Command::Signal { workflow_id, name, data: json!(1), event_id: None, error: None });
                 life.set_time_of_day(-jump);
                 life.pass(60 * SECOND);
                 let (workflow_id, name) = (Arc::from("w"), Arc::from("noise"));
-                life.tell(Command::Signal { workflow_id, name, data: json!(2) });
+                life.tell(Command::Signal { workflow_id, name, data: json!(2), event_id: None, error: None });
             }
             assert!(life.waits(), "{what}: it is over too early");
             let passed = PART + if is_spoken_to { 120 * SECOND } else { 60 * SECOND };
@@ -287,7 +287,7 @@ fn a_wait_is_as_long_as_it_is_said_while_its_process_lives() {
     });
 }
 
-/// What is set behind a jump is measured by the clock as it is then, also by the process after it.
+/// A wait that is set behind a jump is measured by the clock as it is then, also by the process after it.
 #[test]
 fn a_wait_that_is_set_behind_a_jump_is_as_long_as_it_is_said() {
     for_all(|what, tasks, jump| {

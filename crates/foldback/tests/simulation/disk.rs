@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldback::core::value::Payload;
-use foldback::core::{Fact, Hash, Version};
+use foldback::core::{EventId, Fact, Hash, Version};
 use foldback::store::*;
 use serde_json::Value;
 
@@ -311,6 +311,9 @@ impl Store for Shelf {
     }
     fn acquire(&self, shard: u32, owner: &str) -> StoreResult<Option<Ownership>> {
         self.disk.store.acquire(shard, owner)
+    }
+    fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>> {
+        self.disk.store.supplied(id)
     }
     fn is_owned(&self, shard: u32) -> StoreResult<bool> {
         self.disk.store.is_owned(shard)

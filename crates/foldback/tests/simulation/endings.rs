@@ -43,7 +43,13 @@ impl Endings {
 
     fn signal(&mut self, workflow_id: Arc<str>, name: &str) -> Command {
         self.serial += 1;
-        Command::Signal { workflow_id, name: name.into(), data: json!(self.serial) }
+        Command::Signal {
+            workflow_id,
+            name: name.into(),
+            data: json!(self.serial),
+            event_id: None,
+            error: None,
+        }
     }
 }
 

@@ -251,7 +251,7 @@ fn a_word_that_came_early_is_heard_in_a_branch() {
     let mut process = Process::start(&disk, birth).unwrap().expect("free");
     let mut sent = say(&mut process, Command::Start(start_code("hears", "1", "w", json!(0))));
     let (workflow_id, name, data) = (Arc::from("w"), Arc::from("ok"), json!("early"));
-    say(&mut process, Command::Signal { workflow_id, name, data });
+    say(&mut process, Command::Signal { workflow_id, name, data, event_id: None, error: None });
     while let Some(attempt) = sent.pop() {
         answer(&process, &attempt, json!("seen"));
         sent.extend(round(&mut process));
