@@ -92,15 +92,23 @@ impl Requests {
 /// The program is asked from the state as it is, but for these steps. Where another branch has changed
 /// `$context` since, or has failed, it may now ask for another request, or for none: whoever has the log asks
 /// again from the state before the step was asked for, with [`asks_for`].
-pub fn unasked(state: &WorkflowState, program: &dyn Program) -> Vec<Divergence> {
+pub fn unasked(state: &WorkflowState, program: &dyn Program, is_same_dialect: bool) -> Vec<Divergence> {
     let open: Vec<(&Key, &Step)> = to_begin(state).collect();
     if open.is_empty() {
         return Vec::new();
     }
     let mut before = state.clone();
     open.iter().for_each(|(key, _)| before.meet_again(key));
-    let asks = asks(before, program);
-    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key))).collect()
+    // In another dialect its expressions may come to another request.
+    let asks = if is_same_dialect { asks(before, program) } else { BTreeMap::new() };
+    // Where a branch beside it has failed or been given up, the program asks for nothing more: that it has the
+    // step is all that can be told.
+    let is_silent = |key: &Key| !asks.contains_key(key) && program.has_step(key) != Some(false);
+    let partings = open.into_iter().filter_map(|(key, step)| match is_silent(key) {
+        true => not_hashed(key, step),
+        false => parting(key, step, asks.get(key)),
+    });
+    partings.collect()
 }
 
 /// Whether a program that is started from this state asks for a step as another state holds it.

@@ -280,6 +280,7 @@ impl<'a> Verification<'a> {
         if let (Fact::StepAsked(recorded), Fact::StepAsked(asked)) = (&event.fact, &derived) {
             let is_same = recorded.key == asked.key
                 && recorded.request_hash == asked.request_hash
+                && recorded.secrets == asked.secrets
                 && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect);
             // The hash stands beside the request, and does not speak for it.
             if is_same && self.is_same_request(&recorded.request, &asked.request, library) {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldback_core::asked::{asks_for, unasked};
-use foldback_core::{Divergence, Key, Program, Version, WorkflowState};
+use foldback_core::{Divergence, Fact, Key, Program, Version, WorkflowState};
 use foldback_store::{Store, StoreError};
 
-use crate::load::{LoadError, state_at};
+use crate::load::{LoadError, decode, state_at};
 
 /// The steps of a state that its program does not ask for: they are not performed.
 ///
@@ -19,7 +19,12 @@ pub(crate) fn parted(
     program: &dyn Program,
 ) -> Result<BTreeMap<Key, Divergence>, LoadError> {
     let mut parted = BTreeMap::new();
-    for parting in unasked(state, program) {
+    if state.open_steps().is_empty() {
+        return Ok(parted);
+    }
+    let dialect = dialect(store, state)?;
+    let is_same_dialect = program.dialect().is_none_or(|now| Some(now) == dialect);
+    for parting in unasked(state, program, is_same_dialect) {
         if !was_asked_for(store, state, program, &parting.key)? {
             parted.insert(parting.key.clone(), parting);
         }
@@ -43,6 +48,15 @@ fn was_asked_for(
         Ok(_) | Err(LoadError::Erased { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The dialect that a log says it is written in.
+fn dialect(store: &dyn Store, state: &WorkflowState) -> Result<Option<u32>, LoadError> {
+    let first = store.read(&owner(store, state, 1)?, 0, 1)?;
+    Ok(match first.first().map(decode).transpose()?.map(|event| event.fact) {
+        Some(Fact::WorkflowStarted(started)) => Some(started.dialect),
+        Some(_) | None => None,
+    })
 }
 
 /// Who wrote a version of a workflow's past: itself, or the one that it was forked from. A fork that has just
