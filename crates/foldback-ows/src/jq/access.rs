@@ -79,11 +79,7 @@ pub(crate) fn index(meter: &Meter, value: &Val, key: &Val) -> Result<Val, Thrown
             let at = position(trunc(*number), list.items.len());
             Ok(at.map(|at| list.items[at].clone()).unwrap_or_default())
         }
-        (Val::Null, Val::Str(_) | Val::Num(_) | Val::Null) => Ok(Val::Null),
-        (Val::Null, Val::Obj(_)) => {
-            bounds_of(key, 0)?;
-            Ok(Val::Null)
-        }
+        (Val::Null, Val::Str(_) | Val::Num(_) | Val::Obj(_)) => Ok(Val::Null),
         (Val::Arr(list), Val::Obj(_)) => {
             let (from, to) = bounds_of(key, list.items.len())?;
             meter.pay((to - from) as u64 / 2)?;

@@ -57,7 +57,7 @@ def skip($n; f):
   if $n > 0 then foreach f as $x ($n; . - 1; if . < 0 then $x else empty end)
   elif $n == 0 then f
   else error("skip doesn't support negative count") end;
-def last(f): reduce f as $x ([]; [$x]) | .[];
+def last(f): (reduce f as $x ([]; [$x]) | .[]) as $x | $x;
 def nth($n; f): if $n < 0 then error("nth doesn't support negative indices") else first(skip($n; f)) end;
 def first: .[0];
 def last: .[-1];

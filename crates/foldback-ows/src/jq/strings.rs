@@ -168,9 +168,12 @@ pub(crate) fn row(meter: &Meter, value: &Val, name: &str) -> Result<Val, Thrown>
                 _ => String::new(),
             })?,
             Val::Str(text) if name == "csv" => format!("\"{}\"", text.replace('"', "\"\"")),
-            Val::Str(text) => {
-                text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
-            }
+            Val::Str(text) => text
+                .replace('\\', "\\\\")
+                .replace('\t', "\\t")
+                .replace('\n', "\\n")
+                .replace('\r', "\\r")
+                .replace('\0', "\\0"),
             Val::Arr(_) | Val::Obj(_) => return Err(about(item, "is not valid in a csv row")),
         });
     }
