@@ -85,7 +85,8 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
             summary += &format!(", {} values erased", known.erased);
         }
         if known.unchecked > 0 {
-            summary += &format!(", {} requests not checkable: erased", known.unchecked);
+            let noun = if known.unchecked == 1 { "request" } else { "requests" };
+            summary += &format!(", {} {noun} not checkable: erased", known.unchecked);
         }
         print(&mut out, &summary, &problems)?;
     }

@@ -66,6 +66,7 @@ fn told_of(imported: &Imported, known: &str) {
     let (status, events, payloads) = (status.as_str(), counts.events, counts.payloads);
     let unchecked = match unchecked {
         0 => String::new(),
+        1 => "; 1 request not checkable: erased".to_owned(),
         n => format!("; {n} requests not checkable: erased"),
     };
     say(format!("{verb}: {id} ({status}), {events} events, {payloads} payloads{unchecked}"));
