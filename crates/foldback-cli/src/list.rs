@@ -187,7 +187,7 @@ fn as_branch(row: &WorkflowRow, indent: &str, branch: &str, told: &[String]) -> 
 
 /// True for a workflow that should have woken, where nobody wakes it.
 fn is_late(row: &WorkflowRow, now: Now) -> bool {
-    !now.is_owned && now.is_overdue(row)
+    now.is_unowned() && now.is_overdue(row)
 }
 
 fn as_json((row, figures): &Listed, now: Now) -> Value {

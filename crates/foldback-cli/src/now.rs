@@ -13,8 +13,9 @@ use crate::prune;
 pub struct Now {
     /// The time of day.
     pub at: Micros,
-    /// True where a process owns the store: only an owner moves workflows.
-    pub is_owned: bool,
+    /// True where a process owns the store: only an owner moves workflows. `None` where this process may not
+    /// look.
+    pub is_owned: Option<bool>,
 }
 
 impl Now {
@@ -26,9 +27,14 @@ impl Now {
         Ok(Now { at: prune::now(), is_owned: store.is_owned(0)? })
     }
 
+    /// True where it is known that no process owns the store.
+    pub fn is_unowned(&self) -> bool {
+        self.is_owned == Some(false)
+    }
+
     /// True where a workflow of this status would move if a process ran it, and none does.
     pub fn interrupts(&self, status: &str) -> bool {
-        !self.is_owned
+        self.is_unowned()
             && [Status::Running, Status::Compensating].iter().any(|moving| moving.as_str() == status)
     }
 
@@ -44,7 +50,7 @@ pub fn until(due: Micros, now: Option<Now>) -> String {
     match now {
         Some(now) if due < now.at => {
             let ago = u64::try_from(now.at - due).unwrap_or(0) / 1_000;
-            let why = if now.is_owned { "" } else { "; nobody runs it" };
+            let why = if now.is_unowned() { "; nobody runs it" } else { "" };
             format!("until {at}, {} ago{why}", span(ago))
         }
         _ => format!("until {at}"),

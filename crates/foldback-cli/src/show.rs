@@ -290,7 +290,7 @@ impl Page<'_> {
             }
         }
         if is_owed {
-            let is_owned = self.now.is_none_or(|now| now.is_owned);
+            let is_owned = self.now.is_none_or(|now| !now.is_unowned());
             let why = if is_owned { "if no process is at it" } else { "go on" };
             next.push((format!("{again} resume {id}"), why));
             if is_owned {

@@ -393,8 +393,9 @@ pub trait Store: Forget + Projected {
     /// The version at which an event with this supplied id stands in its workflow, if it was written.
     fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>>;
 
-    /// True while somebody holds a shard, this process or another. It is only looked at.
-    fn is_owned(&self, shard: u32) -> StoreResult<bool>;
+    /// True while somebody holds a shard, this process or another; `None` where this process may not look.
+    /// It is only looked at.
+    fn is_owned(&self, shard: u32) -> StoreResult<Option<bool>>;
 
     /// Puts a command into the inbox. A command whose id is there already is left as it is.
     fn send(&self, command: InboxCommand) -> StoreResult<()>;

@@ -395,8 +395,8 @@ impl Store for Memory {
         Ok(self.inner().supplied.get(id).map(|(_, version)| *version))
     }
 
-    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
-        Ok(shard == 0 && self.is_owned.load(Ordering::SeqCst))
+    fn is_owned(&self, shard: u32) -> StoreResult<Option<bool>> {
+        Ok(Some(shard == 0 && self.is_owned.load(Ordering::SeqCst)))
     }
 
     fn send(&self, command: InboxCommand) -> StoreResult<()> {

@@ -221,10 +221,10 @@ fn a_reader_follows_eight_writers_and_sees_each_position_once() {
 fn one_owner_at_a_time_and_the_next_one_knows_what_the_last_one_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (open(&url(&dir)).unwrap(), open(&url(&dir)).unwrap());
-    assert!(!second.is_owned(0).unwrap() && !first.is_owned(0).unwrap());
+    assert_eq!((second.is_owned(0).unwrap(), first.is_owned(0).unwrap()), (Some(false), Some(false)));
     assert!(!dir.path().join("foldback.db-lock").exists(), "to look makes no lock file");
     let ours = first.acquire(0, "first").unwrap().unwrap();
-    assert!(second.is_owned(0).unwrap() && first.is_owned(0).unwrap());
+    assert_eq!((second.is_owned(0).unwrap(), first.is_owned(0).unwrap()), (Some(true), Some(true)));
     assert!(second.acquire(0, "second").unwrap().is_none());
     assert!(first.acquire(0, "first again").unwrap().is_none());
     let first = Desk::of(first, ours);
@@ -233,7 +233,7 @@ fn one_owner_at_a_time_and_the_next_one_knows_what_the_last_one_wrote() {
     assert!(holder.starts_with("first (process "), "{holder}");
 
     let (first, old_epoch) = first.give_up();
-    assert!(!second.is_owned(0).unwrap(), "free the moment its holder is gone");
+    assert_eq!(second.is_owned(0).unwrap(), Some(false), "free the moment its holder is gone");
     let theirs = second.acquire(0, "second").unwrap().expect("free once its guard is dropped");
     assert!(theirs.epoch > old_epoch);
     let second = Desk::of(second, theirs);

@@ -222,7 +222,7 @@ fn epoch_fence(desk: &Desk) {
     assert_eq!(desk.store.workflow("a").unwrap().unwrap().status, "running");
     assert_eq!(desk.store.checkpoint(0, "p").unwrap(), 0);
     assert!(desk.store.acquire(0, "another").unwrap().is_none(), "one owner at a time");
-    assert!(desk.store.is_owned(0).unwrap() && !desk.store.is_owned(9).unwrap());
+    assert_eq!((desk.store.is_owned(0).unwrap(), desk.store.is_owned(9).unwrap()), (Some(true), Some(false)));
     desk.append("a", Expected::Exact(1), events(1)).unwrap();
 }
 

@@ -76,9 +76,9 @@ pub(crate) fn take(path: &Path, owner: &str) -> StoreResult<Option<File>> {
     Ok(Some(file))
 }
 
-/// True while somebody has the lock. Nothing is made or written; who takes the lock in this very moment has
-/// to try again, as [`take`] does.
-pub(crate) fn is_taken(path: &Path) -> StoreResult<bool> {
+/// True while somebody has the lock; `None` where this process may not look. Nothing is made or written; a
+/// process that takes the lock in this very moment has to try again, as [`take`] does.
+pub(crate) fn is_taken(path: &Path) -> StoreResult<Option<bool>> {
     let place = place(path);
     let failed = |e: std::io::Error| StoreError {
         message: format!("cannot look at {}: {e}", place.display()),
@@ -90,12 +90,13 @@ pub(crate) fn is_taken(path: &Path) -> StoreResult<bool> {
     through_no_link(&mut options, path);
     let file = match options.open(&place) {
         Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(false)),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+        Ok(()) => Ok(Some(false)),
+        Err(TryLockError::WouldBlock) => Ok(Some(true)),
         Err(TryLockError::Error(e)) => Err(failed(e)),
     }
 }

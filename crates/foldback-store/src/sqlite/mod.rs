@@ -190,8 +190,8 @@ impl Store for Sqlite {
         self.reading(|conn| reader::supplied(conn, id))
     }
 
-    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
-        if shard == 0 { lock::is_taken(&self.place.path) } else { Ok(false) }
+    fn is_owned(&self, shard: u32) -> StoreResult<Option<bool>> {
+        if shard == 0 { lock::is_taken(&self.place.path) } else { Ok(Some(false)) }
     }
 
     fn send(&self, command: InboxCommand) -> StoreResult<()> {

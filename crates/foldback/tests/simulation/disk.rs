@@ -315,7 +315,7 @@ impl Store for Shelf {
     fn supplied(&self, id: &EventId) -> StoreResult<Option<Version>> {
         self.disk.store.supplied(id)
     }
-    fn is_owned(&self, shard: u32) -> StoreResult<bool> {
+    fn is_owned(&self, shard: u32) -> StoreResult<Option<bool>> {
         self.disk.store.is_owned(shard)
     }
     fn send(&self, command: InboxCommand) -> StoreResult<()> {
