@@ -2,6 +2,7 @@
 //! SQLite says about it goes into the list, in words.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use foldback_core::Hash;
 use rusqlite::Connection;
@@ -61,10 +62,8 @@ type Thing = (String, String, String);
 /// Tables, indexes, views and triggers, each as it is made; and no trigger of somebody else, which could
 /// change what is written.
 fn tables(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()> {
-    let made = Connection::open_in_memory()?;
-    made.execute_batch(&ddl())?;
-    let (wanted, found) = (things(&made)?, things(conn)?);
-    for (kind, name, text) in &wanted {
+    let (wanted, found) = (made()?, things(conn)?);
+    for (kind, name, text) in wanted {
         match found.iter().find(|(other, named, _)| (other, named) == (kind, name)) {
             None => problems.push(format!("the {kind} `{name}` is missing")),
             Some((.., other)) if other != text => {
@@ -80,6 +79,18 @@ fn tables(conn: &Connection, problems: &mut Vec<String>) -> rusqlite::Result<()>
         }
     }
     Ok(())
+}
+
+/// What a database holds that this program has just made. It is made once in a process, and kept.
+fn made() -> rusqlite::Result<&'static [Thing]> {
+    static MADE: OnceLock<Vec<Thing>> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made);
+    }
+    let empty = Connection::open_in_memory()?;
+    empty.execute_batch(&ddl())?;
+    let made = things(&empty)?;
+    Ok(MADE.get_or_init(|| made))
 }
 
 /// The text is told of triggers alone: that of a table depends on the program that made it.
