@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use foldback::core::text::shell_word;
 
 /// The store that is used when nobody names one.
 const DEFAULT_STORE: &str = "sqlite:foldback.db";
@@ -65,11 +66,7 @@ const STORELESS: [&str; 5] = ["init", "check", "bench", "completions", "man"];
 
 /// A word as a shell takes it.
 pub fn quoted(word: &str) -> String {
-    let is_safe = |c: char| c.is_alphanumeric() || "_-./:~@=,+%".contains(c);
-    if !word.is_empty() && word.chars().all(is_safe) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    shell_word(word)
 }
 
 /// The commands.
@@ -88,15 +85,15 @@ pub enum Command {
     /// List workflows, newest first
     List(ListArgs),
     /// Summarise a workflow as a tree of steps with cost and time
-    Show(AtArgs),
+    Show(StepArgs),
     /// Print the log of a workflow
     Events(EventsArgs),
     /// Print the log with what each event changed in the state
     Replay(ReplayArgs),
     /// Print the state of a workflow
     State(AtArgs),
-    /// What each step got and gave
-    Steps(AtArgs),
+    /// What each step got and gave; one of them whole, with its prompt, attempts and place
+    Steps(StepArgs),
     /// What was decided, and why
     Decisions(AtArgs),
     /// Branch from any version, with changes: a prompt, a model, an output, the input, a definition
@@ -279,7 +276,7 @@ pub struct ListArgs {
     pub tree: bool,
 }
 
-/// `show`, `state`, `steps`
+/// `state`, `decisions`
 #[derive(Debug, Args)]
 pub struct AtArgs {
     /// The workflow
@@ -288,6 +285,26 @@ pub struct AtArgs {
     /// As it was at this version
     #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
     pub at: Option<String>,
+    /// Print everything whole, however long
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// `show`, `steps`
+#[derive(Debug, Args)]
+pub struct StepArgs {
+    /// The workflow
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Only this step, task or decision, whole: what it got, asked, was answered and gave
+    #[arg(value_name = "KEY")]
+    pub key: Option<String>,
+    /// As it was at this version
+    #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
+    pub at: Option<String>,
+    /// Print everything whole, however long
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// `events`
@@ -302,6 +319,9 @@ pub struct EventsArgs {
     /// Go on printing until the workflow ends
     #[arg(long)]
     pub follow: bool,
+    /// Print everything whole, however long
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// `replay`
@@ -313,6 +333,9 @@ pub struct ReplayArgs {
     /// Up to and with this version
     #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
     pub to: Option<String>,
+    /// Print everything whole, however long
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// What `fork --help` ends with.
@@ -425,6 +448,9 @@ pub struct DiffArgs {
     /// The other
     #[arg(value_name = "B[@VERSION]")]
     pub b: String,
+    /// Print everything whole, however long
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// `verify`

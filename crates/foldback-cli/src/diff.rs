@@ -4,19 +4,21 @@
 //! Never compares by itself: that is the core's (`report::diff`). Where colours are seen they say
 //! what was taken out and what was put in; elsewhere `[-…-]` and `{+…+}` do.
 
+use std::collections::HashSet;
+
 use foldback::core::report::{
-    Both, Compared, Comparison, Difference, Facet, Figures, Past, StepFigures, Tokens, Totals, Word, brief,
-    cut, diff as compare, dollars,
+    Ahead, Both, Compared, Comparison, Detailing, Details, Difference, Facet, Figures, Outline, Outlining,
+    StepFigures, Tokens, Totals, Word, brief, compare, cut, dollars,
 };
-use foldback::core::{Key, Status};
-use foldback::store::Store;
+use foldback::core::{Key, Status, Version};
+use foldback::store::{Store, WorkflowRow};
 use serde_json::Value;
 
 use crate::args::{Cli, DiffArgs};
 use crate::error::{Error, Exit};
 use crate::moment::span;
 use crate::out::{Ink, Line, Out};
-use crate::reading::{self, Log, Values};
+use crate::reading::{self, Values};
 use crate::table;
 
 /// Keys whose differences are shown.
@@ -25,6 +27,8 @@ const KEYS_MAX: usize = 40;
 const PATHS_MAX: usize = 12;
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 160;
+/// Characters of a text that is shown whole, beside another.
+const WHOLE_MAX: usize = 2_000;
 /// Characters that are shown around words that changed.
 const AROUND_MAX: usize = 30;
 /// Changed pieces of a text that are shown.
@@ -38,14 +42,18 @@ const FACET_WIDTH: usize = 10;
 /// No such workflow or version, or the store fails. That they differ is no error: the answer is no.
 pub fn diff(cli: &Cli, args: &DiffArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
-    let (a, b) = (Half::read(cli, &*store, &args.a)?, Half::read(cli, &*store, &args.b)?);
-    let mut found = compare(a.past(), b.past());
+    let store = &*store;
+    let (mut a, mut b) = (Half::named(cli, store, &args.a)?, Half::named(cli, store, &args.b)?);
+    let (one, other) = (a.outline(cli, store)?, b.outline(cli, store)?);
+    let wanted = one.wanted(&other);
+    let (one_details, other_details) = (a.details(cli, store, &wanted)?, b.details(cli, store, &wanted)?);
+    let mut found = compare((one, one_details), (other, other_details));
     for (half, side) in [(&a, &mut found.a), (&b, &mut found.b)] {
         if half.trouble.is_some() {
             side.status = Status::Quarantined;
         }
     }
-    let mut out = Out::new();
+    let mut out = Out::new().full(args.full);
     match cli.json {
         true => out.json(&found)?,
         false => print(&mut out, &found)?,
@@ -57,27 +65,47 @@ pub fn diff(cli: &Cli, args: &DiffArgs) -> Result<Exit, Error> {
     }
 }
 
-/// One of the two, read up to its version.
+/// One of the two, up to its version. It is read once in outline, and once more for what differs.
 struct Half {
-    log: Log,
-    end: usize,
+    row: WorkflowRow,
+    to: Version,
+    ahead: Ahead,
     trouble: Option<Error>,
 }
 
 impl Half {
-    fn read(cli: &Cli, store: &dyn Store, word: &str) -> Result<Half, Error> {
+    fn named(cli: &Cli, store: &dyn Store, word: &str) -> Result<Half, Error> {
         let (id, version) = named(store, word)?;
-        let mut log = reading::read(cli, store, id)?;
-        let shown = log.up_to(cli, version)?;
-        let (end, trouble) = (shown.len(), log.trouble(cli, shown));
-        let mut values = Values::of(cli, store, &log.row);
-        values.fill_all(&mut log.events[..end])?;
-        values.told(cli);
-        Ok(Half { log, end, trouble })
+        let row = reading::row(cli, store, id)?;
+        let to = reading::version(cli, store, &row, version)?;
+        let ahead = reading::ahead(store, id, to)?;
+        Ok(Half { row, to, ahead, trouble: None })
     }
 
-    fn past(&self) -> Past<'_> {
-        Past { workflow_id: &self.log.row.workflow_id, events: &self.log.events[..self.end] }
+    fn outline(&mut self, cli: &Cli, store: &dyn Store) -> Result<Outline, Error> {
+        let id = &self.row.workflow_id;
+        let mut outlining = Outlining::new(id, &self.ahead);
+        let mut values = Values::of(cli, store, &self.row);
+        let mut walked = reading::walk(store, id, self.to, Some(&mut values), &mut |_, event| {
+            outlining.read(event);
+            Ok(())
+        })?;
+        values.fill_state(&mut walked.state)?;
+        values.told(cli);
+        self.trouble = reading::trouble(cli, &self.row, &walked);
+        Ok(outlining.finish(&walked.state))
+    }
+
+    fn details(&self, cli: &Cli, store: &dyn Store, wanted: &HashSet<Key>) -> Result<Details, Error> {
+        let mut detailing = Detailing::new(wanted, &self.ahead);
+        if !wanted.is_empty() {
+            let mut values = Values::of(cli, store, &self.row);
+            reading::walk(store, &self.row.workflow_id, self.to, Some(&mut values), &mut |_, event| {
+                detailing.read(event);
+                Ok(())
+            })?;
+        }
+        Ok(detailing.finish())
     }
 }
 
@@ -110,20 +138,21 @@ fn print(out: &mut Out, found: &Comparison) -> Result<(), Error> {
         )?,
         None => out.line(Line::new().dim("first: ").ink(Ink::Green, "none, they are the same"))?,
     }
+    let keys_max = out.most(KEYS_MAX);
     let mut rest = &found.differences[..];
     let mut told = 0;
     while let Some(difference) = rest.first() {
         let block = rest.iter().take_while(|other| other.key == difference.key).count();
-        if told < KEYS_MAX {
+        if told < keys_max {
             let figures = found.figures.iter().find(|figures| figures.key == difference.key);
             print_block(out, &rest[..block], figures)?;
         }
         told += 1;
         rest = &rest[block..];
     }
-    if told > KEYS_MAX {
+    if told > keys_max {
         out.line("")?;
-        out.line(Line::new().dim(format!("… {} more keys differ; --json shows all", told - KEYS_MAX)))?;
+        out.line(Line::new().dim(format!("… {} more keys differ; --full shows all", told - keys_max)))?;
     }
     print_alone(out, found)?;
     out.line("")?;
@@ -160,9 +189,9 @@ fn print_block(out: &mut Out, block: &[Difference], figures: Option<&StepFigures
     let key = block.first().map_or("", |difference| title(&difference.key));
     let took = figures.map(|f| format!("  {}", figures_text(&f.a, &f.b))).unwrap_or_default();
     out.line(Line::new().ink(Ink::Bold, key).dim(took))?;
-    let has_colours = out.has_colours();
+    let shown = Shown { has_colours: out.has_colours(), is_full: out.most(1) > 1 };
     for difference in block {
-        for (at, line) in lines_of(difference, has_colours).into_iter().enumerate() {
+        for (at, line) in lines_of(difference, &shown).into_iter().enumerate() {
             let name = if at == 0 { difference.what.as_str() } else { "" };
             out.line(Line::new().dim(format!("  {name:<FACET_WIDTH$}")).and(line))?;
         }
@@ -190,104 +219,153 @@ fn figures_text(a: &Figures, b: &Figures) -> String {
 }
 
 /// How something differs, in lines.
-fn lines_of(difference: &Difference, has_colours: bool) -> Vec<Line> {
+fn lines_of(difference: &Difference, shown: &Shown) -> Vec<Line> {
     let (a, b) = (difference.a.as_deref(), difference.b.as_deref());
     match &difference.compared {
-        Compared::Whole {} => vec![arrow(named_text(a), named_text(b))],
-        Compared::Words { words } => vec![of_texts(a, b, Some(words), has_colours)],
-        Compared::Lengths { .. } => vec![of_texts(a, b, None, has_colours)],
+        Compared::Whole {} => vec![arrow(named_text(a, shown), named_text(b, shown))],
+        Compared::Words { words } => of_texts(a, b, Some(words), shown),
+        Compared::Lengths { .. } => of_texts(a, b, None, shown),
         Compared::Paths { paths, left_out } => {
-            let wide = paths.iter().take(PATHS_MAX).map(|place| Line::from(&*place.path).width()).max();
-            let mut lines: Vec<Line> = paths
-                .iter()
-                .take(PATHS_MAX)
-                .map(|place| {
-                    let (a, b) = (place.a.as_ref(), place.b.as_ref());
-                    let path = cut(&place.path, VALUE_MAX);
-                    let gap = if path.is_empty() { "" } else { "  " };
-                    let shown = of_place(a, b, place.words.as_deref(), has_colours);
-                    Line::new().ink(Ink::Cyan, path).padded(wide.unwrap_or(0).min(40)).plain(gap).and(shown)
-                })
-                .collect();
-            let more = paths.len().saturating_sub(PATHS_MAX) + left_out;
+            let most = shown.most(PATHS_MAX);
+            let wide = paths.iter().take(most).map(|place| Line::from(&*place.path).width()).max();
+            let wide = wide.unwrap_or(0).min(40);
+            let mut lines = Vec::new();
+            for place in paths.iter().take(most) {
+                let (a, b) = (place.a.as_ref(), place.b.as_ref());
+                let path = cut(&place.path, shown.most(VALUE_MAX));
+                let gap = if path.is_empty() { "" } else { "  " };
+                for (at, line) in of_place(a, b, place.words.as_deref(), shown).into_iter().enumerate() {
+                    let path = if at == 0 { path.as_str() } else { "" };
+                    lines.push(Line::new().ink(Ink::Cyan, path).padded(wide).plain(gap).and(line));
+                }
+            }
+            let more = paths.len().saturating_sub(most) + left_out;
             if more > 0 {
-                lines.push(Line::new().dim(format!("… {more} more places; --json shows them")));
+                lines.push(Line::new().dim(format!("… {more} more places; --full shows them")));
             }
             lines
         }
     }
 }
 
-fn of_place(a: Option<&Value>, b: Option<&Value>, words: Option<&[Word]>, has_colours: bool) -> Line {
+fn of_place(a: Option<&Value>, b: Option<&Value>, words: Option<&[Word]>, shown: &Shown) -> Vec<Line> {
+    let most = shown.most(VALUE_MAX);
     match (a, b) {
-        (Some(one), None) => Line::new().ink(Ink::Red, format!("removed {}", brief(one, VALUE_MAX))),
-        (None, Some(other)) => Line::new().ink(Ink::Green, format!("added {}", brief(other, VALUE_MAX))),
-        (Some(Value::String(_)), Some(Value::String(_))) => of_texts(a, b, words, has_colours),
-        (one, other) => arrow(json_text(one), json_text(other)),
+        (Some(one), None) => vec![Line::new().ink(Ink::Red, format!("removed {}", brief(one, most)))],
+        (None, Some(other)) => vec![Line::new().ink(Ink::Green, format!("added {}", brief(other, most)))],
+        (Some(Value::String(_)), Some(Value::String(_))) => of_texts(a, b, words, shown),
+        (one, other) => vec![arrow(json_text(one, shown), json_text(other, shown))],
     }
 }
 
-/// Two texts: by their words where they share some, else as they are, or by their lengths.
-fn of_texts(a: Option<&Value>, b: Option<&Value>, words: Option<&[Word]>, has_colours: bool) -> Line {
-    let is_shared = |word: &Word| matches!(word, Word::Same(text) if text.chars().any(char::is_alphanumeric));
+/// Two texts: by their words where they have much in common, else both whole, or by their lengths.
+fn of_texts(a: Option<&Value>, b: Option<&Value>, words: Option<&[Word]>, shown: &Shown) -> Vec<Line> {
     match words {
-        Some(words) if words.iter().any(is_shared) => of_words(words, has_colours),
-        Some(_) => arrow(json_text(a), json_text(b)),
+        Some(words) if has_much_in_common(words) => vec![of_words(words, shown)],
+        Some(_) => whole(a, b, shown),
+        None if shown.is_full => whole(a, b, shown),
         None => {
             let bytes = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, str::len);
-            Line::new().plain(format!("differs: a text of {} bytes, and one of {} bytes", bytes(a), bytes(b)))
+            let text = format!("differs: a text of {} bytes, and one of {} bytes", bytes(a), bytes(b));
+            vec![Line::new().plain(text)]
         }
     }
+}
+
+/// Whether at least two fifths of what is written in the longer text stand in both: below that, changed words
+/// between kept ones read as neither text.
+fn has_much_in_common(words: &[Word]) -> bool {
+    let letters = |text: &String| text.chars().filter(|c| c.is_alphanumeric()).count();
+    let (mut same, mut removed, mut added) = (0, 0, 0);
+    for word in words {
+        match word {
+            Word::Same(text) => same += letters(text),
+            Word::Removed(text) => removed += letters(text),
+            Word::Added(text) => added += letters(text),
+        }
+    }
+    same * 5 >= (same + removed.max(added)) * 2 && same > 0
+}
+
+/// Both, one below the other.
+fn whole(a: Option<&Value>, b: Option<&Value>, shown: &Shown) -> Vec<Line> {
+    let short = [a, b].into_iter().flatten().all(|value| value.to_string().chars().count() <= VALUE_MAX / 2);
+    if short {
+        return vec![arrow(json_text(a, shown), json_text(b, shown))];
+    }
+    let text =
+        |value: Option<&Value>| value.map_or("none".to_owned(), |value| brief(value, shown.most(WHOLE_MAX)));
+    vec![
+        Line::new().ink(Ink::Red, format!("- {}", text(a))),
+        Line::new().ink(Ink::Green, format!("+ {}", text(b))),
+    ]
 }
 
 fn arrow(a: String, b: String) -> Line {
     Line::new().ink(Ink::Red, a).dim(" → ").ink(Ink::Green, b)
 }
 
-fn json_text(value: Option<&Value>) -> String {
-    value.map_or("none".to_owned(), |value| brief(value, VALUE_MAX))
+fn json_text(value: Option<&Value>, shown: &Shown) -> String {
+    value.map_or("none".to_owned(), |value| brief(value, shown.most(VALUE_MAX)))
+}
+
+/// How differences are shown.
+struct Shown {
+    has_colours: bool,
+    is_full: bool,
+}
+
+impl Shown {
+    fn most(&self, count: usize) -> usize {
+        if self.is_full { usize::MAX } else { count }
+    }
 }
 
 /// A name without quotes, an error by what it is called, all else as JSON.
-fn named_text(value: Option<&Value>) -> String {
+fn named_text(value: Option<&Value>, shown: &Shown) -> String {
+    let most = shown.most(VALUE_MAX);
     match value {
-        Some(Value::String(text)) => cut(text, VALUE_MAX),
+        Some(Value::String(text)) => cut(text, most),
         Some(Value::Object(error)) if error.contains_key("title") && error.contains_key("status") => {
             let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
             let detail = text("detail");
             let gap = if detail.is_empty() { "" } else { ": " };
-            cut(&format!("{} {}{gap}{detail}", error["status"], text("title")), VALUE_MAX)
+            cut(&format!("{} {}{gap}{detail}", error["status"], text("title")), most)
         }
-        other => json_text(other),
+        other => json_text(other, shown),
     }
 }
 
 /// The words of two texts on one line: what changed, with a little of what stands around it.
-fn of_words(words: &[Word], has_colours: bool) -> Line {
+fn of_words(words: &[Word], shown: &Shown) -> Line {
     let mut line = Line::new();
     let mut changes = 0;
     for (at, word) in words.iter().enumerate() {
         line = match word {
-            Word::Same(text) => line.plain(around(text, at == 0, at + 1 == words.len())),
-            Word::Removed(_) | Word::Added(_) if changes == PIECES_MAX => {
-                return line.dim("… and more; --json shows all");
+            Word::Same(text) => line.plain(if shown.is_full {
+                text.clone()
+            } else {
+                around(text, at == 0, at + 1 == words.len())
+            }),
+            Word::Removed(_) | Word::Added(_) if changes == shown.most(PIECES_MAX) => {
+                return line.dim("… and more; --full shows all");
             }
             Word::Removed(text) => {
                 changes += 1;
-                line.ink(Ink::Red, marked(text, ["[-", "-]"], has_colours))
+                line.ink(Ink::Red, marked(text, ["[-", "-]"], shown))
             }
             Word::Added(text) => {
                 changes += 1;
-                line.ink(Ink::Green, marked(text, ["{+", "+}"], has_colours))
+                line.ink(Ink::Green, marked(text, ["{+", "+}"], shown))
             }
         };
     }
     line
 }
 
-fn marked(text: &str, [before, behind]: [&str; 2], has_colours: bool) -> String {
-    let text = cut(text, VALUE_MAX);
-    if has_colours { text } else { format!("{before}{text}{behind}") }
+fn marked(text: &str, [before, behind]: [&str; 2], shown: &Shown) -> String {
+    let text = cut(text, shown.most(VALUE_MAX));
+    if shown.has_colours { text } else { format!("{before}{text}{behind}") }
 }
 
 /// What of an unchanged piece stands next to a change.
@@ -357,11 +435,18 @@ fn totals(both: &Both<Totals>) -> Vec<Vec<Line>> {
         vec![Line::new().dim(name), text(a).into(), text(b).into(), Line::new().dim(difference)]
     };
     let count = |n: u64| n.to_string();
-    vec![
+    let mut rows = vec![
         row("steps", |t| t.steps, count),
-        row("tokens in", |t| t.tokens.input, count),
-        row("tokens out", |t| t.tokens.output, count),
-        row("cost", |t| t.micro_usd, dollars),
-        row("time", |t| t.duration_ms, span),
-    ]
+        // What was taken from a log was paid for there: it is neither spent again nor saved.
+        row("tokens in", |t| t.tokens.input + t.reused_tokens.input, count),
+        row("tokens out", |t| t.tokens.output + t.reused_tokens.output, count),
+        row("cost", |t| t.micro_usd + t.reused_micro_usd, dollars),
+    ];
+    if [both.a, both.b].iter().any(|totals| totals.reused_tokens != Tokens::default()) {
+        rows.push(row("  in reused", |t| t.reused_tokens.input, count));
+        rows.push(row("  out reused", |t| t.reused_tokens.output, count));
+        rows.push(row("  cost reused", |t| t.reused_micro_usd, dollars));
+    }
+    rows.push(row("time", |t| t.duration_ms, span));
+    rows
 }

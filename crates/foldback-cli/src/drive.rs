@@ -10,9 +10,7 @@ use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::{End as Ended, EntryBody};
 use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, StepStatus, Verdict as Settled, WorkflowState, limits};
-use foldback::engine::{
-    Command, Refusal, Rest, Session, SessionError, Start, events_of, state_seen, text_id,
-};
+use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, load, state_seen, text_id};
 use foldback::ows::Loaded;
 use foldback::programs::Definitions;
 use foldback::store::{Filter, Store};
@@ -27,6 +25,7 @@ use crate::error::{Error, Exit};
 use crate::now;
 use crate::out::{Out, say, say_error};
 use crate::progress::{Progress, split_hint};
+use crate::reading;
 
 /// `run FILE`: starts a workflow, or attaches to the one that was started alike.
 pub fn run(cli: &Cli, args: &RunArgs) -> Result<Exit, Error> {
@@ -119,10 +118,7 @@ pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
         (Verdict::Landed, output) => {
             Command::Resolve { workflow_id, key, landed: Some(output.unwrap_or_default()) }
         }
-        (Verdict::Stub, output) => {
-            let output = Some(output.unwrap_or_default());
-            Command::Settle { workflow_id, key, verdict: Settled::Stub, output }
-        }
+        (Verdict::Stub, output) => Command::Settle { workflow_id, key, verdict: Settled::Stub, output },
         (Verdict::Didnt | Verdict::Live | Verdict::Deny, Some(_)) => {
             return Err(Error::input(
                 "what did not happen, or is yet to happen, has no output",
@@ -259,10 +255,12 @@ fn say_to_session(
     let progress = Arc::new(Progress::new(ids, cli.again()));
     progress.watch();
     for command in &commands {
+        let id = command.workflow_id();
         // What cannot be read is the loop's to tell; here it is only a name less to show.
-        if let Ok(events) = events_of(&**store, command.workflow_id(), 0) {
-            progress.recall(command.workflow_id(), &events);
-        }
+        let _shown = reading::pages(&**store, id, 0, &mut |page| {
+            page.iter().flat_map(load::decode).for_each(|event| progress.recall(id, &event));
+            Ok(true)
+        });
     }
     let stop = Arc::new(AtomicBool::new(false));
     let signals = {
@@ -481,7 +479,7 @@ fn print_result(
     rest: &Rest,
     is_as_asked: bool,
 ) -> Result<(), Error> {
-    let id = &state.workflow_id;
+    let (name, id) = (&state.workflow_id, quoted(&state.workflow_id));
     let again = cli.again();
     match &state.end {
         // What it gave, or failed of before, is no news where something it did is still to be known.
@@ -490,7 +488,7 @@ fn print_result(
         }
         // What it gave, or failed of before, is no result any more where taking it back was asked for.
         Some(end) if state.is_compensated && (is_as_asked || !matches!(end, Ended::Failed { .. })) => {
-            say(format!("{id} was taken back; `{again} show {id}` says what became of each thing it did"));
+            say(format!("{name} was taken back; `{again} show {id}` says what became of each thing it did"));
         }
         Some(Ended::Completed { .. } | Ended::Cancelled { .. }) if state.stuck().is_some() => {}
         Some(Ended::Completed { output }) => {
@@ -522,13 +520,13 @@ fn print_result(
         None if state.pause.is_some() => {
             let reason = state.pause.as_ref().map(|pause| pause.reason.as_str()).unwrap_or_default();
             let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-            say(format!("{id} is paused{why}"));
+            say(format!("{name} is paused{why}"));
             let raise = ending::raise(state.pause.as_ref().and_then(|pause| pause.budget.as_ref()));
             say(format!("hint: `{again} unpause {id}{raise}` goes on"));
         }
         Some(Ended::Cancelled { reason }) => {
             let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-            say(format!("{id} was cancelled{reason}"));
+            say(format!("{name} was cancelled{reason}"));
         }
         Some(Ended::Parked { recorded, asked, .. }) => {
             say(format!("error: the program and its log disagree: recorded {recorded}, asked {asked}"));
@@ -539,11 +537,11 @@ fn print_result(
         }
         None => match &rest.reason {
             Some(reason) => {
-                say(format!("{id} is {}: {reason}; `{again} resume {id}` goes on", state.status().as_str()))
+                say(format!("{name} is {}: {reason}; `{again} resume {id}` goes on", state.status().as_str()))
             }
             None => {
                 say(format!(
-                    "{id} is {}; `{again} show {id}` says what it waits for",
+                    "{name} is {}; `{again} show {id}` says what it waits for",
                     state.status().as_str()
                 ));
                 for (key, names, wants) in state.listeners() {
@@ -551,13 +549,13 @@ fn print_result(
                         let until = now::until(due, None);
                         say(format!("  {key} waits for {}, {until}", names.join(", ")));
                     }
-                    for (command, _) in ending::answers(&again, &quoted(id), names, &wants.get()) {
+                    for (command, _) in ending::answers(&again, &id, names, &wants.get()) {
                         say(format!("hint: `{command}` answers it"));
                     }
                 }
                 for key in held(state) {
                     say(format!(
-                        "hint: `{again} resolve {id} {} live` performs the write; also `stub JSON` and `deny`",
+                        "hint: `{again} resolve {id} {} live` performs the write; also `stub [JSON]` and `deny`",
                         quoted(key.as_str())
                     ));
                 }

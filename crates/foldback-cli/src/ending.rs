@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use foldback::core::budget::Budget;
 use foldback::core::event::Raised;
-use foldback::core::report::{LedgerEffect, Standing, effective, example, ledger};
+use foldback::core::report::{Book, LedgerEffect, Standing, VersionSpec, example};
 use foldback::core::state::End;
 use foldback::core::step::error_type;
-use foldback::core::{Fact, Failure, Key, Measure, Micros, StepStatus, Version, WorkflowState};
+use foldback::core::{Failure, Key, Measure, Micros, StepStatus, Version, WorkflowState};
 use foldback::engine::Command;
+use foldback::store::{Store, WorkflowRow};
 use serde_json::{Value, json};
 
 use crate::args::{CancelArgs, Cli, CompensateArgs, SignalArgs, UnpauseArgs, quoted};
@@ -17,7 +18,7 @@ use crate::drive;
 use crate::error::{Error, Exit};
 use crate::moment;
 use crate::out::{Ink, Line, Out, columns, say};
-use crate::reading::{self, Log};
+use crate::reading;
 
 /// Lines of a ledger that are shown; the newest matter most.
 const EFFECTS_MAX: usize = 100;
@@ -29,11 +30,13 @@ const EFFECTS_MAX: usize = 100;
 pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
     let config = drive::load_config(cli)?;
     let store = foldback::store::open_existing(&cli.store_url())?;
-    let log = reading::read(cli, &*store, &args.id)?;
-    let version = |text: &Option<String>| text.as_deref().map(|text| version(&log, text)).transpose();
-    // What is done at a version is armed by the next: both ends of the walk mean what was done.
-    let done = |at: Version| at + u64::from(is_arming(&log, at + 1));
-    let (from, down_to) = (version(&args.from)?.map(done), version(&args.down_to)?.map(done));
+    let row = reading::row(cli, &*store, &args.id)?;
+    let version = |text: &Option<String>| -> Result<Option<Version>, Error> {
+        let version = text.as_deref().map(|text| version(cli, &*store, &row, text)).transpose()?;
+        // What is done at a version is armed by the next: both ends of the walk mean what was done.
+        version.map(|at| Ok(at + u64::from(is_arming(&*store, &args.id, at + 1)?))).transpose()
+    };
+    let (from, down_to) = (version(&args.from)?, version(&args.down_to)?);
     if let (Some(from), Some(down_to)) = (from, down_to)
         && from <= down_to
     {
@@ -43,7 +46,7 @@ pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
         ));
     }
     if args.dry_run {
-        return plan(cli, &log, from, down_to);
+        return plan(cli, &*store, &args.id, from, down_to);
     }
     let workflow_id = Arc::from(args.id.as_str());
     let command = Command::Compensate { workflow_id, reason: args.reason.clone(), range: (from, down_to) };
@@ -51,8 +54,9 @@ pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
     drive::finish_ended(cli, &*store, ends)
 }
 
-fn is_arming(log: &Log, version: Version) -> bool {
-    log.events.iter().any(|event| event.version == version && matches!(event.fact, Fact::UndoArmed(_)))
+fn is_arming(store: &dyn Store, id: &str, version: Version) -> Result<bool, Error> {
+    let there = store.read(id, version - 1, 1)?;
+    Ok(there.first().is_some_and(|event| event.version == version && &*event.event.event_type == "UndoArmed"))
 }
 
 /// `cancel ID`: ends a workflow.
@@ -70,12 +74,10 @@ pub fn cancel(cli: &Cli, args: &CancelArgs) -> Result<Exit, Error> {
 
 /// A version as a person names it. A key means its newest place: a workflow that was gone back in has
 /// others before.
-fn version(log: &Log, text: &str) -> Result<Version, Error> {
-    let is_key = !text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
-    match is_key && moment::time(text).is_none() {
-        true => moment::resolve(text, &effective(&log.events).into_iter().cloned().collect::<Vec<_>>()),
-        false => moment::resolve(text, &log.events),
-    }
+fn version(cli: &Cli, store: &dyn Store, row: &WorkflowRow, text: &str) -> Result<Version, Error> {
+    let ahead = reading::ahead(store, &row.workflow_id, Version::MAX)?;
+    let is_key = matches!(moment::spec(text)?, VersionSpec::Before(_) | VersionSpec::After(_));
+    reading::version_of(cli, store, row, text, &|version| !is_key || ahead.is_kept(version))
 }
 
 /// `pause ID`: lets nothing more begin.
@@ -169,8 +171,19 @@ fn raised(text: &str) -> Result<Raised, Error> {
 }
 
 /// What would be taken back, newest first, and what would stay.
-fn plan(cli: &Cli, log: &Log, from: Option<Version>, down_to: Option<Version>) -> Result<Exit, Error> {
-    let effects = ledger(&log.row.workflow_id, &log.events);
+fn plan(
+    cli: &Cli,
+    store: &dyn Store,
+    id: &str,
+    from: Option<Version>,
+    down_to: Option<Version>,
+) -> Result<Exit, Error> {
+    let mut book = Book::new(id);
+    reading::walk(store, id, Version::MAX, None, &mut |_, event| {
+        book.read(event);
+        Ok(())
+    })?;
+    let effects = book.effects;
     let is_in = |version: Version| version > down_to.unwrap_or(0) && from.is_none_or(|from| version <= from);
     let is_due = |effect: &&LedgerEffect| {
         matches!(effect.standing, Standing::Armed | Standing::Stuck | Standing::Undoing)

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use foldback::core::lists::Shown;
-use foldback::core::report::{Moment, changes};
+use foldback::core::report::{CHANGE_MAX, Moment, changes_in};
 use foldback::core::{Event, Fact, Key, Status, Version, WorkflowState, text};
 use foldback::engine::load;
-use foldback::store::{Recorded, Store};
+use foldback::store::{Recorded, Store, WorkflowRow};
 use serde_json::{Value, json};
 
 use crate::args::{Cli, EventsArgs, ReplayArgs};
@@ -30,9 +30,9 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     let row = reading::row(cli, store, &args.id)?;
     let to = match &args.to {
         None => Version::MAX,
-        Some(text) => last_version(cli, store, &args.id, text)?,
+        Some(text) => last_version(cli, store, &row, text)?,
     };
-    let mut out = Out::new();
+    let mut out = Out::new().full(args.full);
     let mut values = Values::of(cli, store, &row);
     let mut printing = Printing { out: &mut out, is_json: cli.json, lists: Shown::default() };
     let mut seen = store.change_counter()?;
@@ -63,15 +63,12 @@ fn goes_on_after(store: &dyn Store, id: &str, last: Version) -> Result<bool, Err
     Ok(row.version > last || status.is_none_or(|status| !status.is_ended()))
 }
 
-/// The version that is meant. A plain number needs no fold, so a lawless log can be cut by it.
-fn last_version(cli: &Cli, store: &dyn Store, id: &str, text: &str) -> Result<Version, Error> {
-    let log = reading::read(cli, store, id)?;
-    if let (Some(broken), Ok(number)) = (&log.broken, text.trim().parse::<Version>())
-        && (broken.version..=log.row.version).contains(&number)
-    {
-        return Ok(number);
+/// The version that is meant. A number in the log's range needs no fold, so a lawless log can be cut by it.
+fn last_version(cli: &Cli, store: &dyn Store, row: &WorkflowRow, text: &str) -> Result<Version, Error> {
+    match text.trim().parse::<Version>() {
+        Ok(number) if (1..=row.version).contains(&number) => Ok(number),
+        _ => reading::version(cli, store, row, Some(text)),
     }
-    Ok(log.up_to(cli, Some(text))?.last().map_or(0, |event| event.version))
 }
 
 struct Printing<'a> {
@@ -97,7 +94,7 @@ impl Printing<'_> {
             if self.is_json {
                 self.out.json(&as_json(recorded, event))?;
             } else {
-                let line = as_line(recorded, fact).cut(self.out.width());
+                let line = as_line(recorded, fact, self.out).cut(self.out.width());
                 self.out.line(line)?;
             }
         }
@@ -131,10 +128,10 @@ fn as_json(recorded: &Recorded, event: Option<&Event>) -> Value {
     line
 }
 
-fn as_line(recorded: &Recorded, fact: Option<&Fact>) -> Line {
+fn as_line(recorded: &Recorded, fact: Option<&Fact>, out: &Out) -> Line {
     let line = head(recorded.version, recorded.event.timestamp);
     match fact {
-        Some(fact) => told(line, fact),
+        Some(fact) => told(line, fact, out),
         None => line
             .ink(Ink::Red, format!("{:<17}", recorded.event.event_type))
             .plain(format!(" cannot be read by this build: {}", recorded.event.payload)),
@@ -145,9 +142,9 @@ fn head(version: Version, at: i64) -> Line {
     Line::new().plain(format!("{version:>5}  ")).dim(with_millis(at)).plain("  ")
 }
 
-fn told(line: Line, fact: &Fact) -> Line {
+fn told(line: Line, fact: &Fact, out: &Out) -> Line {
     let kind = fact.event_type();
-    let all = text::line(fact);
+    let all = text::line_in(fact, out.most(text::VALUE_MAX));
     let rest = all.strip_prefix(kind).unwrap_or(&all).trim_start();
     let (key, rest) = match fact.key().map(Key::as_str) {
         Some(key) => (key, rest.strip_prefix(key).unwrap_or(rest).trim_start()),
@@ -204,48 +201,51 @@ fn ink(fact: &Fact) -> Ink {
 /// No such workflow or version, or the store fails.
 pub fn replay(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
-    let log = reading::read(cli, &*store, &args.id)?;
-    let shown = log.up_to(cli, args.to.as_deref())?;
-    let mut values = Values::of(cli, &*store, &log.row);
-    let mut out = Out::new();
-    let mut state = WorkflowState::empty(&args.id);
-    let mut went_back = None;
-    for event in shown {
-        if let Some(version) = event.fact.goes_back_to() {
-            let mut base = WorkflowState::folded(&args.id, reading::up_to(shown, version));
-            values.fill_state(&mut base)?;
-            let before = state.clone();
-            state.rewind(base);
-            // What it goes back from is said with the event.
-            went_back = Some(before);
+    let store = &*store;
+    let row = reading::row(cli, store, &args.id)?;
+    let to = reading::version(cli, store, &row, args.to.as_deref())?;
+    let mut values = Values::of(cli, store, &row);
+    let mut out = Out::new().full(args.full);
+    // What an event changed is known once the next one is seen, or the end.
+    let mut last: Option<(Event, WorkflowState)> = None;
+    let walked = reading::walk(store, &args.id, to, Some(&mut values), &mut |before, event| {
+        if let Some((event, then)) = last.take() {
+            print_changes(cli, &mut out, &event, &then, before)?;
         }
-        let mut event: Event = event.clone();
-        values.fill_event(&mut event)?;
-        let before = went_back.take().unwrap_or_else(|| state.clone());
-        state.apply(&event);
-        let changed = changes(&before, &state);
-        if cli.json {
-            out.json(&json!({
-                "version": event.version,
-                "type": event.fact.event_type(),
-                "key": event.fact.key(),
-                "timestamp": Moment(event.timestamp),
-                "changes": changed,
-            }))?;
-            continue;
-        }
-        let width = out.width();
-        out.line(told(head(event.version, event.timestamp), &event.fact).cut(width))?;
-        for change in &changed {
-            out.line(Line::from("         ").ink(change_ink(change), change).cut(width))?;
-        }
+        last = Some((event.clone(), before.clone()));
+        Ok(())
+    })?;
+    if let Some((event, then)) = last.take() {
+        print_changes(cli, &mut out, &event, &then, &walked.state)?;
     }
     values.told(cli);
     out.flush()?;
-    match log.trouble(cli, shown) {
-        Some(trouble) => Err(trouble),
-        None => Ok(Exit::Done),
+    reading::trouble(cli, &row, &walked).map_or(Ok(Exit::Done), Err)
+}
+
+fn print_changes(
+    cli: &Cli,
+    out: &mut Out,
+    event: &Event,
+    before: &WorkflowState,
+    after: &WorkflowState,
+) -> Result<(), Error> {
+    let changed = changes_in(before, after, out.most(CHANGE_MAX));
+    if cli.json {
+        return out.json(&json!({
+            "version": event.version,
+            "type": event.fact.event_type(),
+            "key": event.fact.key(),
+            "timestamp": Moment(event.timestamp),
+            "changes": changed,
+        }));
     }
+    let width = out.width();
+    out.line(told(head(event.version, event.timestamp), &event.fact, out).cut(width))?;
+    for change in &changed {
+        out.line(Line::from("         ").ink(change_ink(change), change).cut(width))?;
+    }
+    Ok(())
 }
 
 fn change_ink(change: &str) -> Ink {

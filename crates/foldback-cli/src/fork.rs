@@ -20,7 +20,7 @@ use crate::args::{ChangeArgs, Cli, ForkArgs, RetryArgs, quoted};
 use crate::drive::{self, bounded, read_json, refused};
 use crate::error::{Error, Exit};
 use crate::out::{Out, say};
-use crate::{definition, moment, reading};
+use crate::{definition, reading};
 
 /// Keys that a line of the plan names.
 const KEYS_MAX: usize = 8;
@@ -266,8 +266,8 @@ fn version(cli: &Cli, store: &dyn Store, id: &str, text: &str, last: Version) ->
         // Beyond the begin there is nothing; who reads the log says so.
         return Ok((last + 1).saturating_sub(back));
     }
-    let log = reading::read(cli, store, id)?;
-    moment::resolve(text, &log.events)
+    let row = reading::row(cli, store, id)?;
+    reading::version(cli, store, &row, Some(text))
 }
 
 /// A member that no model call has is a slip of the pen, which would change nothing and cost a call.

@@ -28,8 +28,11 @@ mod prune;
 mod reading;
 mod show;
 mod state;
+mod steps;
 mod table;
+mod tree;
 mod verify;
+mod whole;
 
 use std::fs::File;
 use std::process::ExitCode;
@@ -91,8 +94,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Error> {
         Command::Events(args) => events::events(cli, args),
         Command::Replay(args) => events::replay(cli, args),
         Command::State(args) => state::state(cli, args),
-        Command::Steps(args) => state::steps(cli, args),
-        Command::Decisions(args) => state::decisions(cli, args),
+        Command::Steps(args) => steps::steps(cli, args),
+        Command::Decisions(args) => steps::decisions(cli, args),
         Command::Fork(args) => fork::fork(cli, args),
         Command::Retry(args) => fork::retry(cli, args),
         Command::Compensate(args) => ending::compensate(cli, args),

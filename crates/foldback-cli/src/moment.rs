@@ -1,23 +1,22 @@
 //! Versions and times as people write and read them. All times are UTC.
 
+use foldback::core::Micros;
 use foldback::core::report::{VersionSpec, iso};
-use foldback::core::{Event, Micros, Version};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::error::Error;
 
-/// The version that a person means by a text.
+/// A version as a person names it.
 ///
 /// # Errors
-/// A text that is no version, or one that this log does not hold.
-pub fn resolve(text: &str, events: &[Event]) -> Result<Version, Error> {
-    let spec = match time(text) {
+/// A text that is no version.
+pub fn spec(text: &str) -> Result<VersionSpec, Error> {
+    Ok(match time(text) {
         Some(at) => VersionSpec::Time(at),
         None => VersionSpec::parse(text)?,
-    };
-    Ok(spec.resolve(events)?)
+    })
 }
 
 /// A moment from its text: `2026-01-31T09:15:00Z`, with an offset, or without one for UTC;

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 use std::iter::Peekable;
 use std::str::Chars;
 
+use foldback::core::text::is_hidden;
 use serde::Serialize;
 use unicode_width::UnicodeWidthChar;
 
@@ -15,6 +16,8 @@ use crate::error::Error;
 
 /// The width that lines are cut to when nobody watches on a terminal.
 const WIDTH_UNWATCHED: usize = 140;
+/// The most that one line says of what happens, where nobody watches on a terminal.
+const NOTE_MAX: usize = 4_000;
 /// No table is narrower, whatever the terminal says.
 const WIDTH_MIN: usize = 60;
 
@@ -36,6 +39,16 @@ pub enum Ink {
     Yellow,
     /// A decision or a domain event.
     Cyan,
+    /// It waits.
+    Blue,
+    /// A person is asked.
+    Magenta,
+    /// A workflow ended well.
+    BoldGreen,
+    /// A workflow ended badly.
+    BoldRed,
+    /// A workflow was stopped, or is taken back.
+    BoldYellow,
 }
 
 impl Ink {
@@ -48,6 +61,11 @@ impl Ink {
             Ink::Red => Some("31"),
             Ink::Yellow => Some("33"),
             Ink::Cyan => Some("36"),
+            Ink::Blue => Some("34"),
+            Ink::Magenta => Some("35"),
+            Ink::BoldGreen => Some("1;32"),
+            Ink::BoldRed => Some("1;31"),
+            Ink::BoldYellow => Some("1;33"),
         }
     }
 }
@@ -127,6 +145,20 @@ impl Line {
     }
 }
 
+impl Line {
+    /// What is written of it: cleaned text, and colours around it where they are seen.
+    fn painted(&self, has_colours: bool) -> String {
+        let mut text = String::new();
+        for (ink, span) in &self.0 {
+            match ink.code().filter(|_| has_colours && !span.is_empty()) {
+                Some(code) => text.extend(["\x1b[", code, "m", span, "\x1b[0m"]),
+                None => text.push_str(span),
+            }
+        }
+        text
+    }
+}
+
 impl From<&str> for Line {
     fn from(text: &str) -> Line {
         Line::new().plain(text)
@@ -144,6 +176,7 @@ pub struct Out {
     to: BufWriter<Stdout>,
     has_colours: bool,
     width: usize,
+    is_full: bool,
 }
 
 impl Out {
@@ -155,7 +188,19 @@ impl Out {
             has_colours: is_terminal && colours_are_wanted(),
             width: width_of(is_terminal),
             to: BufWriter::new(stdout),
+            is_full: false,
         }
+    }
+
+    /// With everything whole, however long, where a person asked for that.
+    pub fn full(self, is_full: bool) -> Out {
+        let width = if is_full { usize::MAX / 2 } else { self.width };
+        Out { is_full, width, ..self }
+    }
+
+    /// So many of something, or all where everything is wanted whole.
+    pub fn most(&self, count: usize) -> usize {
+        if self.is_full { usize::MAX } else { count }
     }
 
     /// Columns that a line may take.
@@ -173,13 +218,7 @@ impl Out {
     /// # Errors
     /// When it cannot be written; a reader that went away ends the program.
     pub fn line(&mut self, line: impl Into<Line>) -> Result<(), Error> {
-        let mut text = String::new();
-        for (ink, span) in &line.into().0 {
-            match ink.code().filter(|_| self.has_colours && !span.is_empty()) {
-                Some(code) => text.extend(["\x1b[", code, "m", span, "\x1b[0m"]),
-                None => text.push_str(span),
-            }
-        }
+        let text = line.into().painted(self.has_colours);
         let text = text.trim_end();
         writeln!(self.to, "{text}").or_else(gone)
     }
@@ -236,6 +275,49 @@ pub fn say(text: impl AsRef<str>) {
     let _gone = writeln!(io::stderr(), "{}", clean(text.as_ref()));
 }
 
+/// Where a person follows what happens: stderr. On a terminal, its last line may be written over.
+#[derive(Clone, Copy, Debug)]
+pub struct Notes {
+    is_terminal: bool,
+    has_colours: bool,
+}
+
+impl Notes {
+    /// Standard error.
+    pub fn new() -> Notes {
+        let is_terminal = io::stderr().is_terminal();
+        Notes { is_terminal, has_colours: is_terminal && colours_are_wanted() }
+    }
+
+    /// Whether somebody watches on a terminal.
+    pub fn is_terminal(self) -> bool {
+        self.is_terminal
+    }
+
+    /// Columns that a line may take: those of the terminal; off one, a line is as long as it needs to be.
+    pub fn width(self) -> usize {
+        if !self.is_terminal {
+            return NOTE_MAX;
+        }
+        terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0))
+    }
+
+    /// Writes a line, over the last one where that may be written over.
+    pub fn line(self, line: Line) {
+        let erase = if self.is_terminal { "\r\x1b[K" } else { "" };
+        let line = line.cut(self.width());
+        // Nobody to show it to is no reason to stop the work.
+        let _gone = writeln!(io::stderr().lock(), "{erase}{}", line.painted(self.has_colours).trim_end());
+    }
+
+    /// Writes the last line anew.
+    pub fn over(self, line: Line) {
+        let mut err = io::stderr().lock();
+        let text = line.cut(self.width().saturating_sub(1)).painted(self.has_colours);
+        let _gone = write!(err, "\r\x1b[K{text}").and_then(|()| err.flush());
+    }
+}
+
 /// Tells a person an error and what to do next.
 pub fn say_error(error: &Error) {
     let mut lines = error.message.lines();
@@ -254,16 +336,16 @@ pub fn columns(text: &str) -> usize {
 /// Text without what a terminal obeys: escape sequences, control characters, and the marks that
 /// turn the direction of writing. Line ends and tabs become spaces.
 pub fn clean(text: &str) -> String {
-    if !text.chars().any(is_obeyed) {
+    if !text.chars().any(is_hidden) {
         return text.to_owned();
     }
     let mut cleaned = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            '\n' | '\t' => cleaned.push(' '),
+            '\n' | '\t' | '\u{2028}' | '\u{2029}' => cleaned.push(' '),
             '\u{1b}' => skip_escape(&mut rest),
-            c if is_obeyed(c) => {}
+            c if is_hidden(c) => {}
             c => cleaned.push(c),
         }
     }
@@ -283,23 +365,21 @@ fn skip_escape(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// JSON whose strings hold nothing that a terminal obeys; it means the same.
 fn escaped(json: &str) -> String {
     // JSON escapes the old control characters itself; most of it is plain ASCII.
     let is_plain = json.bytes().all(|byte| byte < 0x7f);
-    if is_plain || !json.chars().any(is_obeyed) {
+    if is_plain || !json.chars().any(is_hidden) {
         return json.to_owned();
     }
     let mut text = String::with_capacity(json.len() + 16);
     for c in json.chars() {
         // What is obeyed stands only inside strings, where an escape means the same.
-        if is_obeyed(c) {
-            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        if is_hidden(c) {
+            let mut units = [0u16; 2];
+            for unit in c.encode_utf16(&mut units) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             text.push(c);
         }
@@ -336,7 +416,7 @@ mod tests {
     fn json_means_the_same_and_holds_nothing_to_obey() {
         let value = serde_json::json!({"a": "\u{9b}31m\u{7f}\u{202e}\n"});
         let text = escaped(&value.to_string());
-        assert!(!text.chars().any(is_obeyed), "{text}");
+        assert!(!text.chars().any(is_hidden), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 

@@ -3,7 +3,6 @@
 //! line, which is overwritten.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,13 @@ use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, V
 use foldback::engine::Observer;
 use serde_json::Value;
 
-use crate::out::clean;
+use crate::args::quoted;
+use crate::out::{Ink, Line, Notes, clean, columns};
+
+/// Columns of a key, so that what is said of keys stands in one column.
+const KEY_WIDTH: usize = 28;
+/// Characters that are said of why something happened.
+const WHY_MAX: usize = 2_000;
 
 /// How often a step that is under way, and of which nothing is told, says so.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
@@ -22,8 +27,7 @@ pub struct Progress {
     ids: Vec<String>,
     /// How this program is called again, for hints.
     again: String,
-    is_terminal: bool,
-    has_colours: bool,
+    notes: Notes,
     shown: Mutex<Shown>,
 }
 
@@ -70,28 +74,31 @@ impl Shown {
     }
 
     /// What a budget cannot count of a call, and what was guessed: each is worth a line once.
-    fn doubts(&mut self, id: &str, event: &Event) -> Vec<String> {
+    fn doubts(&mut self, id: &str, event: &Event) -> Vec<Line> {
         let Some((key, usage)) = usage_of(&event.fact) else { return Vec::new() };
         let is_inside = |scope: &Key| scope.is_root() || key.is_inside(scope);
         let has_budget = self.money.get(id).is_some_and(|scopes| scopes.iter().any(is_inside));
-        let model = clean(&usage.model);
+        let model = &usage.model;
         let mut told = Vec::new();
         if usage.micro_usd.is_none() && has_budget {
-            told.push(format!(
-                "{key:<28} no price is known for `{model}`: its calls do not count in the budget of money\n  \
-                 hint: give [providers.NAME.prices] in foldback.toml, or set a budget of tokens too"
-            ));
+            let text =
+                format!("no price is known for `{model}`: its calls do not count in the budget of money");
+            let hint = "give [providers.NAME.prices] in foldback.toml, or set a budget of tokens too";
+            told.push((text, Some(hint)));
         }
         if usage.is_estimated {
-            told.push(format!("{key:<28} `{model}` did not say all that it used: tokens are estimated"));
+            told.push((format!("`{model}` did not say all that it used: tokens are estimated"), None));
         }
-        let about = |line: &String| line.get(28..).unwrap_or(line).to_owned();
-        told.retain(|line| self.hinted.insert(about(line)));
-        told
+        told.retain(|(text, _)| self.hinted.insert(text.clone()));
+        let lines = |(text, hint): (String, Option<&str>)| {
+            let hint = hint.map(|hint| Line::from(format!("  hint: {hint}")));
+            std::iter::once(of_key(Ink::Yellow, "!", key, text)).chain(hint)
+        };
+        told.into_iter().flat_map(lines).collect()
     }
 
     /// The steps that were under way for a further minute, and the words for it.
-    fn silent(&mut self, now: Instant) -> Vec<String> {
+    fn silent(&mut self, now: Instant) -> Vec<(Key, String)> {
         let mut told = Vec::new();
         for ((_, key), asked) in &mut self.steps {
             let Some(under_way) = &mut asked.under_way else { continue };
@@ -104,10 +111,21 @@ impl Shown {
                 Some(heard) => format!("last heard {} s ago", now.saturating_duration_since(heard).as_secs()),
                 None => "nothing heard yet".to_owned(),
             };
-            told.push(format!("{key:<28} {:<7} under way for {since} s, {heard}", asked.kind));
+            told.push((key.clone(), format!("{:<7} under way for {since} s, {heard}", asked.kind)));
         }
         told.sort();
         told
+    }
+
+    /// Forgets a step that is over.
+    fn forget(&mut self, id: &str, event: &Event) {
+        let key = match &event.fact {
+            Fact::StepCompleted(done) => &done.key,
+            Fact::StepReused(reused) => &reused.key,
+            Fact::StepCancelled { key, attempt: None, .. } => key,
+            _ => return,
+        };
+        self.steps.remove(&(id.to_owned(), key.clone()));
     }
 }
 
@@ -163,17 +181,14 @@ fn usage_of(fact: &Fact) -> Option<(&Key, &Usage)> {
 impl Progress {
     /// Progress of these workflows; of all when empty.
     pub fn new(ids: Vec<String>, again: String) -> Progress {
-        let is_terminal = std::io::stderr().is_terminal();
-        let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none();
-        Progress { ids, again, is_terminal, has_colours, shown: Mutex::default() }
+        Progress { ids, again, notes: Notes::new(), shown: Mutex::default() }
     }
 
     /// Takes note of what was asked before this process came, so that it can say what goes on.
-    pub fn recall(&self, id: &str, events: &[Event]) {
+    pub fn recall(&self, id: &str, event: &Event) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in events {
-            shown.note(id, event);
-        }
+        shown.note(id, event);
+        shown.forget(id, event);
     }
 
     /// Says of each step that takes long, once a minute, that it is still under way: on a thread of its
@@ -191,9 +206,9 @@ impl Progress {
 
     fn sign_of_life(&self, now: Instant) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in shown.silent(now) {
+        for (key, text) in shown.silent(now) {
             shown.live = None;
-            self.print(&format!("{} {line}", self.paint("34", "…")));
+            self.notes.line(of_key(Ink::Blue, "…", &key, text));
         }
     }
 
@@ -201,51 +216,58 @@ impl Progress {
         self.ids.is_empty() || self.ids.iter().any(|own| own == id)
     }
 
-    fn paint(&self, colour: &str, text: &str) -> String {
-        if self.has_colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    /// What is said of an event: a line, and what to do about it.
+    fn lines(&self, id: &str, event: &Event, shown: &mut Shown) -> Vec<Line> {
+        self.line(id, event, shown).into_iter().chain(self.hint(id, event, shown)).collect()
     }
 
-    fn print(&self, line: &str) {
-        let mut err = std::io::stderr().lock();
-        let erase = if self.is_terminal { "\r\x1b[K" } else { "" };
-        // Nobody to show it to is no reason to stop the work.
-        let _gone = writeln!(err, "{erase}{line}");
+    /// The command that an event calls for, or what a failure says to do; each of these once.
+    fn hint(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<Line> {
+        let (again, id) = (&self.again, quoted(id));
+        let text = match &event.fact {
+            Fact::AttemptFailed(failed) => {
+                told(&failed.error).1.filter(|hint| shown.hinted.insert(hint.clone()))?
+            }
+            Fact::OutcomeUnknown { key, .. } => format!(
+                "look whether it happened, then `{again} resolve {id} {} landed [JSON]` or `… didnt`",
+                quoted(key.as_str())
+            ),
+            Fact::WriteHeld { key, .. } => format!(
+                "`{again} resolve {id} {} live` performs it; also `stub [JSON]`, `deny`",
+                quoted(key.as_str())
+            ),
+            _ => return None,
+        };
+        Some(Line::from(format!("  hint: {text}")))
     }
 
-    fn line(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<String> {
+    fn line(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<Line> {
         let took = |shown: &Shown, key: &Key| {
             let asked = shown.steps.get(&(id.to_owned(), key.clone()))?;
             Some((event.timestamp - asked.at, asked.kind.clone()))
         };
+        let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let of_scope = |scope: &Key| if scope.is_root() { id.to_owned() } else { scope.as_str().to_owned() };
         Some(match &event.fact {
-            Fact::WorkflowStarted(e) => {
-                format!("{} {id}  {}", self.paint("1", "▶"), clean(&e.name))
-            }
+            Fact::WorkflowStarted(e) => of_workflow(Ink::Bold, "▶", id, &e.name),
             Fact::StepAsked(_) => return None,
             Fact::StepCompleted(done) => {
                 let (micros, kind) = took(shown, &done.key).unwrap_or((0, "step".into()));
                 let used = done.usage.as_ref().map(used).unwrap_or_default();
                 let is_cut =
                     done.usage.as_ref().is_some_and(|usage| usage.finish_reason.as_deref() == Some("length"));
-                let cut = if is_cut { self.paint("33", "  cut at max_tokens") } else { String::new() };
-                format!(
-                    "{} {:<28} {kind:<7} {:>8}{used}{cut}",
-                    self.paint("32", "✓"),
-                    done.key,
-                    seconds(micros)
-                )
+                let cut = if is_cut { "  cut at max_tokens" } else { "" };
+                of_key(Ink::Green, "✓", &done.key, format!("{kind:<7} {:>8}{used}", seconds(micros)))
+                    .ink(Ink::Yellow, cut)
             }
             Fact::AttemptFailed(e) => {
                 let wait = seconds(i64::try_from(e.delay_ms).unwrap_or(i64::MAX).saturating_mul(1_000));
-                let (why, hint) = told(&e.error);
-                let hint = hint.filter(|hint| shown.hinted.insert(hint.clone()));
-                let hint = hint.map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-                let what = format!("attempt {} failed: {why}", e.attempt);
+                let what = format!("attempt {} failed: {}", e.attempt, told(&e.error).0);
                 let next = match e.variant {
                     Some(n) => format!("fallback {n} is asked"),
                     None => format!("again in {wait}"),
                 };
-                format!("{} {:<28} {what}; {next}{hint}", self.paint("33", "↻"), e.key)
+                of_key(Ink::Yellow, "↻", &e.key, format!("{what}; {next}"))
             }
             // That it begins for the first time says its end.
             Fact::AttemptStarted { attempt: 1, .. } => return None,
@@ -258,62 +280,45 @@ impl Progress {
                     Some(Asked { effect: Effect::Write, .. }) => ", under the same idempotency key",
                     Some(_) | None => "",
                 };
-                format!("{} {key:<28} attempt {attempt} begins{cost}", self.paint("33", "↻"))
+                of_key(Ink::Yellow, "↻", key, format!("attempt {attempt} begins{cost}"))
             }
-            Fact::StepFailed(e) => {
-                format!("{} {:<28} {}", self.paint("31", "✗"), e.key, told(&e.error).0)
-            }
+            Fact::StepFailed(e) => of_key(Ink::Red, "✗", &e.key, told(&e.error).0),
             Fact::DecisionMade(e) => {
-                format!(
-                    "{} {:<28} {} {}",
-                    self.paint("36", "◆"),
-                    e.key,
-                    clean(&e.chosen),
-                    because(&e.because.get())
-                )
+                let why = match &*e.because.get() {
+                    Value::Null => String::new(),
+                    value => format!(" because {}", why(value)),
+                };
+                of_key(Ink::Cyan, "◆", &e.key, format!("{}{why}", e.chosen))
             }
             Fact::StepCancelled { key, reason, .. } => {
-                format!("{} {key:<28} cancelled: {}", self.paint("33", "⊘"), first_line(reason))
+                of_key(Ink::Yellow, "⊘", key, format!("cancelled: {reason}"))
             }
             Fact::TimerSet { limits: true, .. } => return None,
             Fact::TimerSet { key, due, .. } => {
-                format!(
-                    "{} {key:<28} waits {}",
-                    self.paint("34", "…"),
-                    seconds(due.saturating_sub(event.clock()))
-                )
+                of_key(Ink::Blue, "…", key, format!("waits {}", seconds(due.saturating_sub(event.clock()))))
             }
-            Fact::OutcomeUnknown { key, reason, .. } => format!(
-                "{} {key:<28} outcome unknown: {}\n  hint: look whether it happened, then `{} resolve {id} '{key}' landed [JSON]` or `… didnt`",
-                self.paint("35", "?"),
-                first_line(reason),
-                self.again
-            ),
+            Fact::OutcomeUnknown { key, reason, .. } => {
+                of_key(Ink::Magenta, "?", key, format!("outcome unknown: {reason}"))
+            }
             Fact::WorkflowPaused { reason } => {
-                let reason =
-                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
-                format!("{} {id}  paused{reason}", self.paint("1;33", "‖"))
+                of_workflow(Ink::BoldYellow, "‖", id, &format!("paused{}", because(reason)))
             }
-            Fact::WorkflowUnpaused { .. } => format!("{} {id}  goes on", self.paint("1", "▶")),
+            Fact::WorkflowUnpaused { .. } => of_workflow(Ink::Bold, "▶", id, "goes on"),
             Fact::BudgetWarned { scope, measure, spent, limit } => {
-                let what = if scope.is_root() { id } else { scope.as_str() };
-                format!("{} {what}  has used {spent} of {limit} {}", self.paint("33", "!"), measure.as_str())
+                let text = format!("has used {spent} of {limit} {}", measure.as_str());
+                of_workflow(Ink::Yellow, "!", &of_scope(scope), &text)
             }
             Fact::BudgetExceeded { scope, measure, spent, limit } => {
-                let what = if scope.is_root() { id } else { scope.as_str() };
-                let measure = measure.as_str();
-                format!(
-                    "{} {what}  is paused: {spent} of {limit} {measure} are used",
-                    self.paint("1;33", "‖")
-                )
+                let text = format!("is paused: {spent} of {limit} {} are used", measure.as_str());
+                of_workflow(Ink::BoldYellow, "‖", &of_scope(scope), &text)
             }
-            Fact::SignalReceived(e) => format!("{} {}", self.paint("36", "▸"), clean(&e.name)),
+            Fact::SignalReceived(e) => Line::new().ink(Ink::Cyan, "▸").plain(format!(" {}", e.name)),
             Fact::ListenStarted { key, names, .. } => {
-                format!("{} {key:<28} listens for {}", self.paint("34", "…"), clean(&names.join(", ")))
+                of_key(Ink::Blue, "…", key, format!("listens for {}", names.join(", ")))
             }
-            Fact::SignalTaken { key, .. } => format!("{} {key:<28} answered", self.paint("32", "✓")),
+            Fact::SignalTaken { key, .. } => of_key(Ink::Green, "✓", key, "answered"),
             Fact::SignalRefused { key, reason, .. } => {
-                format!("{} {key:<28} an answer was refused: {}", self.paint("33", "!"), first_line(reason))
+                of_key(Ink::Yellow, "!", key, format!("an answer was refused: {reason}"))
             }
             Fact::OutcomeReconciled { key, found, reason, .. } => {
                 let what = match found {
@@ -321,82 +326,61 @@ impl Progress {
                     Found::Didnt => "it did not happen",
                     Found::Unknown => "cannot be told",
                 };
-                format!("{} {key:<28} {what}: {}", self.paint("35", "?"), first_line(reason))
+                of_key(Ink::Magenta, "?", key, format!("{what}: {reason}"))
             }
             Fact::CompensationStarted { scope, because } => {
-                let what = if scope.is_root() { id } else { scope.as_str() };
-                format!("{} {what}  is taken back: {}", self.paint("1;33", "◀"), first_line(because))
+                let text = format!("is taken back: {because}");
+                of_workflow(Ink::BoldYellow, "◀", &of_scope(scope), &text)
             }
             Fact::CompensationRequested { reason, .. } => {
-                let reason =
-                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
-                format!("{} {id}  is taken back{reason}", self.paint("1;33", "◀"))
+                of_workflow(Ink::BoldYellow, "◀", id, &format!("is taken back{}", because(reason)))
             }
-            Fact::UndoCompleted { key, .. } => format!("{} {key:<28} undone", self.paint("32", "◀")),
+            Fact::UndoCompleted { key, .. } => of_key(Ink::Green, "◀", key, "undone"),
             Fact::UndoFailed { key, error, .. } => {
-                format!("{} {key:<28} could not be undone: {}", self.paint("31", "✗"), told(error).0)
+                of_key(Ink::Red, "✗", key, format!("could not be undone: {}", told(error).0))
             }
             Fact::CompensationEnded { scope } => {
-                let what = if scope.is_root() { id } else { scope.as_str() };
-                format!("{} {what}  was taken back", self.paint("1;33", "■"))
+                of_workflow(Ink::BoldYellow, "■", &of_scope(scope), "was taken back")
             }
             Fact::WorkflowCancelled { reason } => {
-                let reason =
-                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
-                format!("{} {id}  cancelled{reason}", self.paint("1;33", "■"))
+                of_workflow(Ink::BoldYellow, "■", id, &format!("cancelled{}", because(reason)))
             }
-            Fact::WorkflowCompleted { .. } => {
-                format!("{} {id}  completed", self.paint("1;32", "■"))
-            }
+            Fact::WorkflowCompleted { .. } => of_workflow(Ink::BoldGreen, "■", id, "completed"),
             Fact::WorkflowFailed { error } => {
                 let key = error.key.as_ref().map(|k| format!(" at {k}")).unwrap_or_default();
-                format!(
-                    "{} {id}  failed{key}: {} {}",
-                    self.paint("1;31", "■"),
-                    error.status,
-                    clean(&error.title)
-                )
+                let text = format!("failed{key}: {} {}", error.status, error.title);
+                of_workflow(Ink::BoldRed, "■", id, &text)
             }
             Fact::WorkflowParked { key, .. } => {
-                format!("{} {id}  parked at {key}: the program and its log disagree", self.paint("1;31", "■"))
+                let text = format!("parked at {key}: the program and its log disagree");
+                of_workflow(Ink::BoldRed, "■", id, &text)
             }
             Fact::WorkflowReopened { reason, .. } => {
-                let reason =
-                    if reason.is_empty() { String::new() } else { format!(": {}", first_line(reason)) };
-                format!("{} {id}  reopened{reason}", self.paint("1", "▶"))
+                of_workflow(Ink::Bold, "▶", id, &format!("reopened{}", because(reason)))
             }
             Fact::WorkflowForked(e) => {
                 let told = e.changes.told().join(", ");
-                let with = if told.is_empty() { String::new() } else { format!(" with {}", clean(&told)) };
-                let (parent, cut) = (clean(&e.lineage.parent), e.lineage.cut);
-                format!("{} {id}  forked from {parent} at version {cut}{with}", self.paint("1", "▶"))
+                let with = if told.is_empty() { String::new() } else { format!(" with {told}") };
+                let text = format!("forked from {} at version {}{with}", e.lineage.parent, e.lineage.cut);
+                of_workflow(Ink::Bold, "▶", id, &text)
             }
             Fact::StepReused(e) => {
                 let what = e.error.as_ref().map(|error| format!(": {}", told(error).0)).unwrap_or_default();
-                format!(
-                    "{} {:<28} from {} version {}{what}",
-                    self.paint("36", "↺"),
-                    e.key,
-                    clean(&e.workflow),
-                    e.version
-                )
+                of_key(Ink::Cyan, "↺", &e.key, format!("from {} version {}{what}", e.workflow, e.version))
             }
-            Fact::WriteHeld { key, reason } => format!(
-                "{} {key:<28} held, nothing was sent: {}\n  hint: `{} resolve {id} '{key}' live` performs it; also `stub JSON`, `deny`",
-                self.paint("35", "?"),
-                first_line(reason),
-                self.again
-            ),
+            Fact::WriteHeld { key, reason } => {
+                of_key(Ink::Magenta, "?", key, format!("held, nothing was sent: {reason}"))
+            }
             Fact::WriteSettled { key, verdict, reason, .. } => {
                 let what = match verdict {
                     Verdict::Live => "performed",
                     Verdict::Stub => "stubbed, nothing is sent",
                     Verdict::Deny => "denied, nothing is sent",
                 };
-                format!("{} {key:<28} {what}: {}", self.paint("33", "◇"), first_line(reason))
+                of_key(Ink::Yellow, "◇", key, format!("{what}: {reason}"))
             }
             Fact::Recorded { event_type, .. } => {
-                format!("{} {}", self.paint("36", "●"), clean(event_type))
+                Line::new().ink(Ink::Cyan, "●").plain(format!(" {event_type}"))
             }
             Fact::OutcomeResolved { .. }
             | Fact::TimerFired { .. }
@@ -410,6 +394,17 @@ impl Progress {
     }
 }
 
+/// A line about a key. All of it is cleaned, as every line is.
+fn of_key(ink: Ink, sign: &str, key: &Key, text: impl AsRef<str>) -> Line {
+    let key = Line::from(key.as_str()).padded(KEY_WIDTH);
+    Line::new().ink(ink, sign).plain(" ").and(key).plain(" ").plain(cut(text.as_ref(), WHY_MAX))
+}
+
+/// A line about a workflow, or a scope of it.
+fn of_workflow(ink: Ink, sign: &str, id: &str, text: &str) -> Line {
+    Line::new().ink(ink, sign).plain(format!(" {id}  {}", cut(text, WHY_MAX)))
+}
+
 impl Observer for Progress {
     fn committed(&self, workflow_id: &str, events: &[Event]) {
         if !self.concerns(workflow_id) {
@@ -418,13 +413,14 @@ impl Observer for Progress {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             shown.note(workflow_id, event);
-            if let Some(line) = self.line(workflow_id, event, &mut shown) {
+            for line in self.lines(workflow_id, event, &mut shown) {
                 shown.live = None;
-                self.print(&line);
+                self.notes.line(line);
             }
             for line in shown.doubts(workflow_id, event) {
-                self.print(&format!("{} {line}", self.paint("33", "!")));
+                self.notes.line(line);
             }
+            shown.forget(workflow_id, event);
         }
     }
 
@@ -437,7 +433,7 @@ impl Observer for Progress {
         if let Some(under_way) = asked.and_then(|asked| asked.under_way.as_mut()) {
             under_way.heard = Some(Instant::now());
         }
-        if !self.is_terminal {
+        if !self.notes.is_terminal() {
             return;
         }
         let mut said = match shown.live.take() {
@@ -446,12 +442,10 @@ impl Observer for Progress {
         };
         said.push_str(&clean(text));
         // One line of the terminal, or it could not be overwritten.
-        let columns = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
-        let room = columns.saturating_sub(key.as_str().chars().count() + 6).clamp(1, 60);
+        let room = self.notes.width().saturating_sub(columns(key.as_str()) + 6).clamp(1, 60);
         let keep = said.char_indices().rev().nth(room - 1).map_or(0, |(at, _)| at);
         said.drain(..keep);
-        let mut err = std::io::stderr().lock();
-        let _gone = write!(err, "\r\x1b[K  {key}  {}", self.paint("2", &said)).and_then(|()| err.flush());
+        self.notes.over(Line::from(format!("  {key}  ")).dim(&said));
         shown.live = Some((key.clone(), said));
     }
 }
@@ -460,24 +454,16 @@ fn used(usage: &Usage) -> String {
     let cost =
         usage.micro_usd.map(|c| format!("  ${}.{:06}", c / 1_000_000, c % 1_000_000)).unwrap_or_default();
     let about = if usage.is_estimated { "~" } else { "" };
-    let found = usage.found_in.as_deref().map(|place| format!("  answer from {}", clean(place)));
+    let found = usage.found_in.as_deref().map(|place| format!("  answer from {place}"));
     let found = found.unwrap_or_default();
     format!("  {about}{}+{} tokens{cost}{found}", usage.input_tokens, usage.output_tokens)
-}
-
-/// The values that decided, as far as a line holds them.
-fn because(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        value => format!("because {}", clean(&cut(&why(value), 90))),
-    }
 }
 
 /// A failure in one line, and what to do about it where it says so.
 fn told(error: &Failure) -> (String, Option<String>) {
     let (detail, hint) = split_hint(error.detail.as_deref().unwrap_or_default());
-    let detail = if detail.is_empty() { String::new() } else { format!(": {}", first_line(detail)) };
-    (format!("{} {}{detail}", error.status, clean(&error.title)), hint.map(first_line))
+    let detail = if detail.is_empty() { String::new() } else { format!(": {}", detail.trim_end()) };
+    (format!("{} {}{detail}", error.status, error.title), hint.map(str::to_owned))
 }
 
 /// What happened, and what to do about it, of a failure's detail.
@@ -486,11 +472,6 @@ pub fn split_hint(detail: &str) -> (&str, Option<&str>) {
         Some((detail, hint)) => (detail, Some(hint)),
         None => (detail, None),
     }
-}
-
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    clean(&line.chars().take(160).collect::<String>())
 }
 
 fn seconds(micros: i64) -> String {
@@ -514,16 +495,16 @@ mod tests {
         let asked = Asked { at: 0, kind: "llm".into(), effect: Effect::Read, under_way: Some(under_way) };
         let place = ("w".to_owned(), Key::from("draft"));
         shown.steps.insert(place.clone(), asked);
-        let told: Vec<(u64, Vec<String>)> = (0..200).map(|s| (s, shown.silent(at(s)))).collect();
+        let told: Vec<(u64, Vec<(Key, String)>)> = (0..200).map(|s| (s, shown.silent(at(s)))).collect();
         let told: Vec<_> = told.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
         let line = |seconds: u64| {
-            vec![format!("{:<28} llm     under way for {seconds} s, nothing heard yet", "draft")]
+            vec![(Key::from("draft"), format!("llm     under way for {seconds} s, nothing heard yet"))]
         };
         assert_eq!(told, [(60, line(60)), (120, line(120)), (180, line(180))]);
         if let Some(under_way) = shown.steps.get_mut(&place).and_then(|asked| asked.under_way.as_mut()) {
             under_way.heard = Some(at(230));
         }
-        assert!(shown.silent(at(240))[0].ends_with("under way for 240 s, last heard 10 s ago"));
+        assert!(shown.silent(at(240))[0].1.ends_with("under way for 240 s, last heard 10 s ago"));
         // What has ended says nothing more.
         shown.steps.get_mut(&place).expect("known").under_way = None;
         assert!(shown.silent(at(900)).is_empty());

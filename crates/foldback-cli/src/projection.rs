@@ -170,6 +170,7 @@ fn tell_failure(cli: &Cli, name: &str, failure: &ProjectionFailure) {
         }
         None => {
             say(format!("`{name}` stands still: {}", failure.message));
+            let name = quoted(name);
             say(format!("hint: `{again} projection rebuild {name}` tries again with this build"));
         }
     }

@@ -6,10 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use foldback::core::lists::Shown;
-use foldback::core::report::nearest;
-use foldback::core::{Event, Hash, Illegal, Slot, StoredRef, Version, WorkflowState};
-use foldback::engine::load;
+use foldback::core::report::{Ahead, FORKED, REOPENED, Resolving, nearest};
+use foldback::core::{Event, Fact, Hash, Slot, StoredRef, Version, WorkflowState};
+use foldback::engine::{load, state_seen};
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, Tombstone, WorkflowRow};
 use serde_json::Value;
@@ -23,7 +22,7 @@ const PAGE: usize = 1_024;
 /// Ids among which a mistyped one is sought.
 const IDS_SOUGHT: usize = 5_000;
 /// Bytes of values that are kept while a log is read.
-const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+const KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The store that the command line names; it must exist.
 ///
@@ -61,47 +60,6 @@ pub struct Broken {
     pub reason: String,
 }
 
-/// A log that was read.
-pub struct Log {
-    /// The workflow's row.
-    pub row: WorkflowRow,
-    /// Its events, as far as they obey the law.
-    pub events: Vec<Event>,
-    /// Where that ends, if it ends before the log does.
-    pub broken: Option<Broken>,
-}
-
-impl Log {
-    /// The events up to a version as a person names it; all when nobody names one.
-    ///
-    /// # Errors
-    /// No such version, or one behind the place where the log breaks the law.
-    pub fn up_to(&self, cli: &Cli, version: Option<&str>) -> Result<&[Event], Error> {
-        let Some(text) = version else {
-            return Ok(&self.events);
-        };
-        let resolved = crate::moment::resolve(text, &self.events).map_err(|mut error| {
-            if let Some(broken) = &self.broken {
-                error.hint = Some(broken_hint(cli, &self.row, broken));
-            }
-            error.hint =
-                error.hint.map(|hint| hint.replace(" ID", &format!(" {}", quoted(&self.row.workflow_id))));
-            error
-        })?;
-        let end = self.events.partition_point(|event| event.version <= resolved);
-        Ok(&self.events[..end])
-    }
-
-    /// What is wrong with the log, when something is and these events run up to it.
-    pub fn trouble(&self, cli: &Cli, shown: &[Event]) -> Option<Error> {
-        let broken = self.broken.as_ref().filter(|_| shown.len() == self.events.len())?;
-        Some(Error::no(
-            format!("the log of `{}` is quarantined: {}", self.row.workflow_id, broken.reason),
-            broken_hint(cli, &self.row, broken),
-        ))
-    }
-}
-
 fn broken_hint(cli: &Cli, row: &WorkflowRow, broken: &Broken) -> String {
     let (again, id) = (cli.again(), quoted(&row.workflow_id));
     format!(
@@ -110,52 +68,138 @@ fn broken_hint(cli: &Cli, row: &WorkflowRow, broken: &Broken) -> String {
     )
 }
 
-/// Reads a workflow's log and judges it.
+/// What a walk through a log came to.
+pub struct Walked {
+    /// The state behind its last event.
+    pub state: WorkflowState,
+    /// Where the log stops obeying the law, if that is where the walk ended.
+    pub broken: Option<Broken>,
+}
+
+/// A visit at an event, with the state before it.
+pub type Visit<'a> = &'a mut dyn FnMut(&WorkflowState, &Event) -> Result<(), Error>;
+
+/// Walks through a log up to a version without holding it: each event is judged, shown to `visit` with the
+/// state before it, and folded. With `values`, each has its values at hand.
 ///
 /// # Errors
-/// Nothing has this id, or the store fails.
-pub fn read(cli: &Cli, store: &dyn Store, id: &str) -> Result<Log, Error> {
-    let row = row(cli, store, id)?;
-    let (mut events, mut broken) = (Vec::new(), None);
-    let mut state = WorkflowState::empty(id);
+/// The store fails, or `visit` does. That the log breaks the law is no error, see [`Walked::broken`].
+pub fn walk(
+    store: &dyn Store,
+    id: &str,
+    to: Version,
+    mut values: Option<&mut Values<'_>>,
+    visit: Visit<'_>,
+) -> Result<Walked, Error> {
+    let (mut state, mut broken) = (WorkflowState::empty(id), None);
     let mut previous = Hash::ZERO;
-    let mut lists = Shown::default();
     pages(store, id, 0, &mut |page| {
         for recorded in page {
-            let judgement =
-                verify_chain(previous, recorded).and_then(|()| judged(&mut state, &events, recorded));
+            let version = recorded.version;
+            if version > to {
+                return Ok(false);
+            }
+            let event = verify_chain(previous, recorded)
+                .and_then(|()| load::decode(recorded).map_err(|e| e.to_string()));
             previous = recorded.hash;
-            match judgement {
-                Ok(mut event) => {
-                    lists.complete(&mut event);
-                    events.push(event);
-                }
+            let mut event = match event {
+                Ok(event) => event,
                 Err(reason) => {
-                    broken = Some(Broken { version: recorded.version, reason });
+                    broken = Some(Broken { version, reason });
                     return Ok(false);
                 }
+            };
+            // Only an event that goes back changes the state before it is judged.
+            let mut left = None;
+            if let Some(earlier) = event.fact.goes_back_to().filter(|earlier| *earlier <= state.version) {
+                let base = state_seen(store, id, Some(earlier)).map_err(|e| Error::machine(e.to_string()))?;
+                left = Some(state.clone());
+                state.rewind(base.unwrap_or_else(|| WorkflowState::empty(id)));
             }
+            if let Err(illegal) = state.admits(&event) {
+                broken = Some(Broken { version, reason: illegal.to_string() });
+                state = left.unwrap_or_else(|| state.clone());
+                return Ok(false);
+            }
+            state.complete(&mut event);
+            if let Some(values) = &mut values {
+                values.fill_event(&mut event)?;
+            }
+            visit(left.as_ref().unwrap_or(&state), &event)?;
+            state.apply(&event);
         }
         Ok(true)
     })?;
-    Ok(Log { row, events, broken })
+    Ok(Walked { state, broken })
 }
 
-/// An event as the fold reads it, after it was applied.
+/// Reads ahead what a log says late of what stands before.
 ///
 /// # Errors
-/// It cannot be read, or breaks the law.
-fn judged(state: &mut WorkflowState, before: &[Event], recorded: &Recorded) -> Result<Event, String> {
-    let event = load::decode(recorded).map_err(|e| e.to_string())?;
-    let id = state.workflow_id.clone();
-    let base = &mut |version| Ok::<_, Illegal>(WorkflowState::folded(&id, up_to(before, version)));
-    state.take(&event, base).map_err(|e| e.to_string())?;
-    Ok(event)
+/// The store fails.
+pub fn ahead(store: &dyn Store, id: &str, to: Version) -> Result<Ahead, Error> {
+    let mut ahead = Ahead::default();
+    pages(store, id, 0, &mut |page| {
+        for recorded in page.iter().filter(|recorded| recorded.version <= to) {
+            if matches!(&*recorded.event.event_type, REOPENED | FORKED)
+                && let Ok(event) = load::decode(recorded)
+            {
+                ahead.read(&event);
+            }
+        }
+        Ok(page.last().is_some_and(|last| last.version < to))
+    })?;
+    Ok(ahead)
 }
 
-/// The events up to and with a version.
-pub fn up_to(events: &[Event], version: Version) -> &[Event] {
-    &events[..events.partition_point(|event| event.version <= version)]
+/// The version up to which a person wants to read: as named, or the last one.
+///
+/// # Errors
+/// No such version, or one behind the place where the log breaks the law.
+pub fn version(
+    cli: &Cli,
+    store: &dyn Store,
+    row: &WorkflowRow,
+    text: Option<&str>,
+) -> Result<Version, Error> {
+    text.map_or(Ok(Version::MAX), |text| version_of(cli, store, row, text, &|_| true))
+}
+
+/// The version that a text names among the events that count.
+///
+/// # Errors
+/// As [`version`].
+pub fn version_of(
+    cli: &Cli,
+    store: &dyn Store,
+    row: &WorkflowRow,
+    text: &str,
+    counts: &dyn Fn(Version) -> bool,
+) -> Result<Version, Error> {
+    let mut resolving = Resolving::new(crate::moment::spec(text)?);
+    let walked = walk(store, &row.workflow_id, Version::MAX, None, &mut |_, event| {
+        if counts(event.version) {
+            resolving.read(event);
+        }
+        Ok(())
+    })?;
+    resolving.finish().map_err(|unresolved| {
+        let mut error = Error::from(unresolved);
+        if let Some(broken) = &walked.broken {
+            error.hint = Some(broken_hint(cli, row, broken));
+        }
+        error.hint = error.hint.map(|hint| hint.replace(" ID", &format!(" {}", quoted(&row.workflow_id))));
+        error
+    })
+}
+
+/// The trouble of a log that stops obeying the law where a walk ended.
+pub fn trouble(cli: &Cli, row: &WorkflowRow, walked: &Walked) -> Option<Error> {
+    let broken = walked.broken.as_ref()?;
+    Some(Error::no(
+        format!("the log of `{}` is quarantined: {}", row.workflow_id, broken.reason),
+        broken_hint(cli, row, broken),
+    ))
 }
 
 /// Calls `take` with the events above a version, page by page, until it wants no more.
@@ -194,24 +238,20 @@ pub struct Values<'a> {
     kept: HashMap<(Hash, Option<Arc<str>>), Arc<Value>>,
     kept_bytes: u64,
     missing: BTreeSet<Hash>,
+    wants: Box<dyn Fn(&Fact) -> bool + 'a>,
 }
 
 impl<'a> Values<'a> {
     /// For a workflow of this row.
     pub fn of(cli: &Cli, store: &'a dyn Store, row: &WorkflowRow) -> Values<'a> {
         let (shard, is_json) = (row.shard, cli.json);
-        Values { store, shard, is_json, kept: HashMap::new(), kept_bytes: 0, missing: BTreeSet::new() }
+        let (kept, missing, wants) = (HashMap::new(), BTreeSet::new(), Box::new(|_: &Fact| true));
+        Values { store, shard, is_json, kept, kept_bytes: 0, missing, wants }
     }
 
-    /// Fills every slot of these events.
-    ///
-    /// # Errors
-    /// When the store fails; a value that is missing or damaged is none, see [`Values::told`].
-    pub fn fill_all(&mut self, events: &mut [Event]) -> Result<(), Error> {
-        for event in events {
-            self.fill_event(event)?;
-        }
-        Ok(())
+    /// Only of these facts; the slots of others stay as they are.
+    pub fn only(self, wants: impl Fn(&Fact) -> bool + 'a) -> Values<'a> {
+        Values { wants: Box::new(wants), ..self }
     }
 
     /// Fills every slot of an event.
@@ -219,6 +259,9 @@ impl<'a> Values<'a> {
     /// # Errors
     /// When the store fails.
     pub fn fill_event(&mut self, event: &mut Event) -> Result<(), Error> {
+        if !(self.wants)(&event.fact) {
+            return Ok(());
+        }
         event.fact.slots_mut().into_iter().try_for_each(|slot| self.fill(slot))
     }
 

@@ -2,21 +2,22 @@
 //! what a person does next.
 
 use foldback::core::report::{
-    LedgerEffect, Moment, ReportedStatus, Tokens, TreeNode, What, brief, dollars, lasted_ms, ledger,
-    state_view, tree, why,
+    Book, Growing, Grown, Lasting, LedgerEffect, Moment, PastFailures, Tokens, brief, state_view,
 };
 use foldback::core::state::{End, EntryBody};
-use foldback::core::{Changes, Event, Fact, Failure, StepStatus, Verdict, WorkflowState};
+use foldback::core::{Changes, Fact, Failure, StepStatus, TaskKind, WorkflowState};
+use foldback::store::WorkflowRow;
 use serde_json::{Value, json};
 
-use crate::args::{AtArgs, Cli, quoted};
-use crate::ending;
+use crate::args::{Cli, StepArgs, quoted};
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_seconds};
-use crate::now::{self, Now};
+use crate::now::Now;
 use crate::out::{Ink, Line, Out, columns};
-use crate::reading::{self, Log, Values};
-use crate::state::{mark, spent_text, status_ink};
+use crate::reading::{self, Values};
+use crate::state::{spent_text, status_ink};
+use crate::tree::{Around, lay_out, reason};
+use crate::{ending, steps};
 
 /// A scope with more children shows its first and its last ones.
 const CHILDREN_MAX: usize = 40;
@@ -28,30 +29,59 @@ const DETAIL_LINES: usize = 12;
 /// Prints a workflow on one page.
 ///
 /// # Errors
-/// No such workflow or version, or the store fails.
-pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
+/// No such workflow, key or version, or the store fails.
+pub fn show(cli: &Cli, args: &StepArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
-    let mut log = reading::read(cli, &*store, &args.id)?;
-    let shown = log.up_to(cli, args.at.as_deref())?;
-    let trouble = log.trouble(cli, shown);
-    let end = shown.len();
-    let mut values = Values::of(cli, &*store, &log.row);
-    for event in &mut log.events[..end] {
-        // A tree shows why something was decided; what steps got and gave is another question.
-        if matches!(event.fact, Fact::DecisionMade(_)) {
-            values.fill_event(event)?;
-        }
+    let store = &*store;
+    let row = reading::row(cli, store, &args.id)?;
+    let to = reading::version(cli, store, &row, args.at.as_deref())?;
+    if let Some(key) = &args.key {
+        return steps::one(cli, store, args, key, to);
     }
-    let shown = &log.events[..end];
-    let mut state = WorkflowState::folded(&args.id, shown);
+    // A tree shows why something was decided and what went wrong; what steps got and gave is another question.
+    let mut values = Values::of(cli, store, &row).only(|fact| match fact {
+        Fact::DecisionMade(_) | Fact::AttemptFailed(_) | Fact::StepFailed(_) => true,
+        Fact::TaskStarted { key, kind, .. } => *kind == TaskKind::For || key.as_str().ends_with("!catch"),
+        Fact::TaskFinished { context, .. } => context.is_some(),
+        fact => fact.changes().is_some(),
+    });
+    let ahead = reading::ahead(store, &args.id, to)?;
+    let keep = if args.full { usize::MAX } else { CHILDREN_MAX / 2 };
+    let (mut growing, mut book) = (Growing::new(keep, &ahead), Book::new(&args.id));
+    let (mut lasting, mut failures) = (Lasting::default(), PastFailures::default());
+    let (mut end_at, mut changed) = (None, None);
+    let walked = reading::walk(store, &args.id, to, Some(&mut values), &mut |_, event| {
+        growing.read(event);
+        book.read(event);
+        lasting.read(event);
+        failures.read(event);
+        if is_end(&event.fact) {
+            end_at = Some(Moment(event.timestamp));
+        }
+        changed = event.fact.changes().map(Changes::told).or(changed.take());
+        Ok(())
+    })?;
+    let trouble = reading::trouble(cli, &row, &walked);
+    let mut state = walked.state;
     values.fill_state(&mut state)?;
     values.told(cli);
     // A stream of events alone is moved by nobody.
     let is_now = args.at.is_none() && state.is_started() && !state.status().is_ended();
-    let now = if is_now { Some(Now::of(&*store)?) } else { None };
-    let nodes = tree(shown);
-    let page = Page { log: &log, shown, state: &state, nodes, is_quarantined: trouble.is_some(), now };
-    let mut out = Out::new();
+    let now = if is_now { Some(Now::of(store)?) } else { None };
+    let page = Page {
+        is_past: state.version < row.version,
+        row,
+        state,
+        tree: growing.finish(),
+        effects: book.effects,
+        failures,
+        lasting,
+        end_at,
+        changed: changed.unwrap_or_default(),
+        is_quarantined: trouble.is_some(),
+        now,
+    };
+    let mut out = Out::new().full(args.full);
     if cli.json {
         out.json(&page.as_json())?;
     } else {
@@ -61,17 +91,23 @@ pub fn show(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     trouble.map_or(Ok(Exit::Done), Err)
 }
 
-struct Page<'a> {
-    log: &'a Log,
-    shown: &'a [Event],
-    state: &'a WorkflowState,
-    nodes: Vec<TreeNode>,
+struct Page {
+    row: WorkflowRow,
+    state: WorkflowState,
+    tree: Grown,
+    effects: Vec<LedgerEffect>,
+    failures: PastFailures,
+    lasting: Lasting,
+    end_at: Option<Moment>,
+    /// What a person changed in it, as a fork or by reopening it.
+    changed: Vec<String>,
+    is_past: bool,
     is_quarantined: bool,
     /// This moment, where the page is of now and the workflow has not ended.
     now: Option<Now>,
 }
 
-impl Page<'_> {
+impl Page {
     fn status(&self) -> &'static str {
         if self.is_quarantined { "quarantined" } else { self.state.status().as_str() }
     }
@@ -86,13 +122,11 @@ impl Page<'_> {
     /// From its begin to its last event, in ms; to this moment, where it has not ended.
     fn duration_ms(&self) -> u64 {
         let since = self.now.map_or(0, |now| now.at.saturating_sub(self.state.clock).max(0));
-        lasted_ms(self.shown) + u64::try_from(since).unwrap_or(0) / 1_000
+        self.lasting.ms() + u64::try_from(since).unwrap_or(0) / 1_000
     }
 
     fn as_json(&self) -> Value {
-        let row = &self.log.row;
-        let end_at =
-            self.shown.iter().rev().find(|event| is_end(&event.fact)).map(|event| Moment(event.timestamp));
+        let row = &self.row;
         let output = match &self.state.end {
             Some(End::Completed { output }) => (*output.get()).clone(),
             Some(End::Failed { .. } | End::Cancelled { .. } | End::Parked { .. }) | None => Value::Null,
@@ -103,17 +137,20 @@ impl Page<'_> {
             "definition_hash": row.definition.map(|hash| hash.to_hex()),
             "status": self.status(),
             "version": self.state.version,
-            "started_at": Moment(self.shown.first().map_or(row.started_at, |event| event.timestamp)),
-            "ended_at": end_at,
+            "started_at": Moment(self.lasting.first.unwrap_or(row.started_at)),
+            "ended_at": self.end_at,
             "duration_ms": self.duration_ms(),
             "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
             "input": self.state.input.get(),
             "output": output,
             "error": self.error(),
             "spent": self.state.spent,
-            "tree": self.nodes,
-            "effects": self.effects(),
-            "waits": state_view(self.state).waits,
+            "tree": self.tree.nodes,
+            "left_out": self.tree.left_out,
+            "effects": self.effects,
+            "failures": self.failures.kept().collect::<Vec<_>>(),
+            "failures_left_out": self.failures.left_out(),
+            "waits": state_view(&self.state).waits,
         });
         if let Some(now) = self.now {
             page["is_owned"] = json!(now.is_owned);
@@ -122,7 +159,7 @@ impl Page<'_> {
     }
 
     fn print(&self, cli: &Cli, out: &mut Out) -> Result<(), Error> {
-        let row = &self.log.row;
+        let row = &self.row;
         let status = self.status();
         let name = if row.name.is_empty() { "events without a definition" } else { &*row.name };
         out.line(
@@ -135,18 +172,18 @@ impl Page<'_> {
         let spent = &self.state.spent;
         let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
         let version = format!("version {}", self.state.version);
-        let started = with_seconds(self.shown.first().map_or(row.started_at, |event| event.timestamp));
+        let started = with_seconds(self.lasting.first.unwrap_or(row.started_at));
         out.line(Line::new().dim(format!("{version}, {}, began {started}", spent_text(spent, tokens))))?;
         if let Some((parent, cut, _)) = &row.parent {
-            let told = self.shown.iter().rev().find_map(|event| event.fact.changes()).map(Changes::told);
-            let with = told.filter(|told| !told.is_empty()).map(|told| format!(", with {}", told.join(", ")));
-            let with = with.unwrap_or_default();
+            let told = self.changed.join(", ");
+            let with = if told.is_empty() { told } else { format!(", with {told}") };
             out.line(Line::new().dim(format!("a fork of {parent}, cut at version {cut}{with}")))?;
         }
-        if !self.nodes.is_empty() {
+        if !self.tree.nodes.is_empty() {
             out.line("")?;
             let mut rows = Vec::new();
-            lay_out(self, &self.nodes, "", true, &mut rows);
+            let around = Around { state: &self.state, now: self.now, is_full: out.most(1) > 1 };
+            lay_out(&around, &self.tree.nodes, self.tree.left_out.as_ref(), "", true, &mut rows);
             let wide = rows.iter().map(|row| row.name.width()).max().unwrap_or(0).min(NAME_MAX);
             let width = out.width();
             for row in rows {
@@ -168,12 +205,33 @@ impl Page<'_> {
                 self.now.map_or(self.state.clock, |now| now.at),
             )))?;
         }
-        ending::print_ledger(out, &self.effects())?;
+        ending::print_ledger(out, &self.effects)?;
+        self.print_failures(out)?;
         self.print_end(cli, out)
     }
 
-    fn effects(&self) -> Vec<LedgerEffect> {
-        ledger(&self.log.row.workflow_id, self.shown)
+    /// What went wrong on the way, and what followed.
+    fn print_failures(&self, out: &mut Out) -> Result<(), Error> {
+        if self.failures.count == 0 {
+            return Ok(());
+        }
+        out.line("")?;
+        out.line(Line::new().dim("what failed on the way"))?;
+        let (width, left_out) = (out.width(), self.failures.left_out());
+        for (at, failure) in self.failures.kept().enumerate() {
+            if left_out > 0 && at as u64 * 2 == self.failures.count - left_out {
+                out.line(Line::new().dim(format!("  … {left_out} more")))?;
+            }
+            let key = failure.key.as_ref().map_or("", |key| key.as_str());
+            let error = &failure.error;
+            let line = Line::new()
+                .dim(format!("{:>5}  ", failure.version))
+                .plain(key)
+                .ink(Ink::Cyan, format!("  {}  ", failure.then))
+                .ink(Ink::Yellow, format!("{} {}", error.status, error.title));
+            out.line(line.plain(reason(error, failure.rejected.as_deref())).cut(width))?;
+        }
+        Ok(())
     }
 
     fn took(&self) -> String {
@@ -186,8 +244,7 @@ impl Page<'_> {
     }
 
     fn print_end(&self, cli: &Cli, out: &mut Out) -> Result<(), Error> {
-        let (again, id) = (cli.again(), quoted(&self.log.row.workflow_id));
-        let is_past = self.shown.len() < self.log.events.len();
+        let (again, id) = (cli.again(), quoted(&self.row.workflow_id));
         let mut next: Vec<(String, &str)> = Vec::new();
         match &self.state.end {
             _ if self.is_quarantined => {
@@ -215,7 +272,10 @@ impl Page<'_> {
                 if self.state.newest_undo.is_some() {
                     next.push((format!("{again} compensate {id}"), "take back what it did"));
                 }
-                next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
+                next.push((
+                    format!("{again} state {id} --at failure"),
+                    "what was true just before it, and the failing step whole",
+                ));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
                 next.push((format!("{again} retry {id}"), "once it is mended, go on from there"));
             }
@@ -234,13 +294,13 @@ impl Page<'_> {
                 next.push((format!("{again} state {id} --at failure"), "what was true just before it"));
             }
             Some(End::Completed { output }) => {
-                let text = brief(&output.get(), 2_000);
+                let text = brief(&output.get(), out.most(2_000));
                 out.line("")?;
                 let width = out.width();
                 out.line(Line::new().dim("output  ").plain(text).cut(width))?;
             }
             // What was to be done in the past is nobody's matter now.
-            None if is_past => {}
+            None if self.is_past => {}
             None => self.push_open(&again, &id, &mut next),
         }
         if !next.is_empty() {
@@ -276,8 +336,8 @@ impl Page<'_> {
                     let key = quoted(key.as_str());
                     next.push((format!("{again} resolve {id} {key} live"), "perform it"));
                     next.push((
-                        format!("{again} resolve {id} {key} stub JSON"),
-                        "go on as if it had been done",
+                        format!("{again} resolve {id} {key} stub [JSON]"),
+                        "go on as if it had given this, or what it gave before",
                     ));
                     next.push((format!("{again} resolve {id} {key} deny"), "it fails"));
                 }
@@ -320,179 +380,15 @@ fn print_failure(out: &mut Out, error: &Failure) -> Result<(), Error> {
             .dim(format!("  {kind}")),
     )?;
     let detail: Vec<&str> = error.detail.iter().flat_map(|detail| detail.lines()).collect();
-    for line in detail.iter().take(DETAIL_LINES) {
+    let most = out.most(DETAIL_LINES);
+    for line in detail.iter().take(most) {
         out.line(format!("  {line}"))?;
     }
-    if detail.len() > DETAIL_LINES {
-        out.line(
-            Line::new().dim(format!("  … {} more lines; --json prints all", detail.len() - DETAIL_LINES)),
-        )?;
+    if detail.len() > most {
+        out.line(Line::new().dim(format!("  … {} more lines; --full prints all", detail.len() - most)))?;
     }
     if let Some(instance) = &error.instance {
         out.line(Line::new().dim(format!("  in the definition: {instance}")))?;
     }
     Ok(())
-}
-
-/// A line of the tree: the name with its branch, and what is said of it.
-struct TreeLine {
-    name: Line,
-    rest: Line,
-}
-
-/// Lays the nodes out below each other. `indent` is what stands before their branches.
-fn lay_out(page: &Page<'_>, nodes: &[TreeNode], indent: &str, is_top: bool, rows: &mut Vec<TreeLine>) {
-    let left_out = if nodes.len() > CHILDREN_MAX { nodes.len() - CHILDREN_MAX } else { 0 };
-    for (at, node) in nodes.iter().enumerate() {
-        let is_last = at + 1 == nodes.len();
-        let (branch, below) = match (is_top, is_last) {
-            (true, _) => ("", ""),
-            (false, false) => ("├─ ", "│  "),
-            (false, true) => ("└─ ", "   "),
-        };
-        if left_out > 0 && (CHILDREN_MAX / 2..CHILDREN_MAX / 2 + left_out).contains(&at) {
-            if at == CHILDREN_MAX / 2 {
-                let text = format!("… {left_out} more; --json shows all");
-                rows.push(TreeLine {
-                    name: Line::new().dim(format!("{indent}{branch}")).dim(text),
-                    rest: Line::new(),
-                });
-            }
-            continue;
-        }
-        rows.push(TreeLine { name: name(node, &format!("{indent}{branch}")), rest: rest(page, node) });
-        lay_out(page, &node.children, &format!("{indent}{below}"), false, rows);
-    }
-}
-
-fn name(node: &TreeNode, branch: &str) -> Line {
-    let (sign, ink) = match (&node.what, node.status) {
-        (What::Decision { .. }, _) => ("◆", Ink::Cyan),
-        (What::Event { .. }, _) => ("●", Ink::Cyan),
-        (What::Scope { .. } | What::Step { .. } | What::Timer { .. } | What::Listen { .. }, status) => {
-            mark(status)
-        }
-    };
-    let label = match (&node.what, node.label.strip_prefix('!')) {
-        // A mark reads as a word: the second try, the handler.
-        (What::Scope { .. }, Some(mark)) if mark.bytes().all(|b| b.is_ascii_digit()) => {
-            format!("try {mark}")
-        }
-        (_, Some(mark)) => mark.to_owned(),
-        (_, None) => node.label.replace('!', " "),
-    };
-    Line::new().dim(branch).ink(ink, sign).plain(" ").plain(label)
-}
-
-fn rest(page: &Page<'_>, node: &TreeNode) -> Line {
-    match &node.what {
-        What::Decision { chosen, options, because: values } => {
-            let others: Vec<&str> =
-                options.iter().map(String::as_str).filter(|option| option != chosen).collect();
-            let over = if others.is_empty() { String::new() } else { format!(" over {}", others.join(", ")) };
-            let why =
-                if **values == Value::Null { String::new() } else { format!("  because {}", why(values)) };
-            Line::new().plain("chose ").ink(Ink::Cyan, chosen).dim(over).dim(why)
-        }
-        What::Event { event_type } => Line::new().ink(Ink::Cyan, &**event_type),
-        What::Timer { due } if node.duration_ms.is_none() => {
-            Line::new().ink(Ink::Yellow, format!("waits {}", now::until(due.0, page.now)))
-        }
-        What::Timer { .. } => Line::new().dim("waited").and(figures(node)),
-        What::Listen { names } if node.duration_ms.is_none() => {
-            let deadline = now::deadline(page.state, &node.key, page.now);
-            Line::new().ink(Ink::Yellow, format!("waits for {}{deadline}", names.join(", ")))
-        }
-        What::Listen { names } => Line::new().dim(names.join(", ")).and(figures(node)),
-        What::Scope { task } => {
-            let figures = figures(node);
-            match task {
-                Some(task) => Line::new().dim(format!("{task:?}").to_lowercase()).and(figures),
-                None => figures,
-            }
-        }
-        What::Step {
-            kind,
-            attempts,
-            lost_attempts,
-            model,
-            variant,
-            finish_reason,
-            found_in,
-            is_estimated,
-            is_unpriced,
-            error,
-            due,
-            reused,
-            held,
-            settled,
-            ..
-        } => {
-            let mut line = Line::new().dim(&**kind);
-            if let Some(model) = model {
-                line = line.dim(format!(" {model}"));
-            }
-            if *variant > 0 {
-                line = line.ink(Ink::Yellow, format!(" fallback {variant}"));
-            }
-            line = line.and(figures(node));
-            if *is_unpriced && kind.as_ref() == "llm" {
-                line = line.dim(if node.micro_usd > 0 { " or more" } else { "  no price known" });
-            }
-            if *is_estimated {
-                line = line.dim("  tokens estimated");
-            }
-            if let Some(place) = found_in {
-                line = line.dim(format!("  answer from {place}"));
-            }
-            if finish_reason.as_deref() == Some("length") {
-                line = line.ink(Ink::Yellow, "  cut at max_tokens");
-            }
-            if *attempts > 1 {
-                let lost = match lost_attempts {
-                    0 => String::new(),
-                    lost => format!(", {lost} lost with its process"),
-                };
-                line = line.ink(Ink::Yellow, format!("  {attempts} attempts{lost}"));
-            }
-            if let Some(due) = due {
-                line = line.ink(Ink::Yellow, format!("  again at {}", with_seconds(due.0)));
-            }
-            if let Some(from) = reused {
-                line = line.ink(Ink::Cyan, format!("  from {} version {}", from.workflow, from.version));
-            }
-            if let Some(why) = held {
-                line = line.ink(Ink::Yellow, format!("  held: {why}"));
-            }
-            match settled {
-                Some(Verdict::Stub) => line = line.ink(Ink::Yellow, "  stubbed: nothing happened"),
-                Some(Verdict::Live) => line = line.dim("  live"),
-                Some(Verdict::Deny) | None => {}
-            }
-            match error {
-                Some(error) if node.status != ReportedStatus::Completed => {
-                    line.ink(Ink::Red, format!("  {} {}", error.status, error.title))
-                }
-                _ if node.status == ReportedStatus::Unknown => line.ink(Ink::Yellow, "  did it happen?"),
-                _ => line,
-            }
-        }
-    }
-}
-
-/// Time, tokens and cost, as far as there are any.
-fn figures(node: &TreeNode) -> Line {
-    let mut line = Line::new();
-    // What the program computes itself takes no time that is worth a word.
-    let is_instant = matches!(&node.what, What::Step { kind, .. } if matches!(&**kind, "set" | "compute"));
-    if let Some(millis) = node.duration_ms.filter(|_| !is_instant) {
-        line = line.plain(format!("  {}", span(millis)));
-    }
-    if node.tokens != Tokens::default() {
-        line = line.dim(format!("  {}+{} tokens", node.tokens.input, node.tokens.output));
-    }
-    if node.micro_usd > 0 {
-        line = line.dim(format!("  {}", dollars(node.micro_usd)));
-    }
-    line
 }

@@ -1,27 +1,29 @@
-//! `state`, `steps` and `decisions`: the three questions, answered from the log alone.
+//! `state`: where a workflow stands, what it holds and what it waits for, at any version. Before a step or a
+//! failure, the step as well, whole.
+
+use std::collections::BTreeMap;
 
 use foldback::core::report::{
-    ReportedStatus, StateView, StepReport, Tokens, brief, decisions as decisions_of, dollars, state_view,
-    steps as steps_of, undos, why,
+    Book, ReportedStatus, StateView, Tokens, VersionSpec, Whole, dollars, state_view, undos_of,
 };
 use foldback::core::state::Spent;
-use foldback::core::{Event, Fact, Status, Version, WorkflowState};
+use foldback::core::{Event, Fact, Key, Status, Version, WorkflowState};
 use foldback::engine::{LoadError, state_at};
-use foldback::store::Store;
+use foldback::store::{Store, WorkflowRow};
 use serde_json::Value;
 
 use crate::args::{AtArgs, Cli, quoted};
 use crate::error::{Error, Exit};
-use crate::moment::{span, with_millis};
+use crate::moment::with_millis;
 use crate::now::{Now, until};
 use crate::out::{Ink, Line, Out, columns};
-use crate::reading::{self, Log, Values};
-use crate::table;
+use crate::reading::{self, Values, Walked};
+use crate::{moment, whole};
 
 /// Lines of a value that a person is shown.
-const VALUE_LINES: usize = 40;
-/// Characters of a value that a cell of a table may hold before it is cut to the terminal.
-const CELL_MAX: usize = 400;
+pub const VALUE_LINES: usize = 40;
+/// Columns of the names of values.
+const TITLE_WIDTH: usize = 9;
 
 /// Prints the state of a workflow.
 ///
@@ -31,36 +33,94 @@ pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let now = if args.at.is_none() { Some(Now::of(&*store)?) } else { None };
     if let Some(view) = near(&*store, args)? {
-        return print(cli, &view, now).map(|()| Exit::Done);
+        return print(cli, args, &view, None, now).map(|()| Exit::Done);
     }
-    let log = reading::read(cli, &*store, &args.id)?;
-    let shown = log.up_to(cli, args.at.as_deref())?;
-    let mut values = Values::of(cli, &*store, &log.row);
-    let mut view = view_of(&log, shown, &mut values)?;
-    let trouble = log.trouble(cli, shown);
+    let row = reading::row(cli, &*store, &args.id)?;
+    let to = reading::version(cli, &*store, &row, args.at.as_deref())?;
+    let mut values = Values::of(cli, &*store, &row).only(|fact| matches!(fact, Fact::UndoArmed(_)));
+    let (mut book, mut armed) = (Book::new(&args.id), BTreeMap::new());
+    let walked = reading::walk(&*store, &args.id, to, Some(&mut values), &mut |_, event| {
+        book.read(event);
+        match &event.fact {
+            Fact::UndoArmed(_) => drop(armed.insert(event.version, event.clone())),
+            Fact::UndoCompleted { armed: version, .. } => drop(armed.remove(version)),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let mut view = view_of(&walked, &book, &armed, &mut values)?;
+    let trouble = reading::trouble(cli, &row, &walked);
     if trouble.is_some() {
         view.status = Status::Quarantined;
     }
     values.told(cli);
-    print(cli, &view, now)?;
+    let step = step(cli, &*store, &row, args, to)?;
+    print(cli, args, &view, step.as_ref(), now)?;
     trouble.map_or(Ok(Exit::Done), Err)
 }
 
-fn print(cli: &Cli, view: &StateView, now: Option<Now>) -> Result<(), Error> {
+/// The step that a person named, or that failed, whole: what became of it stands behind the version shown.
+fn step(
+    cli: &Cli,
+    store: &dyn Store,
+    row: &WorkflowRow,
+    args: &AtArgs,
+    to: Version,
+) -> Result<Option<Whole>, Error> {
+    let key = match args.at.as_deref().map(moment::spec).transpose()? {
+        Some(VersionSpec::Before(key)) => key,
+        Some(VersionSpec::Failure) => match failed_at(store, &args.id)? {
+            Some(key) => key,
+            None => return Ok(None),
+        },
+        Some(_) | None => return Ok(None),
+    };
+    whole::of(cli, store, row, &key, Version::MAX, Some(to)).map(Some)
+}
+
+/// The key that the last failure of a workflow names.
+fn failed_at(store: &dyn Store, id: &str) -> Result<Option<Key>, Error> {
+    let mut failed = None;
+    reading::walk(store, id, Version::MAX, None, &mut |_, event| {
+        if let Fact::WorkflowFailed { error } = &event.fact {
+            failed = Some(error.key.clone().unwrap_or_else(Key::root));
+        } else if let Fact::WorkflowParked { key, .. } = &event.fact {
+            failed = Some(key.clone());
+        }
+        Ok(())
+    })?;
+    Ok(failed)
+}
+
+fn print(
+    cli: &Cli,
+    args: &AtArgs,
+    view: &StateView,
+    step: Option<&Whole>,
+    now: Option<Now>,
+) -> Result<(), Error> {
     let now = now.filter(|_| !view.status.is_ended());
-    let mut out = Out::new();
+    let mut out = Out::new().full(args.full);
     if cli.json {
         let mut document = serde_json::to_value(view).map_err(|e| Error::machine(e.to_string()))?;
         if let Some(now) = now {
             document["is_owned"] = now.is_owned.into();
             for (at, wait) in view.waits.iter().enumerate() {
-                let is_overdue = wait.due.is_some_and(|due| due.0 < now.at);
-                document["waits"][at]["is_overdue"] = is_overdue.into();
+                if let Some(due) = wait.due {
+                    document["waits"][at]["is_overdue"] = (due.0 < now.at).into();
+                }
             }
+        }
+        if let Some(step) = step {
+            document["step"] = serde_json::to_value(step).map_err(|e| Error::machine(e.to_string()))?;
         }
         out.json(&document)?;
     } else {
         print_state(cli, &mut out, view, now)?;
+        if let Some(step) = step {
+            out.line("")?;
+            whole::print(&mut out, step)?;
+        }
     }
     out.flush()
 }
@@ -84,14 +144,16 @@ fn near(store: &dyn Store, args: &AtArgs) -> Result<Option<StateView>, Error> {
     }
 }
 
-fn view_of(log: &Log, shown: &[Event], values: &mut Values<'_>) -> Result<StateView, Error> {
-    let mut state = WorkflowState::folded(&log.row.workflow_id, shown);
+fn view_of(
+    walked: &Walked,
+    book: &Book,
+    armed: &BTreeMap<Version, Event>,
+    values: &mut Values<'_>,
+) -> Result<StateView, Error> {
+    let mut state: WorkflowState = walked.state.clone();
     values.fill_state(&mut state)?;
     let mut view = state_view(&state);
-    let mut told = shown.to_vec();
-    let armed = told.iter_mut().filter(|event| matches!(event.fact, Fact::UndoArmed(_)));
-    armed.into_iter().try_for_each(|event| values.fill_event(event))?;
-    view.undos = undos(&log.row.workflow_id, &told);
+    view.undos = undos_of(&book.effects, armed.values());
     Ok(view)
 }
 
@@ -109,19 +171,19 @@ fn print_state(cli: &Cli, out: &mut Out, view: &StateView, now: Option<Now>) -> 
         let text = format!("interrupted: nobody runs it; `{again} resume {id}` goes on");
         out.line(Line::new().ink(Ink::Yellow, text))?;
     }
-    value(out, "input", &view.input)?;
+    print_value(out, "input", &view.input)?;
     if *view.context != Value::Null {
-        value(out, "context", &view.context)?;
+        print_value(out, "context", &view.context)?;
     }
     if view.status == Status::Completed {
-        value(out, "output", &view.output)?;
+        print_value(out, "output", &view.output)?;
     }
     if let Some(error) = &view.error {
         let key = error.key.as_ref().map(|key| format!(" at {key}")).unwrap_or_default();
         out.line(
             Line::new().dim("error    ").ink(Ink::Red, format!("{} {}{key}", error.status, error.title)),
         )?;
-        for line in error.detail.iter().flat_map(|detail| detail.lines()).take(VALUE_LINES) {
+        for line in error.detail.iter().flat_map(|detail| detail.lines()).take(out.most(VALUE_LINES)) {
             out.line(format!("         {line}"))?;
         }
     }
@@ -178,21 +240,27 @@ pub fn spent_text(spent: &Spent, tokens: Tokens) -> String {
     text
 }
 
-fn value(out: &mut Out, name: &str, value: &Value) -> Result<(), Error> {
+/// The begin of a line under a name.
+pub fn title(name: &str) -> Line {
+    Line::new().dim(format!("{name:<TITLE_WIDTH$}"))
+}
+
+/// Prints a value under its name: on one line where it fits, else over several.
+///
+/// # Errors
+/// Nobody reads what is printed.
+pub fn print_value(out: &mut Out, name: &str, value: &Value) -> Result<(), Error> {
     let short = value.to_string();
-    let text = match columns(&short) + 9 <= out.width() {
+    let text = match columns(&short) + TITLE_WIDTH <= out.width() {
         true => short,
         false => serde_json::to_string_pretty(value).map_err(|e| Error::machine(e.to_string()))?,
     };
-    let count = text.lines().count();
-    for (at, line) in text.lines().take(VALUE_LINES).enumerate() {
-        let title = if at == 0 { name } else { "" };
-        out.line(Line::new().dim(format!("{title:<9}")).plain(line))?;
+    let (count, most) = (text.lines().count(), out.most(VALUE_LINES));
+    for (at, line) in text.lines().take(most).enumerate() {
+        out.line(title(if at == 0 { name } else { "" }).plain(line))?;
     }
-    if count > VALUE_LINES {
-        out.line(
-            Line::new().dim(format!("         … {} more lines; --json prints all", count - VALUE_LINES)),
-        )?;
+    if count > most {
+        out.line(title("").dim(format!("… {} more lines; --full prints all", count - most)))?;
     }
     Ok(())
 }
@@ -218,116 +286,4 @@ pub fn mark(status: ReportedStatus) -> (&'static str, Ink) {
         ReportedStatus::Unknown => ("?", Ink::Yellow),
         ReportedStatus::Reused => ("↺", Ink::Cyan),
     }
-}
-
-/// Prints what each step got and gave.
-///
-/// # Errors
-/// No such workflow or version, or the store fails.
-pub fn steps(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
-    let store = reading::open(cli)?;
-    let mut log = reading::read(cli, &*store, &args.id)?;
-    let shown = log.up_to(cli, args.at.as_deref())?;
-    let trouble = log.trouble(cli, shown);
-    let end = shown.len();
-    let mut values = Values::of(cli, &*store, &log.row);
-    values.fill_all(&mut log.events[..end])?;
-    values.told(cli);
-    let reports = steps_of(&log.events[..end]);
-    let mut out = Out::new();
-    if cli.json {
-        reports.iter().try_for_each(|report| out.json(report))?;
-    } else if !reports.is_empty() {
-        let titles = [
-            table::whole(""),
-            table::whole("key"),
-            table::whole("kind"),
-            table::number("tries"),
-            table::number("time"),
-            table::number("tokens"),
-            table::number("cost"),
-            table::text("input"),
-            table::text("output"),
-        ];
-        table::print(&mut out, &titles, reports.iter().map(step_row).collect())?;
-    }
-    out.flush()?;
-    trouble.map_or(Ok(Exit::Done), Err)
-}
-
-fn step_row(report: &StepReport) -> Vec<Line> {
-    let (mark, ink) = mark(report.status);
-    let answer = match &report.error {
-        Some(error) if report.status != ReportedStatus::Completed => {
-            let detail = error.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            Line::new().ink(
-                Ink::Red,
-                foldback::core::report::cut(&format!("{} {}{detail}", error.status, error.title), CELL_MAX),
-            )
-        }
-        _ if matches!(report.status, ReportedStatus::Completed | ReportedStatus::Reused) => {
-            brief(&report.output, CELL_MAX).into()
-        }
-        _ if report.held.is_some() => {
-            let why = report.held.as_deref().unwrap_or_default();
-            Line::new().ink(Ink::Yellow, foldback::core::report::cut(&format!("held: {why}"), CELL_MAX))
-        }
-        _ => Line::new().dim(report.status.as_str()),
-    };
-    let used = report.tokens != Tokens::default();
-    let cost = match report.micro_usd {
-        Some(0) => String::new(),
-        Some(micro_usd) => dollars(micro_usd),
-        None => "?".to_owned(),
-    };
-    vec![
-        Line::new().ink(ink, mark),
-        report.key.as_str().into(),
-        Line::new().dim(&*report.kind),
-        report.attempts.to_string().into(),
-        report.duration_ms.map(span).unwrap_or_default().into(),
-        if used { format!("{}+{}", report.tokens.input, report.tokens.output).into() } else { Line::new() },
-        cost.into(),
-        if *report.input == Value::Null { Line::new() } else { brief(&report.input, CELL_MAX).into() },
-        answer,
-    ]
-}
-
-/// Prints what was decided, and why.
-///
-/// # Errors
-/// No such workflow, or the store fails.
-pub fn decisions(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
-    let store = reading::open(cli)?;
-    let mut log = reading::read(cli, &*store, &args.id)?;
-    let shown = log.up_to(cli, args.at.as_deref())?;
-    let trouble = log.trouble(cli, shown);
-    let end = shown.len();
-    let mut values = Values::of(cli, &*store, &log.row);
-    for event in &mut log.events[..end] {
-        if matches!(event.fact, foldback::core::Fact::DecisionMade(_)) {
-            values.fill_event(event)?;
-        }
-    }
-    values.told(cli);
-    let reports = decisions_of(&log.events[..end]);
-    let mut out = Out::new();
-    if cli.json {
-        reports.iter().try_for_each(|report| out.json(report))?;
-    } else {
-        let rows = reports.into_iter().map(|report| {
-            vec![
-                report.version.to_string().into(),
-                Line::new().ink(Ink::Bold, report.key.as_str()),
-                Line::new().dim("chose ").ink(Ink::Cyan, report.chosen),
-                Line::new().dim("out of ").plain(report.options.join(", ")),
-                Line::new().dim("because ").plain(why(&report.because)),
-            ]
-        });
-        let titles =
-            [table::number(""), table::whole(""), table::whole(""), table::text(""), table::text("")];
-        table::print(&mut out, &titles, rows.collect())?;
-    }
-    out.flush()?;
-    trouble.map_or(Ok(Exit::Done), Err)
 }

@@ -29,13 +29,15 @@ pub fn text(title: &'static str) -> Column {
     Column { title, is_right: false, may_be_cut: true }
 }
 
-/// Prints rows under their titles; columns without titles stand under none.
+/// Prints rows under their titles; columns without titles stand under none. A row of one cell, where there
+/// are more columns, is a remark: it stands on a line of its own.
 ///
 /// # Errors
 /// As [`Out::line`].
 pub fn print(out: &mut Out, columns: &[Column], rows: Vec<Vec<Line>>) -> Result<(), Error> {
     let mut widths: Vec<usize> = columns.iter().map(|column| column.title.len()).collect();
-    for row in &rows {
+    let is_remark = |row: &[Line]| row.len() < columns.len();
+    for row in rows.iter().filter(|row| !is_remark(row)) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
@@ -52,6 +54,10 @@ pub fn print(out: &mut Out, columns: &[Column], rows: Vec<Vec<Line>>) -> Result<
     let titles =
         has_titles.then(|| columns.iter().map(|column| Line::new().ink(Ink::Dim, column.title)).collect());
     for row in titles.into_iter().chain(rows) {
+        if is_remark(&row) {
+            row.into_iter().try_for_each(|remark| out.line(remark))?;
+            continue;
+        }
         let mut line = Line::new();
         for (at, cell) in row.into_iter().enumerate() {
             let cell = if columns[at].may_be_cut { cell.cut(widths[at]) } else { cell };

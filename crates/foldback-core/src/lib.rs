@@ -49,7 +49,7 @@ pub use decide::{Batch, Ids, Stimulus, Timing, advance};
 pub use event::{Class, DecodeError, Event, EventId, Fact, Found, Lineage, Lost, TaskKind, Undo, Verdict};
 pub use hash::Hash;
 pub use key::Key;
-pub use program::{Ask, Divergence, Program, Run, Turn};
+pub use program::{Ask, Divergence, Program, Run, Seen, Turn};
 pub use redact::Redaction;
 pub use state::{Cursor, Entry, EntryBody, Owed, Status, Step, StepStatus, WorkflowState};
 pub use step::{Effect, Failure, Outcome, Recovery, RetryPolicy, Usage};

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::Version;
 use crate::budget::Measure;
@@ -91,6 +92,13 @@ pub trait Run {
         false
     }
 
+    /// What the expressions of a task get, in the state just before it begins or fails. For people alone:
+    /// nothing is decided by it, so erased values may read as their markers. `None` where the program
+    /// does not come to this task, or cannot say.
+    fn sees(&mut self, _state: &WorkflowState, _key: &Key) -> Option<Seen> {
+        None
+    }
+
     /// The keys whose facts made the workflow fail, or an undo: forgotten when a person reopens it, or wants
     /// it taken back again, so that the program meets these places anew. The step that the failure names, and
     /// what failed in the undo that is stuck, unless a program knows more.
@@ -110,6 +118,26 @@ pub trait Run {
         let in_undo = state.entries.keys().filter(is_there);
         named.into_iter().chain(in_undo).filter(has_failed).cloned().collect()
     }
+}
+
+/// A task as its own expressions see it. See [`Run::sees`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Seen {
+    /// The kind of task or step, as its definition writes it: `set`, `switch`, `http`.
+    pub kind: Arc<str>,
+    /// The task's input: `.` of its expressions.
+    pub input: Arc<Value>,
+    /// The task whose end gave that input; `None` where it is the input of the scope around.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Key>,
+    /// The values at which its expressions look, by path, each short enough to be read.
+    pub values: Map<String, Value>,
+    /// Paths before a `//` that gave nothing: the value after it was taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// The place of the task in its definition (JSON pointer).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Arc<str>>,
 }
 
 /// The answer of a turn.

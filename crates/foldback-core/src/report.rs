@@ -15,28 +15,40 @@ use serde_json::Value;
 
 use crate::Micros;
 
+mod ahead;
 mod back;
 mod changes;
 mod diff;
 mod example;
+mod failures;
+mod grow;
 mod ledger;
+mod rows;
 mod steps;
 mod tree;
 mod version;
 mod view;
+mod whole;
 
-pub use back::{effective, lasted_ms};
-pub use changes::changes;
+pub use ahead::{Ahead, FORKED, REOPENED};
+pub use back::{Lasting, effective, lasted_ms};
+pub use changes::{CHANGE_MAX, changes, changes_in};
 pub use diff::{
-    Both, Compared, Comparison, Difference, Facet, Figures, First, Past, PathChange, Side, StepFigures,
-    Totals, Word, diff,
+    Both, Compared, Comparison, Detailing, Details, Difference, Facet, Figures, First, Outline, Outlining,
+    Past, PathChange, Side, StepFigures, Totals, Word, compare, diff,
 };
 pub use example::example;
-pub use ledger::{Effect as LedgerEffect, Standing, ledger};
-pub use steps::{AttemptReport, DecisionReport, ReportedStatus, ReusedFrom, StepReport, decisions, steps};
-pub use tree::{TreeNode, What, tree};
-pub use version::{Unresolved, VersionSpec, nearest};
-pub use view::{PendingView, StateView, UndoView, WaitView, state_view, undos};
+pub use failures::{PastFailure, PastFailures};
+pub use grow::{Growing, Grown};
+pub use ledger::{Book, Effect as LedgerEffect, Standing, ledger};
+pub use rows::Rows;
+pub use steps::{
+    AttemptReport, DecisionReport, Edited, ReportedStatus, ReusedFrom, StepReport, decisions, steps,
+};
+pub use tree::{LeftOut, Over, TreeNode, What, tree};
+pub use version::{Resolving, Unresolved, VersionSpec, nearest};
+pub use view::{PendingView, StateView, UndoView, WaitView, state_view, undos, undos_of};
+pub use whole::{Whole, concerns, failure_at, whole};
 
 /// Tokens read and written by a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -140,6 +152,12 @@ pub fn cut(text: &str, max: usize) -> String {
 /// assert_eq!(why(&compared), ".a = \"[redacted]\" (compared as redacted)");
 /// ```
 pub fn why(because: &Value) -> String {
+    why_in(because, false)
+}
+
+/// As [`why`]; with `is_full`, nothing is cut.
+pub fn why_in(because: &Value, is_full: bool) -> String {
+    let most = |count: usize| if is_full { usize::MAX } else { count };
     let mut named = Vec::new();
     match because {
         Value::Array(conditions)
@@ -160,8 +178,10 @@ pub fn why(because: &Value) -> String {
     for (name, value, is_redacted) in named {
         let mut text = match (&value["status"], &value["title"]) {
             // An error is told by what it is called; its type is a long URI.
-            (Value::Number(status), Value::String(title)) => format!("{name} = {status} {}", cut(title, 60)),
-            _ => format!("{name} = {}", brief(value, 80)),
+            (Value::Number(status), Value::String(title)) => {
+                format!("{name} = {status} {}", cut(title, most(60)))
+            }
+            _ => format!("{name} = {}", brief(value, most(80))),
         };
         if is_redacted {
             text.push_str(" (compared as redacted)");
@@ -170,7 +190,7 @@ pub fn why(because: &Value) -> String {
             told.push(text);
         }
     }
-    if told.is_empty() { brief(because, 120) } else { told.join(", ") }
+    if told.is_empty() { brief(because, most(120)) } else { told.join(", ") }
 }
 
 fn null() -> Arc<Value> {
@@ -179,6 +199,9 @@ fn null() -> Arc<Value> {
 
 #[cfg(test)]
 mod stories;
+
+#[cfg(test)]
+mod streaming;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::change::{Policy, Rules};
 use crate::decide::Stimulus;
 use crate::event::{Event, Fact, Found, StepAsked, Verdict};
@@ -447,6 +449,37 @@ pub fn first_taken<R: Recorded + ?Sized>(
     Ok(first.map(|(_, key)| key.clone()))
 }
 
+/// The output of a write that is stubbed, where nobody says another: what the newest past that did it gave,
+/// though its request was another one.
+///
+/// # Errors
+/// The past cannot be read.
+pub fn stub_output<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    key: &Key,
+    recorded: &mut R,
+) -> Result<Option<Value>, R::Error> {
+    let asked = recorded.asked(state, key)?;
+    stub(state, &asked, recorded)
+}
+
+fn stub<R: Recorded + ?Sized>(
+    state: &WorkflowState,
+    asked: &[Vec<Asked>],
+    recorded: &mut R,
+) -> Result<Option<Value>, R::Error> {
+    for (past, asks) in asked.iter().enumerate() {
+        for asked in asks.iter().rev() {
+            let Ended::Completed(version) = asked.ended else { continue };
+            let known = recorded.outcome(state, past, version)?;
+            if let Some(Outcome { outcome: Ok(output), .. }) = known {
+                return Ok(Some((*output.get()).clone()));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The word to this very step.
 ///
 /// # Errors
@@ -461,7 +494,10 @@ pub fn word_to<R: Recorded + ?Sized>(
     Ok(match rule(state, &key, &asked) {
         Ruling::Run => Stimulus::Begin { key },
         Ruling::Hold(reason) => Stimulus::Hold { key, reason },
-        Ruling::Settle(verdict, reason) => Stimulus::Settle { key, verdict, output: None, reason },
+        Ruling::Settle(verdict, reason) => {
+            let output = if verdict == Verdict::Stub { stub(state, &asked, recorded)? } else { None };
+            Stimulus::Settle { key, verdict, output, reason }
+        }
         Ruling::Take(past, version) => match recorded.outcome(state, past, version)? {
             Some(Outcome { workflow, version, outcome }) => {
                 Stimulus::Reuse { key, workflow, version, outcome }

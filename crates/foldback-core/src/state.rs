@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, Measure};
 use crate::change::Rules;
-use crate::event::{Event, EventId, Lineage, TaskKind};
+use crate::event::{Event, EventId, Fact, Lineage, TaskKind};
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::listen::Signal;
@@ -387,6 +387,15 @@ impl WorkflowState {
         self.admits(event)?;
         self.apply(event);
         Ok(())
+    }
+
+    /// Makes the lists of an event whole that is about to be applied: it may hold only what is new in them.
+    pub fn complete(&self, event: &mut Event) {
+        if let Fact::StepAsked(asked) = &mut event.fact
+            && !self.lists.is_empty()
+        {
+            asked.request = self.lists.whole(&asked.request);
+        }
     }
 
     /// Makes this the state of an earlier version, but for what is not taken back: the version, the

@@ -5,6 +5,57 @@ use std::fmt::Write;
 use crate::event::{Event, Fact};
 use crate::value::Slot;
 
+/// A word as a shell takes it, for a command that a person copies: quoted wherever it could be read as
+/// anything but itself. What a terminal obeys or does not show stands as an escape.
+///
+/// ```
+/// use foldback_core::text::shell_word;
+/// assert_eq!(shell_word("refine[0]/draft"), "'refine[0]/draft'");
+/// assert_eq!(shell_word("it's; rm x"), r"'it'\''s; rm x'");
+/// assert_eq!(shell_word("a\u{1b}[2J"), r"$'a\u001b[2J'");
+/// ```
+pub fn shell_word(word: impl AsRef<str>) -> String {
+    let word = word.as_ref();
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "_-./:@,+%".contains(c);
+    // `~user` and zsh's `=command` are expanded where a word begins with them, `-x` is an option.
+    let is_safe_inside =
+        |c: char| is_safe(c) || c == '~' || c == '=' || (!c.is_ascii() && c.is_alphanumeric());
+    let begins_well = word.starts_with(|c: char| is_safe_inside(c) && !matches!(c, '~' | '='));
+    if begins_well && word.chars().all(is_safe_inside) {
+        return word.to_owned();
+    }
+    if !word.chars().any(is_hidden) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    let mut text = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\'' | '\\' => text.extend(['\\', c]),
+            c if is_hidden(c) && u32::from(c) > 0xffff => text.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c if is_hidden(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('\'');
+    text
+}
+
+/// Whether a terminal obeys a character, or shows nothing where it stands: controls, marks that turn the
+/// direction of writing, other ends of lines, and what has no width.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
 /// A log as text, one line an event, without times and ids: two logs that mean the same read the
 /// same.
 pub fn render<'a>(events: impl IntoIterator<Item = &'a Event>) -> String {
@@ -15,8 +66,17 @@ pub fn render<'a>(events: impl IntoIterator<Item = &'a Event>) -> String {
     text
 }
 
+/// Characters of a value on a line.
+pub const VALUE_MAX: usize = 100;
+
 /// One fact as a line: its type, its key, and what matters most about it.
 pub fn line(fact: &Fact) -> String {
+    line_in(fact, VALUE_MAX)
+}
+
+/// As [`line`]; a value is cut after `most` characters.
+pub fn line_in(fact: &Fact, most: usize) -> String {
+    let short = |slot: &Slot| short(slot, most);
     let what = match fact {
         Fact::WorkflowStarted(e) => format!("{} input={}", e.name, short(&e.input)),
         Fact::StepAsked(e) => {
@@ -156,8 +216,8 @@ fn effect(effect: crate::Effect) -> String {
     format!("{effect:?}").to_lowercase()
 }
 
-/// The value's JSON, cut after 100 characters; its hash where it is not at hand.
-fn short(slot: &Slot) -> String {
+/// The value's JSON, cut after so many characters; its hash where it is not at hand.
+fn short(slot: &Slot, most: usize) -> String {
     let text = match (slot.value(), slot) {
         (Some(value), _) => value.to_string(),
         (None, Slot::Stored(stored)) => {
@@ -165,7 +225,7 @@ fn short(slot: &Slot) -> String {
         }
         (None, Slot::Inline(_)) => String::new(),
     };
-    match text.char_indices().nth(100) {
+    match text.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }

@@ -151,7 +151,7 @@ impl WorkflowState {
     }
 
     /// Undos under way, by their scopes.
-    pub(crate) fn undos_under_way(&self) -> impl Iterator<Item = &UndoStarted> {
+    pub fn undos_under_way(&self) -> impl Iterator<Item = &UndoStarted> {
         self.compensations.values().filter_map(Compensation::under_way)
     }
 

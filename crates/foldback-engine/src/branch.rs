@@ -14,6 +14,7 @@ use foldback_core::lists::Shown;
 use foldback_core::plan::{Plan, Unplanned, plan};
 use foldback_core::report::brief;
 use foldback_core::state::End;
+use foldback_core::text::shell_word;
 use foldback_core::value::Slot;
 use foldback_core::{Fact, Hash, Key, Lineage, Program, Status, Stimulus, Version, WorkflowState};
 use foldback_store::{Store, WorkflowRow};
@@ -129,7 +130,10 @@ pub fn prepare_retry(
         };
         return Err(refused(
             format!("`{id}` {what}"),
-            format!("`foldback show {id}` shows where it stands; `foldback fork {id}` branches from it"),
+            format!(
+                "`foldback show {id}` shows where it stands; `foldback fork {id}` branches from it",
+                id = shell_word(id)
+            ),
         ));
     }
     let failure = failure(store, &state)?;
@@ -148,7 +152,7 @@ pub fn prepare_retry(
     {
         return Err(refused(
             format!("version {} of `{id}` is the past of its parent `{parent}`", prepared.cut),
-            format!("fork the parent there: `foldback fork {parent}`"),
+            format!("fork the parent there: `foldback fork {}`", shell_word(parent)),
         ));
     }
     Ok(prepared)

@@ -15,6 +15,7 @@ use foldback_core::{
     limits, reuse, undo,
 };
 use foldback_store::{Append, Commit, Expected, NewEvent, NewWorkflow, Snapshot, Store};
+use serde_json::Value;
 
 use crate::engine::alarms::Wait;
 use crate::hearing::Ears;
@@ -164,6 +165,15 @@ impl Live {
     pub fn word(&mut self, key: &Key, store: &Arc<dyn Store>) -> Result<Stimulus, LoadError> {
         let pasts = self.pasts.get_or_insert_with(|| Pasts::new(store.clone()));
         reuse::word(&self.state, key, pasts)
+    }
+
+    /// The output of a write that is stubbed, where nobody says another.
+    ///
+    /// # Errors
+    /// What was recorded cannot be read.
+    pub fn stub_output(&mut self, key: &Key, store: &Arc<dyn Store>) -> Result<Option<Value>, LoadError> {
+        let pasts = self.pasts.get_or_insert_with(|| Pasts::new(store.clone()));
+        reuse::stub_output(&self.state, key, pasts)
     }
 
     /// What use the program has for another workflow's event, were it said now.

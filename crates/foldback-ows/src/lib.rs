@@ -103,6 +103,25 @@ pub fn load(source: &str, files: Files<'_>) -> Result<Loaded, Vec<Problem>> {
     })
 }
 
+/// The line and the column of a JSON pointer in the source of a definition, from 1: of the name there, or
+/// of the nearest place around it that the source has. `None` where the source cannot be read.
+pub fn place(source: &str, pointer: &str) -> Option<(u32, u32)> {
+    let tree = tree::parse(source).ok()?;
+    let mut pointer = pointer;
+    loop {
+        let found = pointer.rsplit_once('/').and_then(|(around, name)| {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            let around = tree.find(around)?;
+            let member = around.member(&name).map(|member| (member.key.line, member.key.column));
+            member.or_else(|| tree.find(pointer).map(|item| (item.line, item.column)))
+        });
+        if found.is_some() || pointer.is_empty() {
+            return found.or(Some((tree.line, tree.column)));
+        }
+        pointer = pointer.rsplit_once('/').map_or("", |(around, _)| around);
+    }
+}
+
 /// Reads the stored form of a definition.
 ///
 /// # Errors

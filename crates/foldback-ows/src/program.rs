@@ -279,6 +279,25 @@ pub(crate) enum Body {
     Step(Box<StepTask>),
 }
 
+impl Body {
+    /// The word that a definition writes for it; of a step, its kind.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Body::Do(_) => "do",
+            Body::For(_) => "for",
+            Body::Fork(_) => "fork",
+            Body::Try(_) => "try",
+            Body::Set(_) => "set",
+            Body::Switch(_) => "switch",
+            Body::Raise(_) => "raise",
+            Body::Wait(_) => "wait",
+            Body::Emit(_) => "emit",
+            Body::Listen(_) => "listen",
+            Body::Step(step) => step.kind,
+        }
+    }
+}
+
 /// A loop.
 pub(crate) struct ForTask {
     /// Names of the variables, with their `$`.

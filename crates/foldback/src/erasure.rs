@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use foldback_core::report::nearest;
+use foldback_core::text::shell_word;
 use foldback_core::{Event, Fact, Hash, Key, Micros, Slot, Version};
 use foldback_engine::{LoadError, events_of};
 use foldback_store::forgetting::mentions;
@@ -243,13 +244,16 @@ fn nothing(events: &[Event], id: &str, target: &Target) -> EraseError {
     if keys.contains(key) || key.is_empty() {
         return refused(
             format!("`{id}` has no such value at `{key}`"),
-            format!("`foldback steps {id} --json` shows what each step got and gave"),
+            format!("`foldback steps {} --json` shows what each step got and gave", shell_word(id)),
         );
     }
     let hint = match nearest(key, keys.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => {
-            format!("`foldback steps {id}` shows the keys; `:input` and `:output` are the workflow's own")
+            format!(
+                "`foldback steps {}` shows the keys; `:input` and `:output` are the workflow's own",
+                shell_word(id)
+            )
         }
     };
     refused(format!("`{id}` has no key `{key}`"), hint)

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use foldback_core::step::{LLM_MEMBERS, error_type};
 use foldback_core::{Effect, Failure, Outcome, Usage, limits};
 use foldback_engine::kind::Call;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::{Config, Kind};
 use crate::request::{Members, text_of, wrong};
@@ -153,15 +153,7 @@ fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatR
     };
     let (provider, model) =
         crate::config::resolve(config, name).map_err(|problem| wrong("llm", &problem.to_string()))?;
-    let mut messages = Vec::new();
-    for (i, message) in members.list("messages")?.into_iter().flatten().enumerate() {
-        messages
-            .push(read_message(message).map_err(|what| wrong("llm", &format!("`messages[{i}]` {what}")))?);
-    }
-    if let Some(template) = members.text("template")? {
-        let filled = prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
-        messages.push(Message::new(Role::User, filled));
-    }
+    let mut messages = rendered(&members)?;
     if messages.is_empty() {
         return Err(wrong("llm", "neither `template` nor `messages` is given"));
     }
@@ -187,6 +179,39 @@ fn read(config: &Config, request: &Value, variant: u32) -> Result<(String, ChatR
         timeout_ms: limits::STEP_TIMEOUT_MS,
     };
     Ok((provider.name.clone(), chat, judge))
+}
+
+/// The conversation of a request: its `messages`, then its `template` with the `vars` in their places.
+fn rendered(members: &Members<'_>) -> Result<Vec<Message>, Failure> {
+    let mut messages = Vec::new();
+    for (i, message) in members.list("messages")?.into_iter().flatten().enumerate() {
+        messages
+            .push(read_message(message).map_err(|what| wrong("llm", &format!("`messages[{i}]` {what}")))?);
+    }
+    if let Some(template) = members.text("template")? {
+        let filled = prompt::fill(template, members.object("vars")?).map_err(|what| wrong("llm", &what))?;
+        messages.push(Message::new(Role::User, filled));
+    }
+    Ok(messages)
+}
+
+/// The messages that a recorded request of kind `llm` becomes, as `{role, content}`, the system prompt
+/// first. Secrets are not in it: their places read null.
+///
+/// # Errors
+/// The request asks for nothing that can be sent, with the reason.
+pub fn messages(request: &Value) -> Result<Vec<Value>, Failure> {
+    let members = Members::of("llm", request, &LLM_MEMBERS)?;
+    let system = members.text("system")?.map(|text| Message::new(Role::System, text.to_owned()));
+    let told = |message: Message| {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        json!({"role": role, "content": message.content})
+    };
+    Ok(system.into_iter().chain(rendered(&members)?).map(told).collect())
 }
 
 /// The model at a place of `fallback`.

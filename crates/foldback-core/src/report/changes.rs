@@ -9,19 +9,26 @@ use crate::value::Slot;
 /// Keys that are named when many are superseded at once.
 const NAMED_MAX: usize = 6;
 /// Characters of a value that are shown.
-const VALUE_MAX: usize = 60;
+pub const CHANGE_MAX: usize = 60;
 
 /// What differs between two states of one workflow, one line each: `+` is new, `~` is changed,
 /// `-` is superseded.
 pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
+    changes_in(before, after, CHANGE_MAX)
+}
+
+/// As [`changes`]; a value is cut after `most` characters.
+pub fn changes_in(before: &WorkflowState, after: &WorkflowState, most: usize) -> Vec<String> {
+    let shown = |slot: &Slot| shown(slot, most);
     let mut lines = Vec::new();
     if before.input != after.input {
         lines.push(format!("~ input = {}", shown(&after.input)));
     }
     if before.context != after.context {
         lines.push(format!("~ $context = {}", shown(&after.context)));
+        lines.extend(left_context(&before.context, &after.context, most));
     }
-    entries(before, after, &mut lines);
+    entries(before, after, most, &mut lines);
     for (scope, cursor) in &after.cursors {
         if before.cursors.get(scope) != Some(cursor) {
             let place = if scope.is_root() { String::new() } else { format!(" in {scope}") };
@@ -51,14 +58,24 @@ pub fn changes(before: &WorkflowState, after: &WorkflowState) -> Vec<String> {
     lines
 }
 
-fn entries(before: &WorkflowState, after: &WorkflowState, lines: &mut Vec<String>) {
+/// Names that a new `$context` has no more, with the values that they had.
+fn left_context(before: &Slot, after: &Slot, most: usize) -> Vec<String> {
+    let (before, after) = (before.get(), after.get());
+    let names = before.as_object().into_iter().flatten();
+    let left = names.filter(|(name, _)| after.get(name.as_str()).is_none());
+    left.map(|(name, value)| format!("- $context.{name} left; it was {}", brief(value, most))).collect()
+}
+
+fn entries(before: &WorkflowState, after: &WorkflowState, most: usize, lines: &mut Vec<String>) {
+    let told = |entry: &Entry| told(entry, most);
+    let shown = |slot: &Slot| shown(slot, most);
     for (key, entry) in &after.entries {
         match before.entries.get(key) {
             None => lines.push(format!("+ {key}: {}", told(entry))),
             Some(old) if old != entry => {
                 let (was, is) = (told(old), told(entry));
                 lines.push(if was == is {
-                    let input = entry.input.as_ref().map(shown).unwrap_or_default();
+                    let input = entry.input.as_ref().map(&shown).unwrap_or_default();
                     format!("~ {key}: input {input}")
                 } else {
                     format!("~ {key}: {was} → {is}")
@@ -77,7 +94,7 @@ fn entries(before: &WorkflowState, after: &WorkflowState, lines: &mut Vec<String
 }
 
 /// An entry in a few words.
-fn told(entry: &Entry) -> String {
+fn told(entry: &Entry, most: usize) -> String {
     match &entry.body {
         EntryBody::Started { kind, iterations, .. } => {
             let turns = if *iterations > 0 { format!(", {iterations} done") } else { String::new() };
@@ -102,7 +119,7 @@ fn told(entry: &Entry) -> String {
         EntryBody::Listening { names, .. } => format!("listens for {}", names.join(", ")),
         EntryBody::Decided { chosen } => format!("decided {chosen}"),
         EntryBody::Finished { kind, output } => {
-            format!("{} finished with {}", format!("{kind:?}").to_lowercase(), shown(output))
+            format!("{} finished with {}", format!("{kind:?}").to_lowercase(), shown(output, most))
         }
     }
 }
@@ -126,9 +143,9 @@ fn spent(before: &Spent, after: &Spent) -> Option<String> {
     (!parts.is_empty()).then(|| format!("~ spent {}", parts.join(", ")))
 }
 
-fn shown(slot: &Slot) -> String {
+fn shown(slot: &Slot, most: usize) -> String {
     match (slot.value(), slot) {
-        (Some(value), _) => brief(value, VALUE_MAX),
+        (Some(value), _) => brief(value, most),
         (None, Slot::Stored(stored)) => format!("<{} bytes>", stored.bytes),
         (None, Slot::Inline(_)) => String::new(),
     }

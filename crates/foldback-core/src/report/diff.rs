@@ -18,16 +18,15 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    DecisionReport, ReportedStatus, StepReport, Tokens, decisions, effective, lasted_ms, state_view, steps,
-};
+use super::{DecisionReport, ReportedStatus, StateView, StepReport, Tokens};
 use crate::event::Event;
-use crate::state::WorkflowState;
 use crate::step::{Effect, Failure};
-use crate::{Key, Status, Version};
+use crate::{Hash, Key, Status, Version};
 
+mod outline;
 mod values;
 
+pub use outline::{Detailing, Details, Outline, Outlining};
 pub use values::{Compared, PathChange, Word};
 
 /// A workflow up to a version.
@@ -203,20 +202,37 @@ pub struct Totals {
     pub micro_usd: u64,
     /// From its first event to the last one compared, in ms.
     pub duration_ms: u64,
+    /// Tokens that recorded outcomes had used which were taken: neither spent again nor saved, as far as
+    /// either log says it.
+    pub reused_tokens: Tokens,
+    /// What these had cost, as far as prices are known.
+    pub reused_micro_usd: u64,
 }
 
 /// Compares two workflows, each up to the version with which its events end.
 pub fn diff(a: Past<'_>, b: Past<'_>) -> Comparison {
-    let (one, other) = (Read::of(a), Read::of(b));
+    let ((one, one_ahead), (other, other_ahead)) = (Outlining::of(a), Outlining::of(b));
+    let wanted = one.wanted(&other);
+    let details = (Detailing::of(a, &wanted, &one_ahead), Detailing::of(b, &wanted, &other_ahead));
+    compare((one, details.0), (other, details.1))
+}
+
+/// Compares two workflows by their outlines, and by what was read once more: [`Outline::wanted`].
+pub fn compare((a, a_details): (Outline, Details), (b, b_details): (Outline, Details)) -> Comparison {
+    let (one, other) = (Read::of(&a), Read::of(&b));
     let mut found = Found::default();
     let began = found.compare(&Key::root(), vec![one.input()], vec![other.input()]);
-    let equal = found.items(&one.items, &other.items);
+    let equal = found.items((&a, &a_details), (&b, &b_details));
     let ended = found.compare(&Key::root(), one.end(), other.end());
     let root = |what| First { key: Key::root(), what };
     let first = began
         .map(root)
         .or_else(|| found.earliest.take().map(|earliest| earliest.first))
         .or_else(|| ended.map(root));
+    let totals = |outline: &Outline, beside: &Outline| {
+        let (reused_tokens, reused_micro_usd) = outline.reused(beside);
+        Totals { reused_tokens, reused_micro_usd, ..outline.totals }
+    };
     Comparison {
         is_same: first.is_none(),
         first,
@@ -225,7 +241,7 @@ pub fn diff(a: Past<'_>, b: Past<'_>) -> Comparison {
         only_in_b: found.only_in_b,
         equal,
         figures: found.figures,
-        totals: Both { a: one.totals, b: other.totals },
+        totals: Both { a: totals(&a, &b), b: totals(&b, &a) },
         a: one.side,
         b: other.side,
     }
@@ -234,36 +250,22 @@ pub fn diff(a: Past<'_>, b: Past<'_>) -> Comparison {
 /// What is compared of one thing: each facet that it has, in the order in which it is told.
 type Facets = Vec<(Facet, Option<Arc<Value>>)>;
 
-/// One log, read by the other reports.
+/// One log, as far as the workflow itself is compared.
 struct Read {
     side: Side,
     input: Arc<Value>,
     output: Option<Arc<Value>>,
     error: Option<Failure>,
-    items: Vec<Item>,
-    totals: Totals,
 }
 
 impl Read {
-    fn of(past: Past<'_>) -> Read {
-        let state = WorkflowState::folded(past.workflow_id, past.events);
-        let view = state_view(&state);
-        // What was spent along the way, a fork's shared past with it; what was taken from elsewhere is free.
-        let reports = steps(past.events);
-        let mut tokens = Tokens::default();
-        reports.iter().for_each(|step| tokens.add(step.tokens));
+    fn of(outline: &Outline) -> Read {
+        let view: StateView = outline.view.clone().expect("an outline that is finished has its state");
         Read {
             side: Side { workflow_id: view.workflow_id, version: view.version, status: view.status },
             input: view.input,
             output: (view.status == Status::Completed).then_some(view.output),
             error: view.error,
-            items: items(past.events),
-            totals: Totals {
-                steps: reports.iter().filter(|step| is_done(step)).count() as u64,
-                tokens,
-                micro_usd: reports.iter().filter_map(|step| step.micro_usd).sum(),
-                duration_ms: lasted_ms(past.events),
-            },
         }
     }
 
@@ -291,7 +293,7 @@ fn came_out(step: &StepReport) -> ReportedStatus {
 
 /// Whether work outside the fold was done, or its outcome taken.
 fn is_done(step: &StepReport) -> bool {
-    came_out(step) == ReportedStatus::Completed && !matches!(&*step.kind, "set" | "compute")
+    came_out(step) == ReportedStatus::Completed && !matches!(&*step.kind, "set" | "compute" | "listen")
 }
 
 /// What is aligned by its key.
@@ -340,9 +342,9 @@ impl Item {
     }
 }
 
-/// Whether the program computed it: nobody was asked.
+/// Whether no performer was asked: the program computed it, or waited for a signal.
 fn is_computed(step: &StepReport) -> bool {
-    matches!(&*step.kind, "set" | "compute")
+    matches!(&*step.kind, "set" | "compute" | "listen")
 }
 
 fn facets_of_step(step: &StepReport) -> Facets {
@@ -394,24 +396,29 @@ struct Found {
 
 impl Found {
     /// Compares what both did, and counts what does not differ.
-    fn items(&mut self, a: &[Item], b: &[Item]) -> usize {
-        let mut partners: HashMap<&Key, usize> =
-            b.iter().enumerate().map(|(at, item)| (item.key(), at)).collect();
+    fn items(&mut self, (a, a_details): (&Outline, &Details), (b, b_details): (&Outline, &Details)) -> usize {
+        let mut partners: HashMap<&Key, (usize, &Hash)> =
+            b.keys().enumerate().map(|(at, (key, print))| (key, (at, print))).collect();
         let mut equal = 0;
-        for (at, item) in a.iter().enumerate() {
-            match partners.remove(item.key()) {
-                Some(other) => equal += usize::from(!self.pair(item, at, &b[other], other)),
+        for (at, (key, print)) in a.keys().enumerate() {
+            match partners.remove(key) {
+                Some((_, partner)) if partner == print => equal += 1,
+                Some((other, _)) => {
+                    if let (Some(one), Some(two)) = (a_details.0.get(key), b_details.0.get(key)) {
+                        equal += usize::from(!self.pair(one, at, two, other));
+                    }
+                }
                 None => {
-                    self.only_in_a.push(item.key().clone());
-                    self.diverge((at, at), item.key(), Facet::OnlyInA);
+                    self.only_in_a.push(key.clone());
+                    self.diverge((at, at), key, Facet::OnlyInA);
                 }
             }
         }
-        let mut alone: Vec<usize> = partners.into_values().collect();
+        let mut alone: Vec<(usize, &Key)> = partners.into_iter().map(|(key, (at, _))| (at, key)).collect();
         alone.sort_unstable();
-        for at in alone {
-            self.only_in_b.push(b[at].key().clone());
-            self.diverge((at, at), b[at].key(), Facet::OnlyInB);
+        for (at, key) in alone {
+            self.only_in_b.push(key.clone());
+            self.diverge((at, at), key, Facet::OnlyInB);
         }
         equal
     }
@@ -473,19 +480,6 @@ impl Found {
             self.earliest = Some(Earliest { at, first: First { key: key.clone(), what } });
         }
     }
-}
-
-/// The steps and decisions of a log, in order. A step that was asked anew (its workflow was reopened)
-/// stands where it was asked last.
-fn items(events: &[Event]) -> Vec<Item> {
-    let events = effective(events);
-    let steps = steps(events.iter().copied());
-    let mut items: Vec<Item> = steps.into_iter().map(|step| Item::Step(Box::new(step))).collect();
-    items.extend(decisions(events).into_iter().map(Item::Decision));
-    items.sort_by_key(Item::version);
-    let last: HashMap<Key, Version> = items.iter().map(|item| (item.key().clone(), item.version())).collect();
-    items.retain(|item| last.get(item.key()) == Some(&item.version()));
-    items
 }
 
 #[cfg(test)]

@@ -75,20 +75,28 @@ pub struct Effect {
 
 /// The effects of a log, in the order in which they became known.
 pub fn ledger<'a>(workflow_id: &str, events: impl IntoIterator<Item = &'a Event>) -> Vec<Effect> {
-    let mut book = Book { workflow_id, effects: Vec::new(), asked: HashMap::new() };
+    let mut book = Book::new(workflow_id);
     events.into_iter().for_each(|event| book.read(event));
     book.effects
 }
 
-struct Book<'a> {
-    workflow_id: &'a str,
-    effects: Vec<Effect>,
+/// A ledger that is written while a log is read event by event.
+pub struct Book {
+    workflow_id: Arc<str>,
+    /// The effects so far, in the order in which they became known.
+    pub effects: Vec<Effect>,
     /// Writes that were asked for: the step kind, and what is said of taking them back.
     asked: HashMap<Key, (Arc<str>, Option<Box<Undo>>)>,
 }
 
-impl Book<'_> {
-    fn read(&mut self, event: &Event) {
+impl Book {
+    /// The ledger of a workflow before its first event.
+    pub fn new(workflow_id: &str) -> Book {
+        Book { workflow_id: Arc::from(workflow_id), effects: Vec::new(), asked: HashMap::new() }
+    }
+
+    /// Reads the next event.
+    pub fn read(&mut self, event: &Event) {
         let version = event.version;
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked),
@@ -119,7 +127,7 @@ impl Book<'_> {
                     effect.why = Some(forked.lineage.parent.clone());
                 }
             }
-            Fact::StepReused(reused) if *reused.workflow != *self.workflow_id && reused.output.is_some() => {
+            Fact::StepReused(reused) if reused.workflow != self.workflow_id && reused.output.is_some() => {
                 self.enter(&reused.key, version, Standing::Parents, Some(reused.workflow.to_string()));
             }
             Fact::OutcomeReconciled { .. }

@@ -151,7 +151,7 @@ fn rows(events: &[Event]) -> String {
 fn outline(nodes: &[TreeNode], depth: usize, text: &mut String) {
     for node in nodes {
         let what = match &node.what {
-            What::Scope { task } => task.map_or("scope".into(), |t| format!("{t:?}").to_lowercase()),
+            What::Scope { task, .. } => task.map_or("scope".into(), |t| format!("{t:?}").to_lowercase()),
             What::Step { kind, .. } => kind.to_string(),
             What::Decision { chosen, .. } => format!("chose {chosen}"),
             What::Timer { .. } => "timer".into(),

@@ -4,6 +4,7 @@
 //! Reading a moment's text is the edge's matter (a core has no calendar); it comes in as
 //! microseconds. A version is never guessed: what does not resolve is an error with a hint.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::iso;
@@ -85,88 +86,204 @@ impl VersionSpec {
     /// # Errors
     /// It lies outside the log, or nothing in the log is called so.
     pub fn resolve(&self, events: &[Event]) -> Result<Version, Unresolved> {
-        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+        let mut resolving = Resolving::new(self.clone());
+        events.iter().for_each(|event| resolving.read(event));
+        resolving.finish()
+    }
+}
+
+/// Keys that are remembered for a hint.
+const KEYS_KNOWN_MAX: usize = 2_000;
+
+/// A version that is looked for while a log is read, event by event. It keeps little of what it reads.
+#[derive(Clone, Debug)]
+pub struct Resolving {
+    spec: VersionSpec,
+    first: Option<(Version, Micros)>,
+    last: Version,
+    /// The last version at or before the moment.
+    by_time: Option<Version>,
+    /// The last failure or parking, and the step that it names.
+    end: Option<(Version, Option<Key>)>,
+    /// The first ask of each step that is not over, since the workflow was reopened last, and whether its
+    /// completion ends its task.
+    asked: BTreeMap<Key, (Version, bool)>,
+    /// The first fact that begins the key, decides it, or stands inside it.
+    begun: [Option<Version>; 3],
+    /// The first fact that ends the key: under its own name, or under its marks as well.
+    ended: [Option<Version>; 2],
+    is_asked: bool,
+    is_known: bool,
+    keys: BTreeSet<Key>,
+}
+
+impl Resolving {
+    /// Looks for this.
+    pub fn new(spec: VersionSpec) -> Resolving {
+        Resolving {
+            spec,
+            first: None,
+            last: 0,
+            by_time: None,
+            end: None,
+            asked: BTreeMap::new(),
+            begun: [None; 3],
+            ended: [None; 2],
+            is_asked: false,
+            is_known: false,
+            keys: BTreeSet::new(),
+        }
+    }
+
+    /// Reads the next event.
+    pub fn read(&mut self, event: &Event) {
+        self.first.get_or_insert((event.version, event.timestamp));
+        self.last = event.version;
+        match self.spec.clone() {
+            VersionSpec::Number(_) | VersionSpec::FromEnd(_) => {}
+            VersionSpec::Time(at) => {
+                if event.timestamp <= at {
+                    self.by_time = Some(event.version);
+                }
+            }
+            VersionSpec::Failure => self.failure(event),
+            VersionSpec::Before(key) => self.begin(&key, event),
+            VersionSpec::After(key) => self.end(&key, event),
+        }
+    }
+
+    fn failure(&mut self, event: &Event) {
+        let fact = &event.fact;
+        if let Fact::WorkflowFailed { error } = fact {
+            self.end = Some((event.version, error.key.clone()));
+        } else if matches!(fact, Fact::WorkflowParked { .. }) {
+            self.end = Some((event.version, None));
+        } else if matches!(fact, Fact::WorkflowReopened { .. }) {
+            // What was asked before it was reopened is another story.
+            self.asked.clear();
+        } else if let Fact::StepAsked(asked) = fact {
+            self.asked.entry(asked.key.clone()).or_insert((event.version, asked.finishes));
+        } else if let Fact::StepCompleted(done) = fact {
+            // A step whose output is shaped can still fail over that.
+            if self.asked.get(&done.key).is_some_and(|(_, finishes)| *finishes) {
+                self.asked.remove(&done.key);
+            }
+        } else if let Fact::TaskFinished { key, .. } = fact {
+            self.asked.remove(key);
+        }
+    }
+
+    fn note_key(&mut self, event: &Event) {
+        if let Some(key) = event.fact.key()
+            && self.keys.len() < KEYS_KNOWN_MAX
+            && !self.keys.contains(key)
+        {
+            self.keys.insert(key.clone());
+        }
+    }
+
+    fn begin(&mut self, key: &Key, event: &Event) {
+        self.note_key(event);
+        let fact = &event.fact;
+        let is_own = matches!(
+            fact,
+            Fact::StepAsked(_)
+                | Fact::DecisionMade(_)
+                | Fact::TimerSet { .. }
+                | Fact::ListenStarted { .. }
+                | Fact::TaskStarted { .. }
+                | Fact::Recorded { .. }
+        ) && fact.key() == Some(key);
+        // A decision may be named without its mark.
+        let decides = matches!(fact, Fact::DecisionMade(made) if made.key.unmarked() == *key);
+        // An iteration or a try is begun by no fact of its own, but by the first one inside it.
+        let is_inside = fact.key().is_some_and(|found| found == key || found.is_inside(key));
+        for (place, is_it) in self.begun.iter_mut().zip([is_own, decides, is_inside]) {
+            if is_it {
+                place.get_or_insert(event.version);
+            }
+        }
+    }
+
+    fn end(&mut self, key: &Key, event: &Event) {
+        self.note_key(event);
+        let fact = &event.fact;
+        self.is_asked |= matches!(fact, Fact::StepAsked(asked) if asked.key == *key);
+        self.is_known |= fact.key().is_some_and(|found| found == key || found.is_inside(key));
+        // `review!if` decided first does not end `review`: what has the key itself comes first.
+        let ends = ends(key, fact);
+        for (place, is_it) in self.ended.iter_mut().zip([ends && fact.key() == Some(key), ends]) {
+            if is_it {
+                place.get_or_insert(event.version);
+            }
+        }
+    }
+
+    /// The version that is meant in the log that was read.
+    ///
+    /// # Errors
+    /// It lies outside the log, or nothing in the log is called so.
+    pub fn finish(self) -> Result<Version, Unresolved> {
+        let Some((first, began)) = self.first else {
             return unresolved("the log is empty", "`foldback list` shows what there is");
         };
-        let version = match self {
+        let version = match &self.spec {
             VersionSpec::Number(n) => *n,
-            VersionSpec::FromEnd(n) => (last.version + 1).saturating_sub(*n),
-            VersionSpec::Time(at) => match events.partition_point(|event| event.timestamp <= *at) {
-                0 => {
+            VersionSpec::FromEnd(n) => (self.last + 1).saturating_sub(*n),
+            VersionSpec::Time(at) => match self.by_time {
+                Some(version) => version,
+                None => {
                     return unresolved(
                         format!("the workflow had not begun at {}", iso(*at)),
-                        format!("it began at {}", iso(first.timestamp)),
+                        format!("it began at {}", iso(began)),
                     );
                 }
-                n => events[n - 1].version,
             },
-            VersionSpec::Failure => failure(events)?,
-            VersionSpec::Before(key) => before(key, events)?,
-            VersionSpec::After(key) => after(key, events)?,
+            VersionSpec::Failure => match &self.end {
+                Some((end, key)) => {
+                    let asked = key.as_ref().and_then(|key| self.asked.get(key));
+                    asked.map_or(*end, |(version, _)| *version) - 1
+                }
+                None => {
+                    return unresolved(
+                        "the workflow has not failed",
+                        "name a step or a version: `foldback events ID` lists them",
+                    );
+                }
+            },
+            VersionSpec::Before(key) => match self.begun.into_iter().flatten().next() {
+                Some(version) => version - 1,
+                None => return unknown_key(key, &self.keys),
+            },
+            VersionSpec::After(key) => match self.ended {
+                [Some(version), _] => version,
+                [None, Some(version)] if !self.is_asked => version,
+                _ if self.is_known => {
+                    return unresolved(
+                        format!("`{key}` has not ended"),
+                        format!("`{key}` without `:end` is the version before it began"),
+                    );
+                }
+                _ => return unknown_key(key, &self.keys),
+            },
         };
-        if version < first.version || version > last.version {
-            let text = match self {
+        if version < first || version > self.last {
+            let text = match self.spec {
                 VersionSpec::FromEnd(n) => format!("-{n}"),
                 _ => version.to_string(),
             };
             return unresolved(
                 format!("version {text} is out of range"),
-                format!("the log holds versions {} to {}", first.version, last.version),
+                format!("the log holds versions {first} to {}", self.last),
             );
         }
         Ok(version)
     }
 }
 
-/// Just before the failing step's first ask; where no step failed, just before the failure.
-fn failure(events: &[Event]) -> Result<Version, Unresolved> {
-    let end = events
-        .iter()
-        .rev()
-        .find(|event| matches!(event.fact, Fact::WorkflowFailed { .. } | Fact::WorkflowParked { .. }));
-    let Some(end) = end else {
-        return unresolved(
-            "the workflow has not failed",
-            "name a step or a version: `foldback events ID` lists them",
-        );
-    };
-    // What was asked before it was reopened is another story.
-    let reopened = events.iter().rposition(|event| matches!(event.fact, Fact::WorkflowReopened { .. }));
-    let opened = &events[reopened.unwrap_or(0)..];
-    if let Fact::WorkflowFailed { error } = &end.fact
-        && let Some(key) = &error.key
-        && let Some(asked) =
-            opened.iter().find(|e| matches!(&e.fact, Fact::StepAsked(asked) if asked.key == *key))
-    {
-        return Ok(asked.version - 1);
-    }
-    Ok(end.version - 1)
-}
-
-fn before(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
-    let first = |is_it: &dyn Fn(&Fact) -> bool| events.iter().find(|event| is_it(&event.fact));
-    let begins = |fact: &Fact| {
-        matches!(
-            fact,
-            Fact::StepAsked(_)
-                | Fact::DecisionMade(_)
-                | Fact::TimerSet { .. }
-                | Fact::TaskStarted { .. }
-                | Fact::Recorded { .. }
-        ) && fact.key() == Some(key)
-    };
-    // A decision may be named without its mark.
-    let decides = |fact: &Fact| matches!(fact, Fact::DecisionMade(made) if made.key.unmarked() == *key);
-    // An iteration or a try is begun by no fact of its own, but by the first one inside it.
-    let inside = |fact: &Fact| fact.key().is_some_and(|found| found == key || found.is_inside(key));
-    match first(&begins).or_else(|| first(&decides)).or_else(|| first(&inside)) {
-        Some(event) => Ok(event.version - 1),
-        None => unknown_key(key, events),
-    }
-}
-
-fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
-    let ends = |event: &&Event| match &event.fact {
+/// Whether a fact ends a key.
+fn ends(key: &Key, fact: &Fact) -> bool {
+    match fact {
         Fact::StepCompleted(done) => done.key == *key,
         Fact::StepFailed(failed) => failed.key == *key,
         Fact::OutcomeResolved { key: found, landed: Some(_) }
@@ -211,30 +328,11 @@ fn after(key: &Key, events: &[Event]) -> Result<Version, Unresolved> {
         | Fact::WorkflowForked(_)
         | Fact::WriteHeld { .. }
         | Fact::WorkflowParked { .. } => false,
-    };
-    // `review!if` decided first does not end `review`: what has the key itself comes first.
-    let exact = |event: &&Event| ends(event) && event.fact.key() == Some(key);
-    if let Some(event) = events.iter().find(exact) {
-        return Ok(event.version);
     }
-    let is_asked =
-        events.iter().any(|event| matches!(&event.fact, Fact::StepAsked(asked) if asked.key == *key));
-    if !is_asked && let Some(event) = events.iter().find(ends) {
-        return Ok(event.version);
-    }
-    let is_known = |event: &Event| event.fact.key().is_some_and(|found| found == key || found.is_inside(key));
-    if events.iter().any(is_known) {
-        return unresolved(
-            format!("`{key}` has not ended"),
-            format!("`{key}` without `:end` is the version before it began"),
-        );
-    }
-    unknown_key(key, events)
 }
 
-fn unknown_key<T>(key: &Key, events: &[Event]) -> Result<T, Unresolved> {
-    let known = events.iter().filter_map(|event| event.fact.key()).map(Key::as_str);
-    let hint = match nearest(key.as_str(), known) {
+fn unknown_key<T>(key: &Key, known: &BTreeSet<Key>) -> Result<T, Unresolved> {
+    let hint = match nearest(key.as_str(), known.iter().map(Key::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`foldback steps ID` and `foldback decisions ID` list the keys".to_owned(),
     };

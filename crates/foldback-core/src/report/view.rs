@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Moment, Standing, ledger, null};
+use super::{LedgerEffect, Moment, Standing, ledger, null};
 use crate::event::{Event, Fact};
 use crate::state::{End, EntryBody, Spent, StepStatus, WorkflowState};
 use crate::step::{Effect, Failure};
@@ -185,8 +185,12 @@ pub fn state_view(state: &WorkflowState) -> StateView {
 
 /// The undos that are armed at the end of a log, newest first.
 pub fn undos<'a>(workflow_id: &str, events: impl IntoIterator<Item = &'a Event> + Clone) -> Vec<UndoView> {
+    undos_of(&ledger(workflow_id, events.clone()), events)
+}
+
+/// The undos that a ledger calls armed, newest first, from the events that armed them.
+pub fn undos_of<'a>(effects: &[LedgerEffect], events: impl IntoIterator<Item = &'a Event>) -> Vec<UndoView> {
     let is_armed = |standing| matches!(standing, Standing::Armed | Standing::Undoing | Standing::Stuck);
-    let effects = ledger(workflow_id, events.clone());
     let armed: BTreeSet<Version> =
         effects.iter().filter(|effect| is_armed(effect.standing)).filter_map(|effect| effect.armed).collect();
     let view = |event: &Event| match &event.fact {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldback_core::change::Past;
 use foldback_core::decide::after;
 use foldback_core::state::End;
+use foldback_core::text::shell_word;
 use foldback_core::{
     Changes, Hash, Key, Lineage, Owed, Status, StepStatus, Stimulus, Verdict, WorkflowState,
 };
@@ -25,7 +26,8 @@ impl Engine {
         let Fork { workflow_id: id, parent, cut, mut changes, definition } = fork;
         Fork::check_id(&id, &parent)?;
         if self.live.contains_key(&id) || self.row(&id)?.is_some() || self.pruned(&id)?.is_some() {
-            let hint = format!("`foldback show {id}` shows it; fork again for another one");
+            let hint =
+                format!("`foldback show {id}` shows it; fork again for another one", id = shell_word(&id));
             let refusal = Refusal::new(format!("workflow `{id}` exists already"), hint);
             return Err(Refusal { is_taken: true, ..refusal });
         }
@@ -207,10 +209,18 @@ impl Engine {
             _ => {
                 return Err(Refusal::new(
                     format!("`{id}` holds no write `{key}`"),
-                    format!("`foldback show {id}` says what it waits for"),
+                    format!("`foldback show {id}` says what it waits for", id = shell_word(id)),
                 ));
             }
         }
+        let output = match (verdict, output) {
+            (Verdict::Stub, None) => {
+                let store = self.around.store.clone();
+                let known = self.live.get_mut(id).map(|live| live.stub_output(&key, &store));
+                known.transpose().map_err(|e| Refusal::new(e.to_string(), "say it: `stub JSON`"))?.flatten()
+            }
+            (_, output) => output,
+        };
         let reason = "said by a person".to_owned();
         let with = With { definitions: Vec::new(), answer: Some(from.clone()) };
         self.say_with(id, Stimulus::Settle { key, verdict, output, reason }, actor, with)
@@ -226,23 +236,35 @@ fn may_reopen(id: &str, state: &WorkflowState, goes_back: bool) -> Result<(), Re
         Status::Compensated if has_failed && goes_back => Ok(()),
         Status::Compensated if has_failed => Err(Refusal::new(
             format!("`{id}` was taken back: what goes on from its end would build on nothing"),
-            format!("`foldback retry {id}` goes back to before what was taken back"),
+            format!("`foldback retry {id}` goes back to before what was taken back", id = shell_word(id)),
         )),
         Status::Compensated => Err(Refusal::new(
             format!("`{id}` did not fail: it was ended, and taken back"),
-            format!("`foldback show {id}` shows where it stands; `foldback fork {id}` branches from it"),
+            format!(
+                "`foldback show {id}` shows where it stands; `foldback fork {id}` branches from it",
+                id = shell_word(id)
+            ),
         )),
         Status::Completed => Err(Refusal::new(
             format!("`{id}` has completed: there is nothing to go on with"),
-            format!("`foldback show {id}` shows what it did; start anew with another --id"),
+            format!(
+                "`foldback show {id}` shows what it did; start anew with another --id",
+                id = shell_word(id)
+            ),
         )),
         Status::Cancelled => Err(Refusal::new(
             format!("`{id}` was cancelled, and does not go on"),
-            format!("`foldback fork {id}` branches from before that; or start anew with another --id"),
+            format!(
+                "`foldback fork {id}` branches from before that; or start anew with another --id",
+                id = shell_word(id)
+            ),
         )),
         status @ (Status::Compensating | Status::Stuck) => Err(Refusal::new(
             format!("`{id}` is {}: what it did is not taken back whole", status.as_str()),
-            format!("`foldback compensate {id}` goes on with that; then it can be retried"),
+            format!(
+                "`foldback compensate {id}` goes on with that; then it can be retried",
+                id = shell_word(id)
+            ),
         )),
         status @ (Status::Paused
         | Status::Running
@@ -250,7 +272,10 @@ fn may_reopen(id: &str, state: &WorkflowState, goes_back: bool) -> Result<(), Re
         | Status::Unknown
         | Status::Quarantined) => Err(Refusal::new(
             format!("`{id}` has not failed: it is {}", status.as_str()),
-            format!("`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for"),
+            format!(
+                "`foldback resume {id}` goes on with it; `foldback show {id}` says what it waits for",
+                id = shell_word(id)
+            ),
         )),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use foldback_core::event::{ENGINE_TYPES, Raised};
 use foldback_core::listen::Heed;
+use foldback_core::text::shell_word;
 use foldback_core::value::is_too_deep;
 use foldback_core::{EventId, Owed, Status, Stimulus, Version, WorkflowState, limits};
 use foldback_store::Commit;
@@ -24,7 +25,7 @@ impl Engine {
         self.take_up(id)?;
         let state = self.live.get(id).map(|live| &live.state);
         if let Some(state) = state.filter(|state| state.end.is_some()) {
-            return Err(ended(id, state.status()));
+            return Err(ended(id, state.status(), state.newest_undo.is_some()));
         }
         let held_back = state.map(WorkflowState::owes_once_unpaused).unwrap_or_default();
         self.say_or_refuse(id, Stimulus::Cancel { reason }, actor, from)?;
@@ -45,7 +46,9 @@ impl Engine {
         self.take_up(id)?;
         let state = self.live.get(id).map(|live| &live.state);
         if state.is_some_and(|state| state.end.is_some()) {
-            return Err(ended(id, state.map_or(Status::Running, |state| state.status())));
+            let status = state.as_ref().map_or(Status::Running, |state| state.status());
+            let can_undo = state.is_some_and(|state| state.newest_undo.is_some());
+            return Err(ended(id, status, can_undo));
         }
         if state.is_some_and(|state| state.pause.is_some()) {
             return Ok(false);
@@ -69,7 +72,7 @@ impl Engine {
         let Some(pause) = &live.state.pause else {
             return Err(Refusal::new(
                 format!("`{id}` is not paused: it is {}", live.state.status().as_str()),
-                format!("`foldback show {id}` says where it stands"),
+                format!("`foldback show {id}` says where it stands", id = shell_word(id)),
             ));
         };
         if let Some((scope, measure)) = &pause.budget
@@ -78,11 +81,18 @@ impl Engine {
             let place = if scope.is_root() { String::new() } else { format!("{scope}:") };
             return Err(Refusal::new(
                 format!("`{id}` is over its budget: {}", pause.reason),
-                format!("raise it: `foldback unpause {id} --budget '{place}{}=N'`", measure.as_str()),
+                format!(
+                    "raise it: `foldback unpause {} --budget {}`",
+                    shell_word(id),
+                    shell_word(format!("{place}{}=N", measure.as_str()))
+                ),
             ));
         }
         live.state.may_raise(&raised).map_err(|why| {
-            Refusal::new(why, format!("`foldback show {id}` says what is used of each budget"))
+            Refusal::new(
+                why,
+                format!("`foldback show {id}` says what is used of each budget", id = shell_word(id)),
+            )
         })?;
         // What the pause held back, and not what the turn after it asks for: that is on its way.
         let held_back = live.state.owes_once_unpaused();
@@ -133,7 +143,7 @@ impl Engine {
             return Err(Refusal::unknown_workflow(id));
         };
         if live.state.end.is_some() {
-            return Err(ended(id, live.state.status()));
+            return Err(ended(id, live.state.status(), live.state.newest_undo.is_some()));
         }
         // What is taken at once takes no room.
         let bytes = serde_json::to_vec(data).map_or(0, |json| json.len() as u64);
@@ -182,7 +192,7 @@ impl Engine {
         if state.end.is_none() {
             return Err(Refusal::new(
                 format!("`{id}` has not ended: it is {}", state.status().as_str()),
-                format!("`foldback cancel {id}` ends it and takes back what it did"),
+                format!("`foldback cancel {id}` ends it and takes back what it did", id = shell_word(id)),
             ));
         }
         // Whoever asks twice for what is under way waits for it.
@@ -192,7 +202,7 @@ impl Engine {
         if state.newest_undo.is_none() {
             return Err(Refusal::new(
                 format!("nothing that `{id}` did can be taken back"),
-                format!("`foldback show {id}` lists what it did, and what became of it"),
+                format!("`foldback show {id}` lists what it did, and what became of it", id = shell_word(id)),
             ));
         }
         let again = live.failed_undos();
@@ -231,14 +241,16 @@ pub(super) fn keeps_too_many(id: &str, state: &WorkflowState) -> Refusal {
             limits::SIGNALS_KEPT_MAX,
             limits::SIGNALS_KEPT_MAX_BYTES / (1024 * 1024)
         ),
-        format!("`foldback show {id}` says what it listens for"),
+        format!("`foldback show {id}` says what it listens for", id = shell_word(id)),
     )
 }
 
-fn ended(id: &str, status: Status) -> Refusal {
+fn ended(id: &str, status: Status, can_undo: bool) -> Refusal {
     let hint = match status {
-        Status::Completed | Status::Failed => format!("`foldback compensate {id}` takes back what it did"),
-        _ => format!("`foldback show {id}` says where it stands"),
+        Status::Completed | Status::Failed if can_undo => {
+            format!("`foldback compensate {id}` takes back what it did", id = shell_word(id))
+        }
+        _ => format!("`foldback show {id}` says where it stands", id = shell_word(id)),
     };
     Refusal::new(format!("`{id}` has ended already: it is {}", status.as_str()), hint)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldback_core::text::shell_word;
 use foldback_core::value::is_too_deep;
 use foldback_core::{
     Hash, Key, Owed, Program, Redaction, Run, Status, StepStatus, Stimulus, WorkflowState, limits,
@@ -140,7 +141,8 @@ impl Engine {
                     return Err(Refusal::new(
                         format!("`{key}` did not happen: it could not be taken back"),
                         format!(
-                            "`foldback compensate {id}` tries it again; `landed` says that it is done by hand"
+                            "`foldback compensate {id}` tries it again; `landed` says that it is done by hand",
+                            id = shell_word(id)
                         ),
                     ));
                 }
@@ -156,7 +158,7 @@ impl Engine {
             Some(StepStatus::Held) => {
                 return Err(Refusal::new(
                     format!("`{key}` was not sent: it is a write that waits to be allowed"),
-                    "say `live` to perform it, `stub JSON` to go on as if it were done, or `deny`",
+                    "say `live` to perform it, `stub [JSON]` to go on as if it were done, or `deny`",
                 ));
             }
             Some(other) => {
@@ -165,7 +167,7 @@ impl Engine {
                         "the outcome of `{key}` is not unknown: it is {}",
                         format!("{other:?}").to_lowercase()
                     ),
-                    format!("`foldback steps {id}` shows where each step stands"),
+                    format!("`foldback steps {id}` shows where each step stands", id = shell_word(id)),
                 ));
             }
             None => {
@@ -173,11 +175,16 @@ impl Engine {
                 let hint = match stuck {
                     Some(stuck) => {
                         format!(
-                            "`foldback resolve {id} '{stuck}' landed` says that what is stuck was done by hand"
+                            "`foldback resolve {} {} landed` says that what is stuck was done by hand",
+                            shell_word(id),
+                            shell_word(stuck.as_str())
                         )
                     }
                     None if key.is_undo() => {
-                        format!("no undo of it is stuck; `foldback compensate {id}` takes back what stands")
+                        format!(
+                            "no undo of it is stuck; `foldback compensate {id}` takes back what stands",
+                            id = shell_word(id)
+                        )
                     }
                     None => "`foldback list --status unknown` shows what has to be settled".to_owned(),
                 };
@@ -361,7 +368,7 @@ pub(super) fn unreadable(id: &str, error: &LoadError) -> Refusal {
         },
         LoadError::Quarantined { .. } => Refusal {
             message: format!("`{id}` is quarantined: {error}"),
-            hint: format!("`foldback audit {id}` shows what is broken; others go on"),
+            hint: format!("`foldback audit {id}` shows what is broken; others go on", id = shell_word(id)),
             is_quarantined: true,
             needs_erased: false,
             is_taken: false,
@@ -374,6 +381,6 @@ fn another_start(id: &str, is_definition: bool) -> Refusal {
     let what = if is_definition { "definition" } else { "input" };
     Refusal::new(
         format!("workflow `{id}` exists already, with another {what}"),
-        format!("use another --id; `foldback show {id}` shows the one that is there"),
+        format!("use another --id; `foldback show {id}` shows the one that is there", id = shell_word(id)),
     )
 }

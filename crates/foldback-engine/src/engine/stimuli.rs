@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use foldback_core::text::shell_word;
 use foldback_core::{Illegal, Owed, Status, Stimulus, Timing};
 use foldback_store::{Appended, Commit, CommitError, StoreError};
 
@@ -222,7 +223,10 @@ impl Engine {
 fn not_accepted(id: &str, reason: &str) -> Refusal {
     Refusal::new(
         format!("`{id}` does not take this answer: {reason}"),
-        format!("it still waits; `foldback show {id}` says what an answer must look like"),
+        format!(
+            "it still waits; `foldback show {id}` says what an answer must look like",
+            id = shell_word(id)
+        ),
     )
 }
 

@@ -54,7 +54,9 @@ pub(crate) struct Filter {
     code: Code,
     input: Wanted,
     variables: Vec<(String, Wanted)>,
-    reasons: Vec<StaticPath>,
+    reasons: Box<[StaticPath]>,
+    /// Paths that stand left of a `//`.
+    alternatives: Box<[StaticPath]>,
     /// For warnings: the outline of what it gives, and the paths it needs a value at.
     pub sketch: Sketch,
     pub needs: Vec<StaticPath>,
@@ -131,6 +133,11 @@ impl Filter {
                 .into_iter()
                 .filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b)))
                 .collect(),
+            alternatives: uses
+                .alternatives
+                .into_iter()
+                .filter(|p| p.base.as_deref().is_none_or(|b| variables.contains(&b)))
+                .collect(),
             sketch: Sketch::of(term),
             needs: sketch::needs(term),
             lists: lists::lists(term),
@@ -180,6 +187,29 @@ impl Filter {
     /// something).
     pub fn compared(&self) -> impl Iterator<Item = &StaticPath> {
         self.reasons.iter().filter(|_| self.plain.is_none())
+    }
+
+    /// As [`Filter::reasons`]; of a path that leads nowhere, the value at which it stops.
+    pub fn looks(&self, input: &Value, variables: Lookup<'_>) -> Vec<(String, Value)> {
+        let reached = |path: &StaticPath| {
+            let mut path = path.clone();
+            loop {
+                if let Ok(value) = self.walk(&path, input, variables) {
+                    return (path.text(), value);
+                }
+                path.steps.pop();
+            }
+        };
+        self.reasons.iter().map(reached).collect()
+    }
+
+    /// Paths left of a `//` that give nothing: what stands right of it is taken.
+    pub fn fallbacks(&self, input: &Value, variables: Lookup<'_>) -> Vec<String> {
+        let gives_nothing = |path: &&StaticPath| {
+            self.walk(path, input, variables)
+                .is_ok_and(|value| matches!(value, Value::Null | Value::Bool(false)))
+        };
+        self.alternatives.iter().filter(gives_nothing).map(StaticPath::text).collect()
     }
 
     /// How the expression uses a variable: `None` when it does not name it, else the names of the

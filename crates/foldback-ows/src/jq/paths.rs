@@ -160,6 +160,8 @@ pub(crate) struct Uses {
     pub vars: Vec<(String, Wanted)>,
     /// The paths that stand where the whole expression's input is the input: its reasons.
     pub reasons: BTreeSet<StaticPath>,
+    /// Those of them that stand left of a `//`.
+    pub alternatives: BTreeSet<StaticPath>,
 }
 
 impl Uses {
@@ -277,6 +279,11 @@ impl Uses {
 
     fn operation(&mut self, left: &Term, op: &BinaryOp, right: &Term, is_root: bool) {
         self.scan(left, is_root);
+        if let (BinaryOp::Alt, Some(path)) = (op, StaticPath::of(left))
+            && (is_root || path.base.is_some())
+        {
+            self.alternatives.insert(path);
+        }
         match op {
             BinaryOp::Pipe(None) => self.scan(right, false),
             BinaryOp::Pipe(Some(pattern)) => {

@@ -22,6 +22,7 @@ const NO_CASE: &str = "(none)";
 impl<'a> Walker<'a> {
     /// Walks a task that is not over.
     pub(super) fn task(&mut self, task: &Task, key: Key, data: Arc<Value>, scope: &Scope<'_>) -> Walked {
+        self.note_task(task, &key, &data, scope);
         let around = self.raw.replace(data.clone());
         let walked = self.walk_task(task, key, data, scope);
         self.raw = around;
@@ -138,6 +139,7 @@ impl<'a> Walker<'a> {
                 };
             }
         };
+        self.note_input(&key, &input);
         match &task.body {
             Body::Set(template) => {
                 let sight = Sight::of_task(task, &key, scope, &input);
@@ -352,6 +354,7 @@ impl<'a> Walker<'a> {
         match delay {
             Delay::Ms(ms) => Ok(*ms),
             Delay::Computed(filter) => {
+                self.note(&**filter, dot, sight);
                 let value = filter.eval(dot, &|name| self.variable(sight, name));
                 let value = value.map_err(|wrong| self.told(wrong, sight))?;
                 duration_ms(&value)
@@ -416,13 +419,19 @@ impl<'a> Walker<'a> {
         let (mut request, mut secrets) = (Map::new(), Secrets::new());
         for (name, part) in &step.parts {
             let value = match part {
-                Part::Value(template) => template.eval_at(
-                    &arguments,
-                    &|name| self.variable(&sight, name),
-                    &format!("/{name}"),
-                    &mut secrets,
-                ),
-                Part::Uri(uri) => uri.eval(&arguments, &|name| self.variable(&sight, name)),
+                Part::Value(template) => {
+                    self.note(template, &arguments, &sight);
+                    template.eval_at(
+                        &arguments,
+                        &|name| self.variable(&sight, name),
+                        &format!("/{name}"),
+                        &mut secrets,
+                    )
+                }
+                Part::Uri(uri) => {
+                    self.note(uri, &arguments, &sight);
+                    uri.eval(&arguments, &|name| self.variable(&sight, name))
+                }
                 Part::Input => Ok((*arguments).clone()),
             };
             let value = value.map_err(|wrong| self.told(wrong, &sight))?;

@@ -43,6 +43,7 @@ mod race;
 mod reopen;
 mod scopes;
 mod scribe;
+mod seen;
 mod tries;
 
 use std::sync::Arc;
@@ -50,8 +51,8 @@ use std::sync::Arc;
 use foldback_core::event::UndoStarted;
 use foldback_core::state::Cursor;
 use foldback_core::{
-    Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Slot, StepStatus, Turn, Version, WorkflowState,
-    limits,
+    Ask, Divergence, Entry, EntryBody, Failure, Key, Run, Seen, Slot, StepStatus, Turn, Version,
+    WorkflowState, limits,
 };
 use serde_json::Value;
 
@@ -138,6 +139,10 @@ impl Run for WalkingRun {
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
         reopen::failures(state)
     }
+
+    fn sees(&mut self, state: &WorkflowState, key: &Key) -> Option<Seen> {
+        self.watch(state, key)
+    }
 }
 
 /// Where a walk through a list or a task came to.
@@ -183,11 +188,21 @@ pub(crate) struct Walker<'a> {
     kept: Vec<Version>,
     /// The input of the task that is walked, before it is shaped.
     raw: Option<Arc<Value>>,
+    /// The task that a person wants to see, where this walk is for that.
+    watch: Option<&'a seen::Watch>,
 }
 
 impl<'a> Walker<'a> {
     fn new(definition: &'a Definition, state: &'a WorkflowState) -> Walker<'a> {
-        Walker { definition, state, asks: Vec::new(), is_sealed: false, kept: Vec::new(), raw: None }
+        Walker {
+            definition,
+            state,
+            asks: Vec::new(),
+            is_sealed: false,
+            kept: Vec::new(),
+            raw: None,
+            watch: None,
+        }
     }
 
     fn ask(&mut self, ask: Ask) -> Walked {
@@ -246,16 +261,16 @@ impl<'a> Walker<'a> {
             (Some(template), None) => {
                 let input = self.state.input.get();
                 let sight = Sight::of_workflow(&input, None);
-                return match template.eval(&input, &|name| self.variable(&sight, name)) {
+                return match self.eval(template, &input, &sight) {
                     Ok(input) => self.ask(Ask::Start {
                         key: root,
                         kind: foldback_core::TaskKind::Do,
                         input: Arc::new(input),
                     }),
-                    Err(wrong) => Walked::Failed(self.workflow_fault(
+                    Err(detail) => Walked::Failed(self.workflow_fault(
                         "The input of the workflow cannot be shaped",
                         "/input/from",
-                        self.told(wrong, &sight),
+                        detail,
                     )),
                 };
             }

@@ -47,6 +47,7 @@ impl<'a> Walker<'a> {
             Ok(input) => input,
             Err(fault) => return fault,
         };
+        self.note_input(&key, &input);
         let input = match &task.body {
             Body::For(body) => {
                 let sight = Sight::of_task(task, &key, scope, &input);

@@ -108,6 +108,7 @@ impl Walker<'_> {
 
     /// Evaluates a template where a task sees it.
     pub(super) fn eval(&self, template: &Template, dot: &Value, sight: &Sight<'_>) -> Result<Value, String> {
+        self.note(template, dot, sight);
         template.eval(dot, &|name| self.variable(sight, name)).map_err(|wrong| self.told(wrong, sight))
     }
 
@@ -128,6 +129,7 @@ impl Walker<'_> {
         dot: &Value,
         sight: &Sight<'_>,
     ) -> Result<bool, String> {
+        self.note(filter, dot, sight);
         let value =
             filter.eval(dot, &|name| self.variable(sight, name)).map_err(|wrong| self.told(wrong, sight))?;
         Ok(!matches!(value, Value::Null | Value::Bool(false)))
@@ -162,7 +164,7 @@ fn marked(redaction: &Redaction, reasons: &[(String, Value)]) -> Option<Value> {
 }
 
 /// A value, or a note in its place when it is long.
-fn shortened(value: Value) -> Value {
+pub(super) fn shortened(value: Value) -> Value {
     const REASON_MAX_BYTES: usize = 2_048;
     let length = value.to_string().len();
     match &value {

@@ -248,6 +248,7 @@ fn workflow(
     let folded = WorkflowState::fold(id, &events).map_err(|e| format!("{id}: {e}"))?;
     let state = state_at(store, id, None).map_err(|e| format!("{id}: {e}"))?.ok_or("no log")?;
     insist(folded == state, || format!("{id}: the fold of its log is not its state"))?;
+    crate::streamed::check(id, &events)?;
 
     let mut view = View::default();
     // By idempotency key: the tries of a block share one.

@@ -6,8 +6,8 @@
 //!
 //! The rooms: `recipe` and `fronts` (what workflows do), `story` (what a seed stands for), `sim` (what
 //! happens next), `process`, `disk`, `world`, `callers`, `branching` and `endings` (what is around the
-//! engine), `journal`, `lives` and `judge` (what must hold), `found` (what seeds found), `clocks` (clocks that
-//! are set).
+//! engine), `journal`, `lives`, `judge` and `streamed` (what must hold), `found` (what seeds found), `clocks`
+//! (clocks that are set).
 //!
 //! In a third of the seeds workflows take back what they did. They follow documents (`document`) or Rust code
 //! (`orders`), ask `errands` of the world, and `taken` holds them against the `model` and the `ledger`.
@@ -36,6 +36,7 @@ mod process;
 mod recipe;
 mod sim;
 mod story;
+mod streamed;
 mod taken;
 mod world;
 

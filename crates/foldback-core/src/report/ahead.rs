@@ -1,0 +1,57 @@
+//! What a log says later of what stands before: read first by whoever reads a log without holding it.
+
+use std::collections::HashMap;
+
+use crate::event::{Event, Fact};
+use crate::{Key, Version};
+
+/// The event type that alone leaves events behind.
+pub const REOPENED: &str = "WorkflowReopened";
+/// The event type with which a fork begins.
+pub const FORKED: &str = "WorkflowForked";
+
+/// What is said late in a log.
+#[derive(Clone, Debug, Default)]
+pub struct Ahead {
+    /// Reopenings that went back: their version, and the one they went back to.
+    back: Vec<(Version, Version)>,
+    late: HashMap<Key, u32>,
+}
+
+impl Ahead {
+    /// Reads an event. Only those of the types [`REOPENED`] and [`FORKED`] matter.
+    pub fn read(&mut self, event: &Event) {
+        if let Some(version) = event.fact.goes_back_to() {
+            self.back.push((event.version, version));
+        }
+        for key in Ahead::late(&event.fact) {
+            *self.late.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    /// Whether a reopening went back.
+    pub fn goes_back(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    /// Whether an event still counts: no reopening went back to before it.
+    pub fn is_kept(&self, version: Version) -> bool {
+        !self.back.iter().any(|(at, back_to)| version < *at && version > *back_to)
+    }
+
+    /// The keys of which a fact says something behind their end, each as often as it does.
+    pub(super) fn late(fact: &Fact) -> impl Iterator<Item = &Key> {
+        let goes_back = fact.goes_back_to().is_some();
+        let again: &[Key] = match fact {
+            Fact::WorkflowForked(forked) => &forked.again,
+            Fact::WorkflowReopened { again, .. } if goes_back => again,
+            _ => &[],
+        };
+        let outputs = fact.changes().into_iter().flat_map(|changes| &changes.outputs);
+        again.iter().chain(outputs.map(|given| &given.key))
+    }
+
+    pub(super) fn late_keys(&self) -> HashMap<Key, u32> {
+        self.late.clone()
+    }
+}

@@ -1,0 +1,112 @@
+//! Readers of long logs hold what is open and what is shown, never the log.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::event::{EventId, StepAsked, StepCompleted, TaskKind, WorkflowStarted};
+use crate::step::{Effect, Usage};
+use crate::value::{Request, Slot};
+use crate::{Event, Fact, Hash, Key, Version};
+
+const ITERATIONS: u64 = 100_000;
+
+/// The facts of a loop of so many iterations with one model call each.
+fn facts() -> impl Iterator<Item = Fact> {
+    let all = Key::from("all");
+    let started = WorkflowStarted {
+        definition: Hash::ZERO,
+        name: "loop 1".to_owned(),
+        input: Slot::null(),
+        lineage: None,
+        file: None,
+        dialect: 1,
+    };
+    let begin = [
+        Fact::WorkflowStarted(started),
+        Fact::TaskStarted { key: all.clone(), kind: TaskKind::For, input: Slot::null(), collects: false },
+    ];
+    let rounds = (0..ITERATIONS).flat_map(move |i| {
+        let (round, key) = (all.item(i), all.item(i).child("ask"));
+        let output = Slot::of(json!({"n": i}));
+        let usage = Usage {
+            model: "m".into(),
+            input_tokens: 2,
+            output_tokens: 1,
+            micro_usd: Some(3),
+            ..Usage::default()
+        };
+        [
+            Fact::StepAsked(Box::new(StepAsked {
+                key: key.clone(),
+                kind: Arc::from("llm"),
+                request: Request::whole(json!({"n": i})),
+                request_hash: Hash::ZERO,
+                program_hash: None,
+                effect: Effect::Read,
+                recovery: None,
+                timeout_ms: None,
+                retry: None,
+                secrets: Default::default(),
+                instance: None,
+                finishes: true,
+                starts: true,
+                undo: None,
+                given: None,
+            })),
+            Fact::StepCompleted(Box::new(StepCompleted {
+                key,
+                attempt: 1,
+                output: output.clone(),
+                latency_ms: 1,
+                usage: Some(usage),
+            })),
+            Fact::TaskFinished { key: round, kind: TaskKind::Iteration, output, context: None },
+        ]
+    });
+    begin.into_iter().chain(rounds)
+}
+
+fn events() -> impl Iterator<Item = Event> {
+    facts().enumerate().map(|(at, fact)| Event {
+        id: EventId((at as u128).to_be_bytes()),
+        version: at as Version + 1,
+        timestamp: at as i64 * 1_000,
+        clock: None,
+        causation_id: None,
+        correlation_id: None,
+        actor: Arc::from("engine"),
+        fact,
+    })
+}
+
+#[test]
+fn a_loop_of_a_hundred_thousand_iterations_is_shown_by_its_ends_and_its_sums() {
+    let mut growing = Growing::new(20, &Ahead::default());
+    let mut most = 0;
+    for event in events() {
+        growing.read(&event);
+        most = most.max(growing.held());
+    }
+    assert!(most < 100, "{most} nodes were held");
+    let grown = growing.finish();
+    let all = &grown.nodes[0];
+    assert_eq!(all.children.len(), 40);
+    assert_eq!((all.children[19].label.as_str(), all.children[39].label.as_str()), ("[19]", "[99999]"));
+    let left_out = all.left_out.expect("the iterations between are counted");
+    assert_eq!((left_out.after, left_out.nodes, left_out.failed), (20, ITERATIONS - 40, 0));
+    assert_eq!((all.tokens.input, all.micro_usd), (2 * ITERATIONS, 3 * ITERATIONS), "all of them are summed");
+}
+
+#[test]
+fn the_rows_of_a_long_log_are_handed_out_while_it_is_read() {
+    let (mut rows, mut most, mut handed) = (Rows::default(), 0, 0);
+    for event in events() {
+        rows.read(&event);
+        most = most.max(rows.held());
+        handed += rows.ready().len() as u64;
+    }
+    assert!(most < 10, "{most} rows were held");
+    assert_eq!(handed + rows.finish().len() as u64, ITERATIONS);
+}

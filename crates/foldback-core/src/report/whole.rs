@@ -1,0 +1,316 @@
+//! One step, task or decision whole: everything that its log and its program say about it.
+//!
+//! Made of the few events that speak of its key and of what the program sees there ([`Seen`]); it never
+//! looks at a state and never renders a prompt, which is its connector's matter.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    AttemptReport, DecisionReport, Edited, ReportedStatus, ReusedFrom, StepReport, Tokens, decisions, null,
+    steps,
+};
+use crate::event::{Event, Fact, TaskKind, Verdict};
+use crate::program::Seen;
+use crate::step::{Effect, Failure};
+use crate::{Key, Version};
+
+/// A step, a task or a decision, whole.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Whole {
+    /// Its key.
+    pub key: Key,
+    /// The kind of step or task, as a definition writes it; empty where nothing says it.
+    pub kind: Arc<str>,
+    /// What it does to the world; `None` where it is no step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// Where it stands.
+    pub status: ReportedStatus,
+    /// The task's input: `.` of its expressions.
+    pub input: Arc<Value>,
+    /// The task whose end gave that input; `None` where it is the input of the scope around.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_from: Option<Key>,
+    /// The values at which its expressions look, by path.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub values: Map<String, Value>,
+    /// Paths before a `//` that gave nothing: the value after it was taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// Of a loop: the items that it runs over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Value>,
+    /// The request as recorded; `null` where it asks nothing of the world.
+    pub request: Arc<Value>,
+    /// The messages that a model is sent, `{role, content}`. Filled in by whoever knows the step kind.
+    pub messages: Vec<Value>,
+    /// The answer as it came, before the task shaped it.
+    pub answer: Arc<Value>,
+    /// The output, as the tasks behind it see it.
+    pub output: Arc<Value>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts that did not end it, each with the answer that was rejected.
+    pub failed_attempts: Vec<AttemptReport>,
+    /// Why it failed, or why its last attempt did.
+    pub error: Option<Failure>,
+    /// Decisions made at its key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<DecisionReport>,
+    /// Its place in the source of its definition, `file:line:column`. Filled in by whoever has the source.
+    pub place: Option<String>,
+    /// Its place in the definition, as a JSON pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The version of its ask, or of the first fact about it.
+    pub asked_version: Option<Version>,
+    /// The version with which it completed or failed.
+    pub ended_version: Option<Version>,
+    /// From its begin to its end, in ms.
+    pub duration_ms: Option<u64>,
+    /// Tokens of all attempts.
+    pub tokens: Tokens,
+    /// The cost of all attempts, where it is known.
+    pub micro_usd: Option<u64>,
+    /// The model that answered, as it calls itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why the model stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// Where its outcome was taken from, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<ReusedFrom>,
+    /// Why it waits for a person, as a `write` of a fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// What became of it, as a `write` whose outcome could not be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Verdict>,
+    /// A part that a person changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Edited>,
+    /// Of a `listen` that is over: `signal`, or `default` where its time ran out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered: Option<&'static str>,
+}
+
+/// Whether [`whole`] needs a fact to tell of a key.
+pub fn concerns(key: &Key, fact: &Fact) -> bool {
+    fact.key().is_none_or(|found| found == key || found.unmarked() == *key) || failure_at(key, fact).is_some()
+}
+
+/// The failure of this key that a fact holds: of the workflow, of a branch, or of a block.
+pub fn failure_at(key: &Key, fact: &Fact) -> Option<Failure> {
+    let failure = match fact {
+        Fact::WorkflowFailed { error } => error.clone(),
+        Fact::TaskStarted { key: at, kind: TaskKind::Shape, input, .. }
+            if at.as_str().ends_with("!failed") || at.as_str().ends_with("!catch") =>
+        {
+            serde_json::from_value((*input.get()).clone()).ok()?
+        }
+        _ => return None,
+    };
+    (failure.key.as_ref() == Some(key)).then_some(failure)
+}
+
+/// Tells of a key from the events that concern it ([`concerns`]): of the first ask behind `after`, or of the
+/// last one. `None` where neither the log nor the program knows it.
+pub fn whole(key: &Key, events: &[Event], after: Option<Version>, seen: Option<Seen>) -> Option<Whole> {
+    let mut rows: Vec<StepReport> = steps(events);
+    rows.retain(|row| row.key == *key);
+    let row = match after.and_then(|after| rows.iter().position(|row| row.asked_version > after)) {
+        Some(at) => Some(rows.swap_remove(at)),
+        None => rows.pop(),
+    };
+    let task = Task::read(key, events, after.unwrap_or(0));
+    if row.is_none() && seen.is_none() && task.first.is_none() && task.error.is_none() {
+        return None;
+    }
+    let mut told = match row {
+        Some(row) => of_row(row),
+        None => task.whole(key),
+    };
+    if let Some(error) = task.error {
+        // What came behind the answer failed: its shaping, or a schema.
+        told.status = ReportedStatus::Failed;
+        told.output = null();
+        told.error = told.error.or(Some(error));
+    }
+    told.decisions = task.decisions;
+    told.items = task.items;
+    told.pointer = told.error.as_ref().and_then(|error| error.instance.clone());
+    if let Some(seen) = seen {
+        told.kind = seen.kind;
+        told.input = seen.input;
+        told.input_from = seen.from;
+        told.values = seen.values;
+        told.fallbacks = seen.fallbacks;
+        told.pointer = told.pointer.or(seen.instance.map(|at| at.to_string()));
+    }
+    Some(told)
+}
+
+fn of_row(row: StepReport) -> Whole {
+    let is_asked = !matches!(&*row.kind, "set" | "compute" | "listen");
+    let (request, input) = if is_asked { (row.input, null()) } else { (null(), row.input) };
+    let is_done = matches!(row.status, ReportedStatus::Completed | ReportedStatus::Reused);
+    let output = row.shaped.unwrap_or_else(|| if is_done { row.output.clone() } else { null() });
+    Whole {
+        effect: is_asked.then_some(row.effect),
+        kind: row.kind,
+        status: row.status,
+        input,
+        request,
+        answer: row.output,
+        output,
+        attempts: row.attempts,
+        failed_attempts: row.failed_attempts,
+        error: row.error,
+        asked_version: Some(row.asked_version),
+        ended_version: row.ended_version,
+        duration_ms: row.duration_ms,
+        tokens: row.tokens,
+        micro_usd: row.micro_usd,
+        model: row.model,
+        finish_reason: row.finish_reason,
+        reused: row.reused,
+        held: row.held,
+        settled: row.settled,
+        edited: row.edited,
+        answered: row.answered,
+        ..Whole::of(&row.key)
+    }
+}
+
+impl Whole {
+    fn of(key: &Key) -> Whole {
+        Whole {
+            key: key.clone(),
+            kind: Arc::from(""),
+            effect: None,
+            status: ReportedStatus::Pending,
+            input: null(),
+            input_from: None,
+            values: Map::new(),
+            fallbacks: Vec::new(),
+            items: None,
+            request: null(),
+            messages: Vec::new(),
+            answer: null(),
+            output: null(),
+            attempts: 0,
+            failed_attempts: Vec::new(),
+            error: None,
+            decisions: Vec::new(),
+            place: None,
+            pointer: None,
+            asked_version: None,
+            ended_version: None,
+            duration_ms: None,
+            tokens: Tokens::default(),
+            micro_usd: Some(0),
+            model: None,
+            finish_reason: None,
+            reused: None,
+            held: None,
+            settled: None,
+            edited: None,
+            answered: None,
+        }
+    }
+}
+
+/// What the log says of a key that is no step.
+#[derive(Default)]
+struct Task {
+    first: Option<Version>,
+    ended: Option<Version>,
+    kind: Option<&'static str>,
+    input: Option<Arc<Value>>,
+    items: Option<Value>,
+    output: Option<Arc<Value>>,
+    error: Option<Failure>,
+    decisions: Vec<DecisionReport>,
+}
+
+impl Task {
+    fn read(key: &Key, events: &[Event], after: Version) -> Task {
+        let mut task = Task { decisions: decisions(events), ..Task::default() };
+        task.decisions.retain(|made| made.key.unmarked() == *key && made.version > after);
+        for event in events.iter().filter(|event| event.version > after) {
+            if let Fact::WorkflowReopened { .. } = &event.fact {
+                (task.error, task.ended) = (None, None);
+            }
+            if let Some(failure) = failure_at(key, &event.fact) {
+                (task.error, task.ended) = (Some(failure), Some(event.version));
+            } else if event.fact.key().is_some_and(|found| found == key || found.unmarked() == *key) {
+                task.first.get_or_insert(event.version);
+                task.fact(key, event);
+            }
+        }
+        task
+    }
+
+    fn fact(&mut self, key: &Key, event: &Event) {
+        let is_own = event.fact.key() == Some(key);
+        match &event.fact {
+            Fact::TaskStarted { kind, input, .. } if is_own => {
+                self.kind = word(*kind).or(self.kind);
+                let input = input.get();
+                self.items = input.get("items").filter(|_| *kind == TaskKind::For).cloned();
+                self.input = match (&self.items, input.get("input")) {
+                    (Some(_), Some(inner)) => Some(Arc::new(inner.clone())),
+                    _ => Some(input),
+                };
+            }
+            Fact::TaskFinished { kind, output, .. } if is_own => {
+                self.kind = word(*kind).or(self.kind);
+                (self.output, self.ended) = (Some(output.get()), Some(event.version));
+            }
+            Fact::DecisionMade(made) if made.finishes => self.ended = Some(event.version),
+            Fact::TimerSet { limits: false, .. } if is_own => self.kind = Some("wait"),
+            Fact::TimerFired { .. } if is_own => self.ended = Some(event.version),
+            Fact::Recorded { .. } => self.kind = self.kind.or(Some("emit")),
+            _ => {}
+        }
+    }
+
+    fn whole(&self, key: &Key) -> Whole {
+        let status = match (self.ended, self.first) {
+            (Some(_), _) => ReportedStatus::Completed,
+            (None, Some(_)) => ReportedStatus::Running,
+            (None, None) => ReportedStatus::Pending,
+        };
+        let output = self.output.clone().unwrap_or_else(null);
+        Whole {
+            kind: Arc::from(self.kind.unwrap_or("")),
+            status,
+            input: self.input.clone().unwrap_or_else(null),
+            answer: output.clone(),
+            output,
+            asked_version: self.first,
+            ended_version: self.ended,
+            ..Whole::of(key)
+        }
+    }
+}
+
+/// The word of a definition for a kind of task; `None` for what only shapes a value.
+fn word(kind: TaskKind) -> Option<&'static str> {
+    match kind {
+        TaskKind::Do => Some("do"),
+        TaskKind::For => Some("for"),
+        TaskKind::Iteration => Some("iteration"),
+        TaskKind::Fork => Some("fork"),
+        TaskKind::Branch => Some("branch"),
+        TaskKind::Try => Some("try"),
+        TaskKind::Set => Some("set"),
+        TaskKind::Compute => Some("compute"),
+        TaskKind::Record => Some("emit"),
+        TaskKind::Shape => None,
+    }
+}
