@@ -249,7 +249,7 @@ fn a_server_that_misbehaves_fails_a_read_and_leaves_a_write_unknown() {
             let url = answers.clone().map_or_else(Server::refusing, |answers| Server::that(answers).url);
             let world = prepared(&[("a.yaml", &calling(method, &url))]);
             let hint = match status {
-                "unknown" => "hint: look whether it happened, then `foldback resolve w 'send' landed",
+                "unknown" => "hint: look whether it happened, then `foldback resolve w send landed",
                 _ => "hint: `foldback state w --at failure`",
             };
             let ran = run(&world, &name, &["run", "a.yaml", "--id", "w"], 1, &[wanted, "send", hint]);
