@@ -90,7 +90,7 @@ fn an_edit_cuts_and_the_rest_is_taken_or_done_again() {
     assert!(shown.contains("a fork of p, cut at version 4, with render:environment.STYLE"), "{shown}");
     assert!(shown.contains("resolve p~1 publish live"), "{shown}");
     let state = world.run(&["state", "p~1", "--json"]).document(0);
-    assert_eq!(state["waits"], json!([{"key": "publish", "for": "decision", "is_overdue": false}]));
+    assert_eq!(state["waits"], json!([{"key": "publish", "for": "decision"}]));
 
     let told = world.run(&["resolve", "p~1", "publish", "live", "--json"]).document(0);
     assert_eq!(told["status"], "completed");

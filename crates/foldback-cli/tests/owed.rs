@@ -203,14 +203,14 @@ fn what_was_erased_cannot_be_checked_and_is_not_performed() {
     assert_eq!(erased.code, 0, "{erased:?}");
     let audit = world.run(&["audit", "--json"]).document(0);
     assert_eq!((&audit["not_checkable"], &audit["problems"]), (&json!(1), &json!([])));
-    assert!(world.run(&["audit"]).out.contains("1 requests not checkable: erased"));
+    assert!(world.run(&["audit"]).out.contains("1 request not checkable: erased"));
     let resumed = world.run(&["resume", "w"]);
     assert!(resumed.code == 1 && resumed.err.contains("was erased"), "{resumed:?}");
     assert_eq!(done(&world), "");
     let to = World::empty();
     std::fs::write(to.dir.path().join("file"), world.run(&["export", "w"]).out).unwrap();
     let imported = to.run(&["import", "file"]);
-    assert!(imported.code == 0 && imported.err.contains("1 requests not checkable: erased"), "{imported:?}");
+    assert!(imported.code == 0 && imported.err.contains("1 request not checkable: erased"), "{imported:?}");
     assert_eq!(to.run(&["resume", "w"]).code, 1);
     assert_eq!(done(&to), "");
 }
