@@ -162,6 +162,9 @@ fn what_a_debugger_looks_for_stands_where_one_looks() {
 - block: { try: [{ fail: { run: { shell: { command: 'echo why-it-failed >&2; exit 1' } } } }], catch: { do: [{ after: { set: { ok: true } } }] } }
 ";
     let world = ran(tasks, "{}");
+    // `run` returns at a wait for a person, whose 10 ms may not be over by then.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    world.run(&["resume", "w"]);
     let show = world.run(&["show", "w"]).out;
     for part in [
         "$context loses b",
