@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::steps::{AttemptReport, Edited, ReportedStatus, ReusedFrom, StepReport};
 use super::{Ahead, Moment, Tokens, null};
 use crate::change::Changes;
-use crate::event::{Class, Event, Fact, Found, StepAsked, TaskKind, Verdict};
+use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Verdict};
 use crate::step::{Effect, Failure, Usage};
 use crate::value::Slot;
 use crate::{Key, Micros, Version};
@@ -49,8 +49,6 @@ pub struct Rows {
     signals: BTreeMap<Version, (Slot, Option<Failure>)>,
     /// How often something is still said of a key behind its end.
     expected: HashMap<Key, u32>,
-    /// The version of the last stimulus.
-    stimulus: Version,
     is_ended: bool,
 }
 
@@ -87,7 +85,7 @@ impl Rows {
     }
 
     fn is_over(&self, row: &Row) -> bool {
-        let has_ended = row.report.ended_version.is_some_and(|version| version < self.stimulus);
+        let has_ended = row.report.ended_version.is_some();
         (row.is_left || (has_ended && !row.may_be_shaped())) && !self.expected.contains_key(&row.report.key)
     }
 
@@ -119,9 +117,6 @@ impl Rows {
     /// Reads the next event.
     pub fn read(&mut self, event: &Event) {
         let (version, at) = (event.version, event.clock());
-        if event.fact.class() == Class::Stimulus {
-            self.stimulus = version;
-        }
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked, version, at),
             Fact::AttemptStarted { key, attempt, lost } => self.with(key, |row| {

@@ -110,3 +110,30 @@ fn the_rows_of_a_long_log_are_handed_out_while_it_is_read() {
     assert!(most < 10, "{most} rows were held");
     assert_eq!(handed + rows.finish().len() as u64, ITERATIONS);
 }
+
+/// A loop of computed values is one turn: no stimulus comes between its facts.
+#[test]
+fn rows_are_handed_out_in_a_turn_that_never_waits_for_the_world() {
+    let all = Key::from("all");
+    let (mut rows, mut most, mut handed, mut version) = (Rows::default(), 0, 0, 0);
+    for i in 0..ITERATIONS / 10 {
+        let (round, output) = (all.item(i), Slot::of(json!(i)));
+        for (key, kind) in [(round.child("add"), TaskKind::Set), (round, TaskKind::Iteration)] {
+            version += 1;
+            rows.read(&Event {
+                id: EventId(u128::from(version).to_be_bytes()),
+                version,
+                timestamp: 0,
+                clock: None,
+                causation_id: None,
+                correlation_id: None,
+                actor: Arc::from("engine"),
+                fact: Fact::TaskFinished { key, kind, output: output.clone(), context: None },
+            });
+            most = most.max(rows.held());
+            handed += rows.ready().len() as u64;
+        }
+    }
+    assert!(most < 10, "{most} rows were held");
+    assert_eq!(handed, ITERATIONS / 10);
+}
