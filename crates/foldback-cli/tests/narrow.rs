@@ -42,7 +42,7 @@ fn however_few_files_there_are_nothing_panics_and_the_reason_is_said() {
                 - go: { run: { shell: { command: 'echo gone' } } }\n";
     std::fs::write(world.dir.path().join("one.yaml"), text).expect("a definition");
     // With fewer than five the binary itself does not start.
-    for files in (5..=32).step_by(1) {
+    for files in 5..=72 {
         let id = format!("f{files}");
         for words in [&["run", "one.yaml", "--id", &id][..], &["list"], &["doctor"]] {
             let ran = with_files(&world, files, words);
@@ -53,5 +53,5 @@ fn however_few_files_there_are_nothing_panics_and_the_reason_is_said() {
             }
         }
     }
-    assert_eq!(with_files(&world, 64, &["run", "one.yaml", "--id", "enough"]).code, 0);
+    assert_eq!(with_files(&world, 80, &["run", "one.yaml", "--id", "enough"]).code, 0);
 }
