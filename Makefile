@@ -44,11 +44,11 @@ test: ## everything: format, lints, purity, stories, kill test, doc tests, tests
 
 torture: ## 100,000 simulated seeds, 20,000 of branching, 10,000 of taking back, 11,000 kills, ten minutes of fuzzing for each of five inputs, 100,000 expressions beside jq
 	FOLDBACK_SEEDS=100000 cargo test --locked --release -p foldback --test simulation -- --ignored --nocapture torture
-	FOLDBACK_SEEDS=20000 cargo test --locked --release -p foldback-ows --test branching
+	FOLDBACK_SEEDS=20000 cargo test --locked --release -p foldback-ows --test it branching
 	FOLDBACK_SEEDS=10000 cargo test --locked --release -p foldback-ows --test undoing
 	python3 -m venv target/jq && target/jq/bin/pip install -q jq==1.13.0
 	target/jq/bin/python scripts/jq_reference.py random 100000 15 target/jq/cases.jsonl
-	JQ_CASES=$(CURDIR)/target/jq/cases.jsonl cargo test --locked --release -p foldback-ows --test jq -- --ignored
+	JQ_CASES=$(CURDIR)/target/jq/cases.jsonl cargo test --locked --release -p foldback-ows --test it jq:: -- --ignored
 	cargo build --locked --release -p foldback-cli
 	scripts/kill_test.py --kills 10000 --lanes 2 --most 8 --foldback target/release/foldback
 	scripts/kill_undo_test.py --kills 1000 --lanes 2 --most 6 --foldback target/release/foldback

@@ -2,10 +2,10 @@
 //! memory. They panic where a promise is broken, and nowhere else.
 //!
 //! Two run them: libFuzzer (`fuzz/src/main.rs`, for as long as you like) and a test of the facade
-//! (`crates/foldback/tests/fuzz.rs`, a few seconds on each change). They touch neither files nor
+//! (`crates/foldback/tests/it/fuzz.rs`, a few seconds on each change). They touch neither files nor
 //! network; the store is one in memory.
 
-mod mend;
+pub mod mend;
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 //! A [`Filter`] is made from a text when a definition is loaded and evaluated as often as need be.
 //! An expression sees its input and the variables it is given, and nothing else: no clock, no
 //! environment, no files, no other inputs. Evaluation gives one value; what a bound stops is an
-//! error like any other. Where it differs from jq stands in `docs/profile.md`, and `tests/jq.rs`
+//! error like any other. Where it differs from jq stands in `docs/profile.md`, and `tests/it/jq.rs`
 //! holds it to what jq itself gives.
 
 mod access;

@@ -13,7 +13,7 @@
 //!
 //! and, if it outlives its process, by [`run_reopened`] with a closure that opens the same place
 //! each time. What only a disaster shows (a killed process, a full disk, a flipped byte) is for the
-//! store's own tests: `tests/disaster.rs` and `tests/flips.rs` of this crate show how.
+//! store's own tests: `tests/it/disaster.rs` and `tests/it/flips.rs` of this crate show how.
 
 mod appends;
 mod beside;

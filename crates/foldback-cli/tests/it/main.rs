@@ -1,0 +1,36 @@
+//! The tests of `foldback-cli` as a user of it sees it, in one program: each is linked once.
+
+mod bad_input;
+mod beginning;
+mod canary;
+mod debug;
+mod definitions;
+mod diff;
+mod echo;
+mod ending;
+mod erase;
+mod exchange;
+mod fork;
+mod fork_hard;
+mod full_disk;
+mod gone;
+mod hints;
+mod hostile;
+mod long_turn;
+mod models;
+mod narrow;
+mod orphans;
+mod owed;
+mod projection;
+mod reading;
+mod redact;
+mod refusing;
+mod retry;
+mod reused;
+mod servers;
+mod signals;
+mod sql;
+mod standing;
+mod two_terminals;
+mod verify;
+mod world;
