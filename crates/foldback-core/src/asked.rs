@@ -8,7 +8,7 @@
 //! Nothing here reads a log. The fold neither computes nor compares a hash: a log that was written stays
 //! readable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -86,34 +86,35 @@ impl Requests {
     }
 }
 
-/// The steps that a state holds open, may begin, and are not what `program` asks for when it is asked once
-/// more: each with what the log says and what the program says. The state's values are at hand.
+/// Those of `found`, the steps that were found open in a log, which may begin and are not what `program` asks
+/// for when it is asked once more: each with what the log says and what the program says. The state's values
+/// are at hand.
 ///
 /// The program is asked from the state as it is, but for these steps. Where another branch has changed
 /// `$context` since, or has failed, it may now ask for another request, or for none: whoever has the log asks
 /// again from the state before the step was asked for, with [`asks_for`].
-pub fn unasked(state: &WorkflowState, program: &dyn Program, is_same_dialect: bool) -> Vec<Divergence> {
-    let open: Vec<(&Key, &Step)> = to_begin(state).collect();
+pub fn unasked(state: &WorkflowState, found: &BTreeSet<Key>, program: &dyn Program) -> Vec<Divergence> {
+    let open: Vec<(&Key, &Step)> = to_begin(state).filter(|(key, _)| found.contains(*key)).collect();
     if open.is_empty() {
         return Vec::new();
     }
     let mut before = state.clone();
     open.iter().for_each(|(key, _)| before.meet_again(key));
-    // In another dialect its expressions may come to another request.
-    let asks = if is_same_dialect { asks(before, program) } else { BTreeMap::new() };
-    // Where a branch beside it has failed or been given up, the program asks for nothing more: that it has the
-    // step is all that can be told.
-    let is_silent = |key: &Key| !asks.contains_key(key) && program.has_step(key) != Some(false);
-    let partings = open.into_iter().filter_map(|(key, step)| match is_silent(key) {
-        true => not_hashed(key, step),
-        false => parting(key, step, asks.get(key)),
-    });
-    partings.collect()
+    let asks = asks(before, program);
+    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key), true)).collect()
 }
 
-/// Whether a program that is started from this state asks for a step as another state holds it.
-pub fn asks_for(before: WorkflowState, program: &dyn Program, key: &Key, step: &Step) -> bool {
-    parting(key, step, asks(before, program).get(key)).is_none()
+/// Whether a program that is started from this state asks for a step as another state holds it. In another
+/// dialect than that of the log its expressions may come to another request: then it is enough that it asks
+/// for a step of that kind and effect there.
+pub fn asks_for(
+    before: WorkflowState,
+    program: &dyn Program,
+    key: &Key,
+    step: &Step,
+    is_same_dialect: bool,
+) -> bool {
+    parting(key, step, asks(before, program).get(key), is_same_dialect).is_none()
 }
 
 /// Steps that may be sent, again or for the first time.
@@ -136,7 +137,12 @@ fn not_hashed(key: &Key, step: &Step) -> Option<Divergence> {
 }
 
 /// Where a step that the log holds open and what its program asks for are not the same.
-fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergence> {
+fn parting(
+    key: &Key,
+    step: &Step,
+    asked: Option<&StepAsked>,
+    is_same_dialect: bool,
+) -> Option<Divergence> {
     if let Some(parting) = not_hashed(key, step) {
         return Some(parting);
     }
@@ -145,7 +151,7 @@ fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergen
     let recorded = format!("`{kind}` step `{key}` with the request {}", step.request_hash);
     match asked {
         None => parted(recorded, "the program does not ask for it".into()),
-        Some(asked) if asked.request_hash != step.request_hash => {
+        Some(asked) if is_same_dialect && asked.request_hash != step.request_hash => {
             parted(recorded, format!("the program asks for the request {}", asked.request_hash))
         }
         Some(asked) if (&asked.kind, asked.effect) != (kind, step.effect) => {
@@ -192,3 +198,4 @@ impl WorkflowState {
         }
     }
 }
+

@@ -1,6 +1,6 @@
 //! Whether a program asks for what a folded log owes. Read here, judged in [`foldback_core::asked`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldback_core::asked::{asks_for, unasked};
@@ -9,23 +9,22 @@ use foldback_store::{Store, StoreError};
 
 use crate::load::{LoadError, decode, state_at};
 
-/// The steps of a state that its program does not ask for: they are not performed.
+/// Those of `found`, steps that a state holds open, that its program does not ask for: they are not
+/// performed. All that led to them is on disk.
 ///
 /// # Errors
 /// The log cannot be read.
 pub(crate) fn parted(
     store: &dyn Store,
     state: &WorkflowState,
+    found: &BTreeSet<Key>,
     program: &dyn Program,
 ) -> Result<BTreeMap<Key, Divergence>, LoadError> {
     let mut parted = BTreeMap::new();
-    if state.open_steps().is_empty() {
-        return Ok(parted);
-    }
-    let dialect = dialect(store, state)?;
-    let is_same_dialect = program.dialect().is_none_or(|now| Some(now) == dialect);
-    for parting in unasked(state, program, is_same_dialect) {
-        if !was_asked_for(store, state, program, &parting.key)? {
+    for parting in unasked(state, found, program) {
+        let dialect = dialect(store, state)?;
+        let is_same_dialect = program.dialect().is_none_or(|now| Some(now) == dialect);
+        if !was_asked_for(store, state, program, &parting.key, is_same_dialect)? {
             parted.insert(parting.key.clone(), parting);
         }
     }
@@ -39,11 +38,14 @@ fn was_asked_for(
     state: &WorkflowState,
     program: &dyn Program,
     key: &Key,
+    is_same_dialect: bool,
 ) -> Result<bool, LoadError> {
     let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
     let whose = owner(store, state, entry.since)?;
     match state_at(store, &whose, Some(entry.since.saturating_sub(1))) {
-        Ok(Some(before)) if before.is_started() => Ok(asks_for(before, program, key, step)),
+        Ok(Some(before)) if before.is_started() => {
+            Ok(asks_for(before, program, key, step, is_same_dialect))
+        }
         // What it was made of was erased: nobody can tell.
         Ok(_) | Err(LoadError::Erased { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -151,6 +151,11 @@ impl Live {
         self.unasked.contains(key)
     }
 
+    /// The steps that were found in the log, and that its program has not asked for.
+    pub fn unasked(&self) -> &BTreeSet<Key> {
+        &self.unasked
+    }
+
     /// Takes note of which of the steps that may begin the program does not ask for; it asks for the others.
     pub fn asked(&mut self, parted: BTreeMap<Key, Divergence>) {
         let state = &self.state;

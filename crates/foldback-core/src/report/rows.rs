@@ -13,7 +13,7 @@ use super::steps::{AttemptReport, Edited, ReportedStatus, ReusedFrom, StepReport
 use super::{Ahead, Moment, Tokens, null};
 use crate::change::Changes;
 use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Verdict};
-use crate::step::{Effect, Failure, Usage};
+use crate::step::{Effect, Failure, Usage, error_type};
 use crate::value::Slot;
 use crate::{Key, Micros, Version};
 
@@ -23,8 +23,8 @@ struct Row {
     started_at: Option<Micros>,
     /// Attempts of the rows of this key before it: the step was asked for again.
     attempts_before: u32,
-    /// Whether an attempt had an unknown outcome and was sent again.
-    is_in_doubt: bool,
+    /// Whether an attempt had an unknown outcome: until the next one has begun, the step is in doubt.
+    was_unknown: bool,
     /// Whether the workflow went back to before its ask: nothing more is said of it.
     is_left: bool,
     /// Whether the end of its task follows the end of the step, and says what was made of the output.
@@ -130,7 +130,10 @@ impl Rows {
             Fact::AttemptFailed(failed) => self.with(&failed.key, |row| {
                 row.spend(failed.usage.as_ref());
                 row.report.error = Some(failed.error.clone());
-                row.is_in_doubt |= failed.unknown;
+                let is_for_room = failed.error.error_type == error_type::NO_ROOM;
+                row.was_unknown |= failed.unknown || (is_for_room && row.report.lost_attempts > 0);
+                // Another variant is another request.
+                row.was_unknown &= failed.variant.is_none();
                 row.report.due = Some(Moment(failed.due));
                 row.report.failed_attempts.push(AttemptReport {
                     attempt: failed.attempt,
@@ -193,7 +196,10 @@ impl Rows {
                 self.with(key, |row| match landed {
                     Some(output) => row.complete(output, version, at),
                     None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
-                    None => row.report.status = ReportedStatus::Pending,
+                    None => {
+                        row.report.status = ReportedStatus::Pending;
+                        row.was_unknown = true;
+                    }
                 });
             }
             Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input, .. }
@@ -458,7 +464,7 @@ impl Row {
             report,
             started_at: None,
             attempts_before: 0,
-            is_in_doubt: false,
+            was_unknown: false,
             is_left: false,
             awaits_shape: false,
             is_shaped: false,
@@ -519,8 +525,10 @@ impl Row {
     fn cancel(&mut self, attempt: Option<u32>, reason: &str, version: Version, at: Micros) {
         self.report.cancelled = Some(reason.to_owned());
         let is_write = self.report.effect == Effect::Write;
+        let is_unknown = self.report.status == ReportedStatus::Unknown;
+        let is_sent_again = self.was_unknown && self.report.due.is_some();
         // What may have changed the world is waited for: under way, or to be sent again in doubt.
-        if is_write && (attempt.is_some() || self.is_in_doubt) {
+        if is_write && (attempt.is_some() || is_unknown || is_sent_again) {
             return;
         }
         self.report.lost_attempts += u32::from(attempt.is_some());
@@ -534,7 +542,9 @@ impl Row {
         (report.attempts, report.output, report.error) = (0, null(), None);
         (report.started_version, report.ended_version) = (None, None);
         (report.duration_ms, report.latency_ms, report.due, report.held) = (None, None, None, None);
-        (self.started_at, self.attempts_before, self.is_in_doubt) = (None, 0, false);
+        (self.started_at, self.attempts_before, self.was_unknown) = (None, 0, false);
+        // A scope around it that had ended goes on.
+        self.is_shaped = false;
     }
 
     fn end(&mut self, status: ReportedStatus, version: Version, at: Micros) {

@@ -216,6 +216,11 @@ impl Engine {
             let Some((id, owed)) = self.pending.pop_front() else {
                 return;
             };
+            // A step is held against the log that led to it, which may be on its way to the disk.
+            if self.live.get(&id).is_some_and(|live| !live.unasked().is_empty() && !live.is_settled()) {
+                self.pending.push_back((id, owed));
+                continue;
+            }
             if !self.is_asked(&id, &owed) {
                 self.rest_if_done(&id);
                 continue;
@@ -269,7 +274,7 @@ impl Engine {
             }
         };
         let Some(live) = self.live.get_mut(id) else { return false };
-        match asked::parted(&*self.around.store, &live.state, &*program) {
+        match asked::parted(&*self.around.store, &live.state, live.unasked(), &*program) {
             Ok(parted) => live.asked(parted),
             Err(LoadError::Store(error)) => {
                 self.failure = Some(error);
