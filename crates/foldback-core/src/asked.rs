@@ -101,20 +101,12 @@ pub fn unasked(state: &WorkflowState, found: &BTreeSet<Key>, program: &dyn Progr
     let mut before = state.clone();
     open.iter().for_each(|(key, _)| before.meet_again(key));
     let asks = asks(before, program);
-    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key), true)).collect()
+    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key))).collect()
 }
 
-/// Whether a program that is started from this state asks for a step as another state holds it. In another
-/// dialect than that of the log its expressions may come to another request: then it is enough that it asks
-/// for a step of that kind and effect there.
-pub fn asks_for(
-    before: WorkflowState,
-    program: &dyn Program,
-    key: &Key,
-    step: &Step,
-    is_same_dialect: bool,
-) -> bool {
-    parting(key, step, asks(before, program).get(key), is_same_dialect).is_none()
+/// Whether a program that is started from this state asks for a step as another state holds it.
+pub fn asks_for(before: WorkflowState, program: &dyn Program, key: &Key, step: &Step) -> bool {
+    parting(key, step, asks(before, program).get(key)).is_none()
 }
 
 /// Steps that may be sent, again or for the first time.
@@ -137,12 +129,7 @@ fn not_hashed(key: &Key, step: &Step) -> Option<Divergence> {
 }
 
 /// Where a step that the log holds open and what its program asks for are not the same.
-fn parting(
-    key: &Key,
-    step: &Step,
-    asked: Option<&StepAsked>,
-    is_same_dialect: bool,
-) -> Option<Divergence> {
+fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergence> {
     if let Some(parting) = not_hashed(key, step) {
         return Some(parting);
     }
@@ -151,7 +138,7 @@ fn parting(
     let recorded = format!("`{kind}` step `{key}` with the request {}", step.request_hash);
     match asked {
         None => parted(recorded, "the program does not ask for it".into()),
-        Some(asked) if is_same_dialect && asked.request_hash != step.request_hash => {
+        Some(asked) if asked.request_hash != step.request_hash => {
             parted(recorded, format!("the program asks for the request {}", asked.request_hash))
         }
         Some(asked) if (&asked.kind, asked.effect) != (kind, step.effect) => {
@@ -198,4 +185,3 @@ impl WorkflowState {
         }
     }
 }
-

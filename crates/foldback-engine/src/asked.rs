@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foldback_core::asked::{asks_for, unasked};
-use foldback_core::{Divergence, Fact, Key, Program, Version, WorkflowState};
+use foldback_core::{Divergence, Key, Program, Version, WorkflowState};
 use foldback_store::{Store, StoreError};
 
-use crate::load::{LoadError, decode, state_at};
+use crate::load::{LoadError, state_at};
 
 /// Those of `found`, steps that a state holds open, that its program does not ask for: they are not
 /// performed. All that led to them is on disk.
@@ -22,9 +22,7 @@ pub(crate) fn parted(
 ) -> Result<BTreeMap<Key, Divergence>, LoadError> {
     let mut parted = BTreeMap::new();
     for parting in unasked(state, found, program) {
-        let dialect = dialect(store, state)?;
-        let is_same_dialect = program.dialect().is_none_or(|now| Some(now) == dialect);
-        if !was_asked_for(store, state, program, &parting.key, is_same_dialect)? {
+        if !was_asked_for(store, state, program, &parting.key)? {
             parted.insert(parting.key.clone(), parting);
         }
     }
@@ -38,27 +36,15 @@ fn was_asked_for(
     state: &WorkflowState,
     program: &dyn Program,
     key: &Key,
-    is_same_dialect: bool,
 ) -> Result<bool, LoadError> {
     let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
     let whose = owner(store, state, entry.since)?;
     match state_at(store, &whose, Some(entry.since.saturating_sub(1))) {
-        Ok(Some(before)) if before.is_started() => {
-            Ok(asks_for(before, program, key, step, is_same_dialect))
-        }
+        Ok(Some(before)) if before.is_started() => Ok(asks_for(before, program, key, step)),
         // What it was made of was erased: nobody can tell.
         Ok(_) | Err(LoadError::Erased { .. }) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// The dialect that a log says it is written in.
-fn dialect(store: &dyn Store, state: &WorkflowState) -> Result<Option<u32>, LoadError> {
-    let first = store.read(&owner(store, state, 1)?, 0, 1)?;
-    Ok(match first.first().map(decode).transpose()?.map(|event| event.fact) {
-        Some(Fact::WorkflowStarted(started)) => Some(started.dialect),
-        Some(_) | None => None,
-    })
 }
 
 /// Who wrote a version of a workflow's past: itself, or the one that it was forked from. A fork that has just

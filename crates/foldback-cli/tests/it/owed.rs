@@ -45,8 +45,13 @@ do:
 - enough: { switch: [ { no: { when: '. < 2', then: look } }, { yes: { then: end } } ] }
 ";
 
-/// The log of a run up to the last ask for a step, each event changed by `edit`, in a store of its own.
+/// The log of a run up to the last ask for a step, that ask changed by `edit`, in a store of its own.
 fn left(source: &str, asked: &str, edit: &dyn Fn(&mut Value)) -> World {
+    left_in_dialect(2, source, asked, edit)
+}
+
+/// As [`left`], as if it had been written in this dialect.
+fn left_in_dialect(dialect: u32, source: &str, asked: &str, edit: &dyn Fn(&mut Value)) -> World {
     let (from, to) = (World::empty(), World::empty());
     std::fs::write(from.dir.path().join("a.yaml"), source).unwrap();
     let ran = from.run(&["run", "a.yaml", "--id", "w"]);
@@ -62,9 +67,16 @@ fn left(source: &str, asked: &str, edit: &dyn Fn(&mut Value)) -> World {
     let reports = |recorded: &foldback::store::Recorded| &*recorded.event.event_type == "StepCompleted";
     let end = (at..log.len()).find(|at| reports(&log[*at])).expect("it came out");
     let mut events: Vec<NewEvent> = log[..end].iter().map(|recorded| recorded.event.clone()).collect();
-    for event in events.iter_mut().filter(|event| is_ask(event)) {
-        let mut payload = serde_json::from_str(&event.payload).unwrap();
-        edit(&mut payload);
+    for event in events.iter_mut() {
+        let mut payload: Value = serde_json::from_str(&event.payload).unwrap();
+        if is_ask(event) {
+            edit(&mut payload);
+        }
+        if dialect == 1
+            && let Some(started) = payload.as_object_mut().filter(|_| &*event.event_type == "WorkflowStarted")
+        {
+            started.remove("dialect");
+        }
         event.payload = payload.to_string();
     }
     let row = before.workflow("w").unwrap().unwrap();
@@ -147,7 +159,7 @@ fn what_was_asked_for_is_gone_on_with() {
 fn what_nobody_asked_for_is_not_performed() {
     type Edit = fn(&mut Value);
     // Whether the hash beside the request tells, or only the program does.
-    let table: [(&str, &str, Edit, bool); 5] = [
+    let table: [(&str, &str, Edit, bool); 6] = [
         ("a request that is not its hash", "pay", other_command, true),
         ("another request", "pay", hashed_anew, false),
         (
@@ -159,6 +171,7 @@ fn what_nobody_asked_for_is_not_performed() {
             },
             false,
         ),
+        ("a step that it does not come to yet", "look", |p| p["key"] = json!("pay"), false),
         (
             "another effect",
             "look",
@@ -192,6 +205,17 @@ fn what_nobody_asked_for_is_not_performed() {
             assert!(!done(world).contains("stolen"), "{what}");
         }
     }
+}
+
+/// A log of an older dialect goes on where its requests are the same in this one, and nowhere else.
+#[test]
+fn an_older_dialect_is_no_way_around() {
+    let world = left_in_dialect(1, LOOK, "pay", &|_| {});
+    assert_eq!(world.run(&["resume", "w", "--json"]).document(0)["status"], "completed");
+    assert_eq!(done(&world), "paid\n");
+    let world = left_in_dialect(1, LOOK, "pay", &hashed_anew);
+    assert_eq!(world.run(&["resume", "w", "--json"]).document(1)["status"], "parked");
+    assert_eq!(done(&world), "");
 }
 
 #[test]
