@@ -2,10 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help build install uninstall demo test torture mutants bench fmt
 
-# Data of the Open Workflow Specification for its tests, where somebody has put it beside the repository.
-FOLDBACK_OWS ?= $(abspath $(wildcard ../shared/ows))
-export FOLDBACK_OWS
-
 # Where `make install` puts things: the program, its manual and its completions.
 PREFIX ?= $(HOME)/.local
 # `make install BUILT=FILE` takes a program that is built already.

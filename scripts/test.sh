@@ -4,8 +4,8 @@
 #
 # Nothing outside this repository is needed. Some tests read data of the Open Workflow Specification
 # 1.0.3 (its schema, examples and conformance features), which is not ours to hold: FOLDBACK_OWS names
-# the folder that has it (`make` looks beside the repository). Without it everything else runs, and the
-# last lines say what was not run. FOLDBACK_REQUIRE_OWS=1, as CI says it, makes that a failure.
+# the folder that has it. Without it everything else runs, and the last lines say what was not run.
+# FOLDBACK_REQUIRE_OWS=1, as CI says it, makes that a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,6 @@
 //! The tests of `foldback-cli` as a user of it sees it, in one program: each is linked once.
 
+mod architecture;
 mod bad_input;
 mod beginning;
 mod canary;
