@@ -13,6 +13,7 @@ use crate::value::Slot;
 /// assert_eq!(shell_word("refine[0]/draft"), "'refine[0]/draft'");
 /// assert_eq!(shell_word("it's; rm x"), r"'it'\''s; rm x'");
 /// assert_eq!(shell_word("a\u{1b}[2J"), r"$'a\u001b[2J'");
+/// assert_eq!(shell_word("a\u{3164}"), r"$'a\u3164'", "a letter that has no width");
 /// ```
 pub fn shell_word(word: impl AsRef<str>) -> String {
     let word = word.as_ref();
@@ -41,17 +42,21 @@ pub fn shell_word(word: impl AsRef<str>) -> String {
 }
 
 /// Whether a terminal obeys a character, or shows nothing where it stands: controls, marks that turn the
-/// direction of writing, other ends of lines, and what has no width.
+/// direction of writing, other ends of lines, and what has no width (but not what picks a form of the sign before it).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}'
+            | '\u{34f}'
             | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
             | '\u{180e}'
             | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
             | '\u{feff}'
+            | '\u{ffa0}'
             | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}')
 }

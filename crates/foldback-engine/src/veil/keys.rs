@@ -1,6 +1,7 @@
 //! Variables of the environment whose values no step gives back: the keys of providers.
 //!
-//! It never keeps a key for longer than the environment does: the values are read again for each step.
+//! The values are read again for each step: a key that changes is masked from the next step on, and the one before
+//! is forgotten then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
