@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foldback::core::lists::Shown;
 use foldback::core::report::{CHANGE_MAX, Moment, changes_in};
+use foldback::core::text::shell_word;
 use foldback::core::{Event, Fact, Key, Status, Version, WorkflowState, text};
 use foldback::engine::load;
 use foldback::store::{Recorded, Store, WorkflowRow};
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 use crate::args::{Cli, EventsArgs, ReplayArgs};
 use crate::error::{Error, Exit};
 use crate::moment::with_millis;
-use crate::out::{Ink, Line, Out};
+use crate::now::Now;
+use crate::out::{Ink, Line, Out, say};
 use crate::reading::{self, Values};
 
 /// How often a followed log is looked at.
@@ -39,6 +41,10 @@ pub fn events(cli: &Cli, args: &EventsArgs) -> Result<Exit, Error> {
     let mut last = reading::pages(store, &args.id, 0, &mut |page| printing.page(page, to, &mut values))?;
     printing.out.flush()?;
     let mut goes_on = args.follow && goes_on_after(store, &args.id, last)?;
+    if goes_on && Now::of(store)?.is_unowned() {
+        let (again, id) = (cli.again(), shell_word(&args.id));
+        say(format!("nobody runs `{}` now; `{again} resume {id}` goes on with it", args.id));
+    }
     while goes_on {
         std::thread::sleep(FOLLOW_EVERY);
         let now = store.change_counter()?;

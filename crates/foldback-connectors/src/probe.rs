@@ -84,7 +84,9 @@ pub async fn probe(status: &ProviderStatus) -> Result<String, String> {
             Err(format!("reachable; answers {code}, as {} is not set", variable_of(status)))
         }
         401 | 403 => Err(format!("reachable; refuses the key in {} ({code})", variable_of(status))),
-        _ => Err(format!("answers {code}")),
+        // Some servers answer calls and list nothing.
+        404 | 405 | 501 => Ok(format!("reachable, lists no models ({code} at {path})")),
+        _ => Err(format!("answers {code} at {path}")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The standing of a workflow at this moment: elapsed times, deadlines, whether anybody runs it, and when there
 //! is nothing more to follow. Real processes, real SIGKILL.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,14 @@ fn a_run_that_was_killed_is_interrupted() {
     }
     let list = world.run(&["list"]);
     assert!(list.out.contains("running, interrupted") && list.err.contains("resume"), "{list:?}");
+    let mut follow = world.command(&["events", "w", "--follow"]);
+    let mut follow = follow.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut told = String::new();
+    let err = follow.stderr.take().expect("piped");
+    std::io::BufReader::new(err).read_line(&mut told).expect("a line");
+    follow.kill().expect("it is killed");
+    follow.wait().expect("a child");
+    assert!(told.contains("nobody runs `w` now") && told.contains("resume w"), "{told}");
     // A page of the past says nothing of now.
     let past = world.run(&["state", "w", "--at", "1", "--json"]).document(0);
     assert!(past.get("is_owned").is_none(), "{past}");

@@ -229,6 +229,11 @@ async fn a_probe_tells_what_it_met() {
             "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
             Err("reachable; refuses the key in CARGO_PKG_NAME (401)"),
         ),
+        (
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            Ok("reachable, lists no models (404 at models)"),
+        ),
+        ("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", Err("answers 500 at models")),
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
