@@ -1,9 +1,9 @@
 //! Warnings: what a definition may say, and what is seldom meant.
 //!
-//! Six looks over a definition that was read without a problem: where no way leads, or none leads out
+//! Seven looks over a definition that was read without a problem: where no way leads, or none leads out
 //! (`flow`), which member no task gives (`data`), which export loses what was there (`context`), which
-//! condition compares what is redacted (`redacted`), which secret stands on a command line (`exposed`), and
-//! which write would stop for a person after a crash (here). A warning is told only where it is certain: what
+//! condition compares what is redacted (`redacted`), which secret stands on a command line (`exposed`), which
+//! write would stop for a person after a crash, and which says one idempotency key for all its runs (here). A warning is told only where it is certain: what
 //! is not known is trusted. It changes nothing, and what it costs is counted.
 
 mod context;
@@ -26,6 +26,7 @@ pub(crate) fn lint(definition: &Definition, tree: &Node) -> Vec<Problem> {
     each_task(&definition.tasks, &mut |task| {
         if let Body::Step(step) = &task.body {
             stops_for_a_person(task, step, &mut told);
+            one_key_for_all(task, step, &mut told);
         }
     });
     flow::lint(&definition.tasks, &mut told);
@@ -99,4 +100,21 @@ fn stops_for_a_person(task: &Task, step: &StepTask, told: &mut Told<'_>) {
          honours Idempotency-Key), recovery: operator where the stop is meant, effect: pure or read where it \
          changes nothing",
     );
+}
+
+fn one_key_for_all(task: &Task, step: &StepTask, told: &mut Told<'_>) {
+    let headers = told.tree.find(&task.pointer).and_then(|own| own.find("/with/headers"));
+    let is_own = |name: &str| name.eq_ignore_ascii_case("idempotency-key");
+    let own = headers.and_then(Node::as_map).unwrap_or_default().iter().find(|member| is_own(&member.name));
+    let Some(own) = own.filter(|_| step.effect == Effect::Write) else { return };
+    if own.value.as_str().is_some_and(|text| !text.contains("${")) {
+        told.warn(
+            &own.value,
+            format!(
+                "`{}` sends the same idempotency key in every run: a server that honours it does it once, and never again",
+                task.name
+            ),
+            "leave it out: each write has a key of its own, the same for all its attempts",
+        );
+    }
 }

@@ -54,6 +54,10 @@ const TABLE: &[Row] = &[
         "do:\n  - a: { set: { topic: x } }\n  - b: { set: '${ . + { tone: \"dry\" } }' }\n  - c: { set: { t: '${ .topic + .tone }' } }\n",
         &[],
     ),
+    (
+        "do:\n  - a: { call: http, with: { method: post, endpoint: 'http://x', headers: { Idempotency-Key: mine } }, metadata: { foldback: { recovery: retry } } }\n  - b: { call: http, with: { method: post, endpoint: 'http://x', headers: { Idempotency-Key: '${ .id }' } }, metadata: { foldback: { recovery: retry } } }\n",
+        &[(3, 94, "`a` sends the same idempotency key in every run", "leave it out")],
+    ),
     // Lenient reading is no mistake.
     (
         "do:\n  - a: { set: { n: 1 } }\n  - b: { set: { c: '${ .colors + [\"red\"] }', d: '${ .x // 1 }', e: '${ .y == null }' } }\n",
