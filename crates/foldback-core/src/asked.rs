@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::decide::advance;
-use crate::event::{Event, EventId, Fact, StepAsked, TaskKind};
+use crate::event::{Event, EventId, Fact, StepAsked, TaskKind, Undo};
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::lists::Shown;
@@ -101,12 +101,22 @@ pub fn unasked(state: &WorkflowState, found: &BTreeSet<Key>, program: &dyn Progr
     let mut before = state.clone();
     open.iter().for_each(|(key, _)| before.meet_again(key));
     let asks = asks(before, program);
-    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key))).collect()
+    open.into_iter().filter_map(|(key, step)| parting(key, step, asks.get(key), false)).collect()
 }
 
-/// Whether a program that is started from this state asks for a step as another state holds it.
-pub fn asks_for(before: WorkflowState, program: &dyn Program, key: &Key, step: &Step) -> bool {
-    parting(key, step, asks(before, program).get(key)).is_none()
+/// Whether a program that is started from this state asks for a step as another state holds it. A program that
+/// was put in the place of the one that asked (`is_another`) may say otherwise what becomes of it in doubt, and
+/// how it is taken back: what was recorded holds.
+pub fn asks_for(
+    before: WorkflowState,
+    program: &dyn Program,
+    key: &Key,
+    step: &Step,
+    is_another: bool,
+) -> bool {
+    let asks = asks(before, program);
+    let asked = asks.get(key);
+    parting(key, step, asked, is_another).is_none()
 }
 
 /// Steps that may be sent, again or for the first time.
@@ -129,7 +139,7 @@ fn not_hashed(key: &Key, step: &Step) -> Option<Divergence> {
 }
 
 /// Where a step that the log holds open and what its program asks for are not the same.
-fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergence> {
+fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>, is_another: bool) -> Option<Divergence> {
     if let Some(parting) = not_hashed(key, step) {
         return Some(parting);
     }
@@ -144,7 +154,27 @@ fn parting(key: &Key, step: &Step, asked: Option<&StepAsked>) -> Option<Divergen
         Some(asked) if (&asked.kind, asked.effect) != (kind, step.effect) => {
             parted(recorded, format!("the program asks for a `{}` step with another effect", asked.kind))
         }
+        Some(asked) if !is_another && step.recovery != asked.recovery => parted(
+            format!("`{kind}` step `{key}` with the recovery {:?}", step.recovery),
+            format!("the program asks for the recovery {:?}", asked.recovery),
+        ),
+        Some(asked) if !is_another && !is_same_undo(step.undo.as_deref(), asked.undo.as_deref()) => parted(
+            format!("`{kind}` step `{key}` with an undo"),
+            "the program takes it back in another way".to_owned(),
+        ),
         Some(_) => None,
+    }
+}
+
+/// Whether two steps are taken back in the same way: by the same handler, which is given the same where both
+/// values are at hand.
+pub(crate) fn is_same_undo(one: Option<&Undo>, other: Option<&Undo>) -> bool {
+    match (one, other) {
+        (Some(Undo::By { handler, given }), Some(Undo::By { handler: by, given: also })) => {
+            let values = given.value().zip(also.value());
+            handler == by && values.is_none_or(|(given, also)| given == also)
+        }
+        (one, other) => one == other,
     }
 }
 

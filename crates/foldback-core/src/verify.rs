@@ -3,7 +3,8 @@
 //!
 //! Invariants: the walk begins at version 1 and never looks ahead. What is compared is the meaning of
 //! a fact ([`Fact::StepAsked`]: key, kind, effect and request; a decision: what was chosen), not its
-//! spelling, and not what may change without another past: retries, timeouts, places in the source.
+//! spelling, and not what may change without another past: retries, timeouts, places in the source; under
+//! another definition than its own, also what becomes of a write in doubt and how it is taken back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::asked::is_same_undo;
 use crate::decide::{answer, lawful, runaway};
-use crate::event::{Class, Event, Fact};
+use crate::event::{Class, Event, Fact, StepAsked, Undo};
 use crate::program::{Program, Run};
 use crate::state::WorkflowState;
 use crate::value::{Request, Slot};
@@ -97,6 +99,8 @@ pub struct Verification<'a> {
     /// The meaning of expressions that the log began with.
     dialect: u32,
     uncompared: Option<Uncompared>,
+    /// Whether it is what the workflow itself followed.
+    is_own: bool,
 }
 
 impl<'a> Verification<'a> {
@@ -120,7 +124,14 @@ impl<'a> Verification<'a> {
             compared: 0,
             dialect: 1,
             uncompared,
+            is_own: false,
         }
+    }
+
+    /// The program is what the workflow itself followed: what becomes of a write in doubt, and how it is taken
+    /// back, is the same too.
+    pub fn of_its_own(self) -> Verification<'a> {
+        Verification { is_own: true, ..self }
     }
 
     /// The next event. Values of stimuli, and of consequences that read otherwise than what was
@@ -281,7 +292,8 @@ impl<'a> Verification<'a> {
             let is_same = recorded.key == asked.key
                 && recorded.request_hash == asked.request_hash
                 && recorded.secrets == asked.secrets
-                && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect);
+                && (&recorded.kind, recorded.effect) == (&asked.kind, asked.effect)
+                && (!self.is_own || is_on_same_terms(recorded, asked));
             // The hash stands beside the request, and does not speak for it.
             if is_same && self.is_same_request(&recorded.request, &asked.request, library) {
                 // The attempts that follow in the log went by the policy that was recorded.
@@ -323,6 +335,17 @@ impl<'a> Verification<'a> {
     }
 }
 
+fn is_on_same_terms(recorded: &StepAsked, asked: &StepAsked) -> bool {
+    recorded.recovery == asked.recovery && is_same_undo(recorded.undo.as_deref(), asked.undo.as_deref())
+}
+
+fn taken_back_by(undo: &Undo) -> &str {
+    match undo {
+        Undo::By { handler, .. } => handler,
+        Undo::Irreversible(why) => why,
+    }
+}
+
 /// The part of a consequence that is compared. It was written at `now`, by the machine's clock: of a timer the
 /// delay is compared, not the time at which it is due.
 fn meaning(fact: &Fact, now: Micros) -> Map<String, Value> {
@@ -331,6 +354,7 @@ fn meaning(fact: &Fact, now: Micros) -> Map<String, Value> {
         Fact::StepAsked(e) => json!({
             "kind": e.kind, "effect": e.effect, "finishes": e.finishes,
             "request": e.request.to_json(), "secrets": e.secrets,
+            "recovery": e.recovery, "undo": e.undo.as_deref().map(taken_back_by),
         }),
         Fact::DecisionMade(e) => json!({"chosen": e.chosen, "finishes": e.finishes}),
         Fact::TimerSet { due, finishes, limits, .. } => {

@@ -40,7 +40,10 @@ fn was_asked_for(
     let (Some(entry), Some(step)) = (state.entries.get(key), state.step(key)) else { return Ok(false) };
     let whose = owner(store, state, entry.since)?;
     match state_at(store, &whose, Some(entry.since.saturating_sub(1))) {
-        Ok(Some(before)) if before.is_started() => Ok(asks_for(before, program, key, step)),
+        Ok(Some(before)) if before.is_started() => {
+            let is_another = before.definition != state.definition;
+            Ok(asks_for(before, program, key, step, is_another))
+        }
         // What it was made of was erased: nobody can tell.
         Ok(_) | Err(LoadError::Erased { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -72,7 +72,8 @@ fn walk(
     own: Option<&dyn Programs>,
     up_to: Version,
 ) -> Result<Verified, LoadError> {
-    let mut walk = Verification::of(program, ancestors(store, workflow_id)?, workflow_id);
+    let walk = Verification::of(program, ancestors(store, workflow_id)?, workflow_id);
+    let mut walk = if own.is_some() { walk.of_its_own() } else { walk };
     let mut shelf = Shelf { store, workflow_id, own, version: 0, trouble: None };
     let mut parting = None;
     each(store, workflow_id, 0, Hash::ZERO, &mut |event| {

@@ -63,6 +63,7 @@ fn a_run_whose_files_go_away_ends_at_once() {
         "rm foldback.db-lock",
         "rm foldback.db-lock; touch foldback.db-lock",
         "rm foldback.db-wal",
+        "rm foldback.db-shm",
         "mkdir away; mv foldback.db* away",
     ];
     let threads = harms.map(|harm| {

@@ -17,7 +17,8 @@ do:
     metadata: { foldback: { effect: read, erasable: true } }
 - pay:
     run: { shell: { command: 'echo paid >> done' } }
-    metadata: { foldback: { recovery: retry } }
+    metadata:
+      foldback: { recovery: retry, undo: { do: [ { back: { run: { shell: { command: 'echo back >> done' } } } } ] } }
 ";
 
 /// Another branch changes the context from which the slow one was asked.
@@ -159,7 +160,7 @@ fn what_was_asked_for_is_gone_on_with() {
 fn what_nobody_asked_for_is_not_performed() {
     type Edit = fn(&mut Value);
     // Whether the hash beside the request tells, or only the program does.
-    let table: [(&str, &str, Edit, bool); 6] = [
+    let table: [(&str, &str, Edit, bool); 8] = [
         ("a request that is not its hash", "pay", other_command, true),
         ("another request", "pay", hashed_anew, false),
         (
@@ -180,6 +181,8 @@ fn what_nobody_asked_for_is_not_performed() {
             },
             false,
         ),
+        ("another recovery", "pay", |p| p["recovery"] = json!("operator"), false),
+        ("no undo", "pay", |p| drop(p.as_object_mut().unwrap().remove("undo")), false),
         ("a secret that nobody named", "pay", |p| p["secrets"] = json!({"/command": "HOME"}), true),
     ];
     for (what, asked, edit, is_told_by_hash) in table {

@@ -127,6 +127,10 @@ async fn answer(
             Ok(Err(error)) => return Exchanged::BrokeOff(crate::web::cause(&error)),
             Err(_) => return Exchanged::OutOfTime,
         };
+        // A stream that always has a piece ready never waits, and what never waits is never out of time.
+        if Instant::now() >= by {
+            return Exchanged::OutOfTime;
+        }
         count += piece.len();
         let most = match form {
             // White space before an answer is a sign of life, and no answer.

@@ -38,8 +38,8 @@ pub(crate) struct Place {
     database: Identity,
     /// The lock file, while this store is owned here.
     lock: Mutex<Option<Identity>>,
-    /// The write-ahead log, once something was written here.
-    log: Mutex<Option<Identity>>,
+    /// The write-ahead log and its index, once something was written here.
+    log: Mutex<Vec<(PathBuf, Identity)>>,
 }
 
 impl Place {
@@ -55,11 +55,17 @@ impl Place {
         *super::lock(&self.lock) = held;
     }
 
-    /// Notes the write-ahead log, which exists from the first write of a connection until its end.
+    /// Notes the write-ahead log and its index, which exist from the first write of a connection until its end.
+    /// Without the index two processes would each make one, and write over each other.
     pub(crate) fn written(&self) {
         let mut log = super::lock(&self.log);
-        if log.is_none() {
-            *log = std::fs::symlink_metadata(log_of(&self.path)).ok().map(|found| Identity::of(&found));
+        if log.is_empty() {
+            let names = ["-wal", "-shm"].map(|ending| beside(&self.path, ending));
+            let found = names.into_iter().filter_map(|name| {
+                let found = std::fs::symlink_metadata(&name).ok()?;
+                Some((name, Identity::of(&found)))
+            });
+            log.extend(found);
         }
     }
 
@@ -68,13 +74,10 @@ impl Place {
     /// # Errors
     /// One does not: nothing may be written, and nothing that changes the world may be begun.
     pub(crate) fn still_there(&self) -> StoreResult<()> {
-        let known = [
-            (self.path.clone(), Some(self.database)),
-            (lock::place(&self.path), *super::lock(&self.lock)),
-            (log_of(&self.path), *super::lock(&self.log)),
-        ];
-        for (path, identity) in known {
-            let Some(identity) = identity else { continue };
+        let held = super::lock(&self.lock).map(|held| (lock::place(&self.path), held));
+        let log = super::lock(&self.log).clone();
+        let database = (self.path.clone(), self.database);
+        for (path, identity) in std::iter::once(database).chain(held).chain(log) {
             match std::fs::symlink_metadata(&path) {
                 Ok(found) if Identity::of(&found) == identity => {}
                 Ok(_) => return Err(gone(&path, "another file has its name now")),
@@ -85,11 +88,11 @@ impl Place {
     }
 }
 
-/// The name of a database's write-ahead log.
-fn log_of(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+/// The name of a file beside a database.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 fn gone(path: &Path, why: &str) -> StoreError {

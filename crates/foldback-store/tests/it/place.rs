@@ -59,7 +59,7 @@ fn a_lock_file_follows_no_link_and_takes_nothing_out_of_a_file() {
 #[test]
 fn an_owner_whose_files_went_away_writes_nothing() {
     type Harm = fn(&Path);
-    let harms: [(&str, Harm); 6] = [
+    let harms: [(&str, Harm); 7] = [
         ("moved", |dir| fs::rename(dir.join("foldback.db"), dir.join("other.db")).unwrap()),
         ("removed", |dir| fs::remove_file(dir.join("foldback.db")).unwrap()),
         ("replaced", |dir| {
@@ -71,6 +71,7 @@ fn an_owner_whose_files_went_away_writes_nothing() {
             fs::write(dir.join("fresh"), "").unwrap();
             fs::rename(dir.join("fresh"), dir.join("foldback.db-lock")).unwrap();
         }),
+        ("the index of its log removed", |dir| fs::remove_file(dir.join("foldback.db-shm")).unwrap()),
         ("its log removed", |dir| fs::remove_file(dir.join("foldback.db-wal")).unwrap()),
     ];
     for (what, harm) in harms {
