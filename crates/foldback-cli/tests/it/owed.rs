@@ -160,7 +160,7 @@ fn what_was_asked_for_is_gone_on_with() {
 fn what_nobody_asked_for_is_not_performed() {
     type Edit = fn(&mut Value);
     // Whether the hash beside the request tells, or only the program does.
-    let table: [(&str, &str, Edit, bool); 8] = [
+    let table: [(&str, &str, Edit, bool); 7] = [
         ("a request that is not its hash", "pay", other_command, true),
         ("another request", "pay", hashed_anew, false),
         (
@@ -181,7 +181,6 @@ fn what_nobody_asked_for_is_not_performed() {
             },
             false,
         ),
-        ("another recovery", "pay", |p| p["recovery"] = json!("operator"), false),
         ("no undo", "pay", |p| drop(p.as_object_mut().unwrap().remove("undo")), false),
         ("a secret that nobody named", "pay", |p| p["secrets"] = json!({"/command": "HOME"}), true),
     ];
@@ -208,6 +207,18 @@ fn what_nobody_asked_for_is_not_performed() {
             assert!(!done(world).contains("stolen"), "{what}");
         }
     }
+}
+
+/// What a person would be asked about is not sent again on the word of an edited log.
+#[test]
+fn a_recovery_that_nobody_wrote_sends_nothing_again() {
+    let asks = LOOK.replace("recovery: retry", "recovery: operator");
+    let world = left(&asks, "pay", &|_| {});
+    assert_eq!(world.run(&["resume", "w", "--json"]).document(1)["status"], "unknown");
+    let world = left(&asks, "pay", &|p| p["recovery"] = json!("retry"));
+    assert_eq!(world.run(&["verify", "w", "--json"]).document(1)["matched"], false);
+    assert_eq!(world.run(&["resume", "w", "--json"]).document(1)["status"], "parked");
+    assert_eq!(done(&world), "");
 }
 
 /// A log of an older dialect goes on where its requests are the same in this one, and nowhere else.

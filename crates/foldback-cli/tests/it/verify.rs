@@ -54,7 +54,8 @@ fn where_a_changed_definition_parts_as_a_table() {
             "effect: read",
             "effect: write",
             json!({"version": 2, "key": "find",
-                "recorded": {"type": "StepAsked", "effect": "read"}, "derived": {"type": "StepAsked", "effect": "write"}}),
+                "recorded": {"type": "StepAsked", "effect": "read", "recovery": null},
+                "derived": {"type": "StepAsked", "effect": "write", "recovery": "operator"}}),
         ),
         (
             "> 4",
