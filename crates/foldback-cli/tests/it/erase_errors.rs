@@ -181,3 +181,35 @@ fn what_a_signal_says_to_a_marked_wait_can_be_erased() {
         }
     }
 }
+
+#[test]
+fn a_text_that_only_people_read_stops_nothing_when_it_is_gone() {
+    let world = World::empty();
+    let text = format!(
+        "{HEAD}- say:\n\
+         \x20   raise: {{ error: {{ type: 'http://x.test/e', status: 500, title: t, detail: '${{ .a + .b }}' }} }}\n\
+         \x20   metadata: {{ foldback: {{ erasable: true }} }}\n"
+    );
+    write(&world, &text);
+    let ran =
+        world.run(&["run", "failing.yaml", "--id", "a", "--input", r#"{"a": "Ann-", "b": "Ghost-4711"}"#]);
+    assert!(ran.code == 1 && ran.err.contains(NAME), "{ran:?}");
+    erased(&world, &["a", "say", "--reason", "asked to"]);
+    assert!(!is_on_disk(&world, NAME), "no file of the store holds it");
+    for command in ["state", "show"] {
+        let ran = world.run(&[command, "a"]);
+        assert!(ran.out.contains("[erased 20") && ran.out.contains("asked to]"), "{command}: {ran:?}");
+    }
+    assert_eq!(world.run(&["verify", "a"]).code, 0, "nothing is made of it");
+    let ran = world.run(&["retry", "a"]);
+    assert!(ran.code == 1 && ran.err.contains("failed at say"), "{ran:?}");
+    let events = world.run(&["--json", "events", "a"]).lines(0);
+    assert_eq!(events.iter().filter(|event| event["type"] == "WorkflowFailed").count(), 2, "it went on");
+
+    // The error of a step is read by the program that goes on from it.
+    failing(&world, ", erasable: true");
+    assert_eq!(world.run(&["run", "failing.yaml", "--id", "b"]).code, 1);
+    erased(&world, &["b", "guard/refuse:output", "--reason", "asked to"]);
+    let ran = world.run(&["retry", "b"]);
+    assert!(ran.code != 0 && ran.err.contains("erased 20") && ran.err.contains("asked to"), "{ran:?}");
+}
