@@ -15,12 +15,17 @@ use crate::value::Slot;
 /// The detail of a [`crate::Failure`]. It reads as a text: what was erased as `[erased]`, or as the text that
 /// a reader put there; what is not at hand as nothing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Detail(Slot);
+pub struct Detail(Box<Slot>);
 
 /// What a detail reads where the value at hand is the marker of an erased one.
 const ERASED: &str = "[erased]";
 
 impl Detail {
+    // In a box, since every result that may fail is as large as a failure.
+    fn of(slot: Slot) -> Detail {
+        Detail(Box::new(slot))
+    }
+
     /// The slot that holds the text.
     pub fn slot(&self) -> &Slot {
         &self.0
@@ -38,7 +43,7 @@ impl Detail {
 
     /// The same detail with what is at hand inline: for reading, and for values that hold an error.
     pub fn plain(&self) -> Detail {
-        Detail(Slot::Inline(self.0.get()))
+        Detail::of(Slot::Inline(self.0.get()))
     }
 }
 
@@ -68,7 +73,7 @@ impl Default for Detail {
 
 impl From<String> for Detail {
     fn from(text: String) -> Detail {
-        Detail(Slot::Inline(Arc::new(Value::String(text))))
+        Detail::of(Slot::Inline(Arc::new(Value::String(text))))
     }
 }
 
@@ -98,7 +103,7 @@ impl PartialEq<&str> for Detail {
 
 impl Serialize for Detail {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
+        match &*self.0 {
             Slot::Inline(value) => value.serialize(serializer),
             Slot::Stored(_) => self.0.serialize(serializer),
         }
@@ -115,7 +120,7 @@ impl<'de> Deserialize<'de> for Detail {
         }
         match Written::deserialize(deserializer)? {
             Written::Text(text) => Ok(Detail::from(text)),
-            Written::Apart(slot @ Slot::Stored(_)) => Ok(Detail(slot)),
+            Written::Apart(slot @ Slot::Stored(_)) => Ok(Detail::of(slot)),
             Written::Apart(Slot::Inline(_)) => Err(de::Error::custom("an inline detail is its text")),
         }
     }
@@ -134,7 +139,7 @@ mod tests {
             assert_eq!(serde_json::to_value(&inline).unwrap(), json!(text));
             assert_eq!(serde_json::from_value::<Detail>(json!(text)).unwrap(), inline);
 
-            let apart = Detail(Slot::apart(inline.slot().get()));
+            let apart = Detail::of(Slot::apart(inline.slot().get()));
             assert_eq!(&*apart, text);
             assert_eq!(apart.plain(), inline);
             let written = serde_json::to_value(&apart).unwrap();
