@@ -446,7 +446,9 @@ fn result(state: &WorkflowState, status: Status) -> Value {
         json!({"workflow_id": &*state.workflow_id, "status": status.as_str(), "version": state.version});
     match &state.end {
         Some(Ended::Completed { output }) => document["output"] = (*output.get()).clone(),
-        Some(Ended::Failed { error }) => document["error"] = serde_json::to_value(error).unwrap_or_default(),
+        Some(Ended::Failed { error }) => {
+            document["error"] = serde_json::to_value(error.plain()).unwrap_or_default()
+        }
         Some(Ended::Parked { key, recorded, asked }) => {
             document["error"] = json!({
                 "type": "parked", "status": 409, "title": "The program and its log disagree",

@@ -135,7 +135,7 @@ fn failure(name: &str, text: &str) -> Result<Failure, Error> {
             ("type", Value::String(kind)) if kind.contains(':') => failure.error_type.clone_from(kind),
             ("type", Value::String(kind)) => failure.error_type = format!("{}{kind}", error_type::PREFIX),
             ("title", Value::String(title)) => failure.title.clone_from(title),
-            ("detail", Value::String(detail)) => failure.detail = Some(detail.clone()),
+            ("detail", Value::String(detail)) => failure.detail = Some(detail.as_str().into()),
             ("status", status) => {
                 let status = status.as_u64().filter(|status| (100..=599).contains(status));
                 failure.status =

@@ -143,7 +143,7 @@ impl Page {
             "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
             "input": self.state.input.get(),
             "output": output,
-            "error": self.error(),
+            "error": self.error().map(Failure::plain),
             "spent": self.state.spent,
             "tree": self.tree.nodes,
             "left_out": self.tree.left_out,

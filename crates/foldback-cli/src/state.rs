@@ -7,7 +7,7 @@ use foldback::core::report::{
     Book, ReportedStatus, StateView, Tokens, VersionSpec, Whole, dollars, state_view, undos_of,
 };
 use foldback::core::state::Spent;
-use foldback::core::{Event, Fact, Key, Status, Version, WorkflowState};
+use foldback::core::{Detail, Event, Fact, Key, Status, Version, WorkflowState};
 use foldback::engine::{LoadError, state_at};
 use foldback::store::{Store, WorkflowRow};
 use serde_json::Value;
@@ -137,7 +137,9 @@ fn near(store: &dyn Store, args: &AtArgs) -> Result<Option<StateView>, Error> {
     };
     match state_at(store, &args.id, at) {
         Ok(Some(state)) if at.is_none_or(|at| state.version == at) && state.newest_undo.is_none() => {
-            Ok(Some(state_view(&state)))
+            let view = state_view(&state);
+            let detail = view.error.as_ref().and_then(|error| error.detail.as_ref());
+            Ok((!detail.is_some_and(Detail::is_erased)).then_some(view))
         }
         Ok(_) | Err(LoadError::Quarantined { .. } | LoadError::Erased { .. }) => Ok(None),
         Err(LoadError::Store(_)) => Ok(None),

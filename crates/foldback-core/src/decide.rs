@@ -247,18 +247,28 @@ pub(crate) fn turn_of(state: &WorkflowState, turn: &mut dyn FnMut(&WorkflowState
 
 /// What its definition lets a person erase is kept where it can be erased.
 fn erasable(run: &dyn Run, mut fact: Fact) -> Fact {
-    if run.is_erasable(fact.key().unwrap_or(&Key::root())) {
+    let is_apart = match &fact {
+        Fact::SignalReceived(signal) => run.hears_apart(&signal.name),
+        fact => run.is_erasable(fact.key().unwrap_or(&Key::root())),
+    };
+    if is_apart {
         fact.set_apart();
+    }
+    // What failed says so at its own key and, last, at the workflow's.
+    if let Some(failure) = fact.failure_mut()
+        && failure.key.as_ref().is_some_and(|key| run.is_erasable(key))
+    {
+        failure.set_apart();
     }
     // What a person puts into a step's place is the step's.
     if let Some(changes) = fact.changes_mut() {
         for edit in &mut changes.edits {
             if matches!(&edit.target, Target::Key(key) if run.is_erasable(key)) {
-                edit.value = Slot::apart(edit.value.get());
+                edit.value.set_apart();
             }
         }
         for given in changes.outputs.iter_mut().filter(|given| run.is_erasable(&given.key)) {
-            given.output = Slot::apart(given.output.get());
+            given.output.set_apart();
         }
     }
     fact

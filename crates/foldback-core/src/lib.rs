@@ -40,12 +40,14 @@ pub mod verify;
 
 mod admits;
 mod apply;
+mod detail;
 mod runaway;
 
 pub use admits::Illegal;
 pub use budget::Measure;
 pub use change::{Changes, Rules};
 pub use decide::{Batch, Ids, Stimulus, Timing, advance};
+pub use detail::Detail;
 pub use event::{Class, DecodeError, Event, EventId, Fact, Found, Lineage, Lost, TaskKind, Undo, Verdict};
 pub use hash::Hash;
 pub use key::Key;

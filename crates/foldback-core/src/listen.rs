@@ -33,6 +33,18 @@ pub struct Signal {
     pub error: Option<Failure>,
 }
 
+impl Signal {
+    /// Its slots, to be filled.
+    pub(crate) fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        std::iter::once(&mut self.data).chain(self.error.iter_mut().flat_map(Failure::slots_mut))
+    }
+
+    fn is_at_hand(&self) -> bool {
+        let mut slots = std::iter::once(&self.data).chain(self.error.iter().flat_map(Failure::slots));
+        slots.all(|slot| slot.value().is_some())
+    }
+}
+
 impl EntryBody {
     /// The failure that came as the answer to a wait for signals, where one did.
     pub fn failed_answer(&self) -> Option<&Failure> {
@@ -97,25 +109,24 @@ impl WorkflowState {
         names.into_iter().cloned().collect()
     }
 
-    /// Calls `visit` with the data of kept signals of the names that it listens for.
+    /// Calls `visit` with the slots of kept signals of the names that it listens for.
     pub fn visit_awaited_signals(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
         if self.signals.is_empty() {
             return;
         }
         let names = self.listens_for();
         let awaited = self.signals.values_mut().filter(|signal| names.contains(&signal.name));
-        awaited.for_each(|signal| visit(&mut signal.data));
+        awaited.flat_map(Signal::slots_mut).for_each(visit);
     }
 
     /// Whether a kept signal of a name that it listens for is not at hand: its data has to be brought before
     /// the program can take it.
     pub fn lacks_signals(&self) -> bool {
-        let is_lacking = |signal: &Signal| signal.data.value().is_none();
-        if !self.signals.values().any(is_lacking) {
+        if self.signals.values().all(Signal::is_at_hand) {
             return false;
         }
         let names = self.listens_for();
-        self.signals.values().any(|signal| is_lacking(signal) && names.contains(&signal.name))
+        self.signals.values().any(|signal| !signal.is_at_hand() && names.contains(&signal.name))
     }
 
     /// Whether a further signal with so many bytes of data can be kept.

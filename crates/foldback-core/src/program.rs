@@ -92,6 +92,11 @@ pub trait Run {
         false
     }
 
+    /// Whether what a signal of this name says may be erased one day. The same at every version.
+    fn hears_apart(&self, _name: &str) -> bool {
+        self.is_erasable(&Key::root())
+    }
+
     /// What the expressions of a task get, in the state just before it begins or fails. For people alone:
     /// nothing is decided by it, so erased values may read as their markers. `None` where the program
     /// does not come to this task, or cannot say.

@@ -30,7 +30,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 17;
+pub const STATE_SCHEMA: u32 = 18;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -488,7 +488,17 @@ impl WorkflowState {
     /// Calls `visit` with every slot of the state, so that the engine can fill them.
     pub fn visit_slots(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
         self.visit_slots_of_flow(visit);
-        self.signals.values_mut().for_each(|signal| visit(&mut signal.data));
+        self.visit_slots_of_ends(visit);
+        self.signals.values_mut().flat_map(Signal::slots_mut).for_each(visit);
+    }
+
+    /// Calls `visit` with the details of what ended the workflow, or an undo. People read them; no program does.
+    pub fn visit_slots_of_ends(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        if let Some(End::Failed { error }) = &mut self.end {
+            error.slots_mut().for_each(&mut *visit);
+        }
+        let undos = self.compensations.values_mut().filter_map(|compensation| compensation.failed.as_mut());
+        undos.flat_map(Failure::slots_mut).for_each(visit);
     }
 
     /// As [`WorkflowState::visit_slots`], but for kept signals that nothing listens for: a program looks at
@@ -526,11 +536,12 @@ impl WorkflowState {
                     step.undo.iter_mut().filter_map(|undo| undo.given_mut()).for_each(&mut *visit);
                     step.given.iter_mut().for_each(&mut *visit);
                     step.rejected.iter_mut().for_each(&mut *visit);
+                    step.error.iter_mut().flat_map(Failure::slots_mut).for_each(&mut *visit);
                 }
                 EntryBody::Finished { output, .. } => visit(output),
                 EntryBody::Listening { wants, heard, .. } => {
                     visit(wants);
-                    heard.iter_mut().flatten().for_each(|signal| visit(&mut signal.data));
+                    heard.iter_mut().flatten().flat_map(Signal::slots_mut).for_each(&mut *visit);
                 }
                 EntryBody::Timer { .. } | EntryBody::Decided { .. } => {}
             }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::detail::Detail;
 use crate::hash::Hash;
 use crate::key::Key;
 use crate::limits;
+use crate::value::Slot;
 
 /// The members of a model call's request: what a document may say, an edit may change, and a model is asked.
 pub const LLM_MEMBERS: [&str; 11] = [
@@ -186,7 +188,7 @@ pub struct Failure {
     pub title: String,
     /// What went wrong here, and where it helps, what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    pub detail: Option<Detail>,
     /// A JSON pointer to the task in its definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -233,7 +235,7 @@ impl Failure {
             error_type: error_type.to_owned(),
             status,
             title: title.to_owned(),
-            detail: Some(detail.into()),
+            detail: Some(Detail::from(detail.into())),
             instance: None,
             key: None,
             non_retryable: false,
@@ -250,6 +252,27 @@ impl Failure {
     pub fn at(mut self, key: &Key) -> Failure {
         self.key = Some(key.clone());
         self
+    }
+
+    /// The same failure with its detail as it reads: for reports, and for values that hold an error. What an
+    /// event holds is not this.
+    pub fn plain(&self) -> Failure {
+        Failure { detail: self.detail.as_ref().map(Detail::plain), ..self.clone() }
+    }
+
+    /// Puts its detail beside the log, where it can be erased.
+    pub fn set_apart(&mut self) {
+        self.slots_mut().for_each(Slot::set_apart);
+    }
+
+    /// The slot of its detail, where it has one.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.detail.iter().map(Detail::slot)
+    }
+
+    /// The same, to be filled.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.detail.iter_mut().map(Detail::slot_mut)
     }
 
     /// The last segment of the type: `communication`.

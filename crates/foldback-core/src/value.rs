@@ -117,6 +117,14 @@ impl Slot {
         if holds_nothing { Slot::Inline(value) } else { Slot::beside(value) }
     }
 
+    /// Puts its value beside the log, as [`Slot::apart`]. What lies there already stays as it is, also where
+    /// its value is not at hand.
+    pub fn set_apart(&mut self) {
+        if let Slot::Inline(value) = self {
+            *self = Slot::apart(value.clone());
+        }
+    }
+
     fn beside(value: Arc<Value>) -> Slot {
         let (media_type, bytes) = stored_form(&value);
         Slot::stored(media_type.map(Arc::from), &bytes, value.clone())

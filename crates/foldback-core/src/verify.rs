@@ -388,8 +388,10 @@ fn meaning(fact: &Fact, now: Micros) -> Map<String, Value> {
             json!({"found": found, "landed": landed.as_ref().map(value)})
         }
         Fact::WorkflowCompleted { output } => json!({"output": value(output)}),
+        // Where the detail stands makes no difference: a log from before details were set apart has it inline.
         Fact::WorkflowFailed { error } => json!({
-            "status": error.status, "error": error.error_type, "title": error.title, "detail": error.detail,
+            "status": error.status, "error": error.error_type, "title": error.title,
+            "detail": error.plain().detail,
         }),
         Fact::StepCancelled { attempt, .. } => json!({"attempt": attempt}),
         Fact::TimerCancelled { .. } => json!({}),

@@ -274,6 +274,13 @@ fn first_policy() -> RetryPolicy {
     RetryPolicy { statuses: vec![429, 503], ..RetryPolicy::model() }
 }
 
+/// A failure whose detail stands beside the log.
+fn failure_apart() -> Failure {
+    let mut error = Failure::new(error_type::RUNTIME, 500, "Process failed", "no account of Ann");
+    error.set_apart();
+    error.at(&Key::new("refine[1]/critique#2"))
+}
+
 /// Facts with fields that came later and may be absent, each with a word for its file's name.
 fn with_later_fields() -> Vec<(&'static str, Fact)> {
     let lost = Some(Lost { attempt: 2, at_most_ms: 3_100, reason: "the process ended".into() });
@@ -463,6 +470,17 @@ fn with_later_fields() -> Vec<(&'static str, Fact)> {
                 output: Some(Slot::of(json!({"id": 8}))),
                 previous: None,
                 generation: 1,
+            })),
+        ),
+        ("apart", Fact::WorkflowFailed { error: failure_apart() }),
+        (
+            "apart",
+            Fact::StepFailed(Box::new(StepFailed {
+                key: "critique".into(),
+                attempt: 1,
+                error: failure_apart(),
+                rejected: None,
+                usage: None,
             })),
         ),
         (

@@ -507,6 +507,10 @@ impl Run for Parted<'_> {
         self.run.is_erasable(key)
     }
 
+    fn hears_apart(&self, name: &str) -> bool {
+        self.run.hears_apart(name)
+    }
+
     fn failures(&self, state: &WorkflowState) -> Vec<Key> {
         self.run.failures(state)
     }

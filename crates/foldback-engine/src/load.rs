@@ -438,6 +438,8 @@ pub fn hydrate(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadE
 type Visit = dyn Fn(&mut WorkflowState, &mut dyn FnMut(&mut Slot));
 
 fn hydrate_by(store: &dyn Store, state: &mut WorkflowState, visit: &Visit) -> Result<(), LoadError> {
+    // Nothing is decided by them: where one was erased, its marker stands.
+    each_slot(state, &WorkflowState::visit_slots_of_ends, &mut |slot| fill_seen(store, slot))?;
     let mut erased = None;
     each_slot(state, visit, &mut |slot| {
         if let (Some(tombstone), None) = (fill(store, slot)?, &erased) {

@@ -80,7 +80,10 @@ impl Recorded for Pasts {
         };
         let erased = match &mut outcome.outcome {
             Ok(output) => fill(&*self.store, output)?,
-            Err(_) => None,
+            Err(failure) => match failure.slots_mut().next() {
+                Some(detail) => fill(&*self.store, detail)?,
+                None => None,
+            },
         };
         Ok(erased.is_none().then_some(outcome))
     }

@@ -251,7 +251,7 @@ impl Veil {
     /// The failure without secrets.
     pub fn failure(&self, mut error: Failure) -> Failure {
         error.title = self.text(&error.title).into_owned();
-        error.detail = error.detail.map(|detail| self.excerpt(&detail));
+        error.detail = error.detail.map(|detail| self.excerpt(&detail).into());
         error
     }
 

@@ -116,16 +116,35 @@ impl Definition {
     }
 
     /// Whether the values of facts at this key may be erased: the document, the task or one around
-    /// it says so.
+    /// it says so. Where a block or a fork keeps the error of what is inside it, one inside it is enough.
     pub fn is_erasable(&self, key: &Key) -> bool {
+        let holds_error = ["!catch", "!failed"].iter().any(|mark| key.as_str().ends_with(mark));
         let mut list = Some(&self.tasks);
         self.is_erasable
+            || (holds_error && self.task_at(key).is_some_and(Task::holds_erasable))
             || key.as_str().split('/').any(|segment| {
                 let name = &segment[..segment.find(['[', '#', '!']).unwrap_or(segment.len())];
                 let task = list.and_then(|list| list.position(name).map(|at| &list.tasks[at]));
                 list = task.and_then(|task| task.inside(segment));
                 task.is_some_and(|task| task.is_erasable)
             })
+    }
+
+    /// Whether what a signal of this name says may be erased: the document says so, or a task that listens for
+    /// it, or one around that.
+    pub fn hears_apart(&self, name: &str) -> bool {
+        fn hears(list: &TaskList, is_inside: bool, name: &str) -> bool {
+            list.tasks.iter().any(|task| {
+                let is_erasable = is_inside || task.is_erasable;
+                let is_meant = match &task.body {
+                    Body::Listen(listen) => listen.filters.iter().any(|filter| *filter.name == *name),
+                    _ => false,
+                };
+                (is_erasable && is_meant) || task.lists().any(|list| hears(list, is_erasable, name))
+            })
+        }
+        let handlers = self.on_compensate.iter().map(|(_, list)| list);
+        self.is_erasable || std::iter::once(&self.tasks).chain(handlers).any(|list| hears(list, false, name))
     }
 }
 
@@ -220,6 +239,35 @@ impl Task {
             | Body::Listen(_)
             | Body::Step(_) => None,
         }
+    }
+
+    /// Every list of tasks inside it.
+    fn lists(&self) -> impl Iterator<Item = &TaskList> {
+        let (first, second) = match &self.body {
+            Body::Step(step) => {
+                let undo = match &step.undo {
+                    Some(StepUndo::Tasks { list, .. }) => Some(list),
+                    Some(StepUndo::Irreversible(_)) | None => None,
+                };
+                (undo, step.reconcile.as_ref())
+            }
+            Body::Do(list) => (Some(list), None),
+            Body::Fork(fork) => (Some(&fork.branches), None),
+            Body::For(task) => (Some(&task.body), None),
+            Body::Try(block) => (Some(&block.body), block.handler.as_ref()),
+            Body::Set(_)
+            | Body::Switch(_)
+            | Body::Raise(_)
+            | Body::Wait(_)
+            | Body::Emit(_)
+            | Body::Listen(_) => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Whether it, or a task inside it, says that its values may be erased.
+    fn holds_erasable(&self) -> bool {
+        self.is_erasable || self.lists().any(|list| list.tasks.iter().any(Task::holds_erasable))
     }
 
     /// The kind under which its end is recorded.

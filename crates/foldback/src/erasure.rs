@@ -5,7 +5,7 @@
 //! rewritten, so a value that stands inline in it stays. What it never does: look for a value in
 //! another spelling, in other workflows (but for the same value by its address), or in a backup.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const SOUGHT_MIN_BYTES: usize = 8;
 pub enum Side {
     /// What it was given: a task's input, the values of a decision, the workflow's input.
     Input,
-    /// What it gave: an answer, a rejected one too, and what the task made of it.
+    /// What it gave: an answer, a rejected one too, what its error says, and what the task made of it.
     Output,
     /// What a step asked.
     Request,
@@ -55,13 +55,21 @@ impl From<&str> for Target {
 }
 
 impl Target {
-    fn is_meant(&self, fact: &Fact, side: Side) -> bool {
-        let is_side = match self.side {
+    /// `answered` says which wait took which signal: for that one the signal is what it gave.
+    fn is_meant(&self, event: &Event, side: Side, answered: &BTreeMap<Version, Key>) -> bool {
+        let is_side = |side: Side| match self.side {
             None => true,
             Some(Side::Input) => matches!(side, Side::Input | Side::Request),
             Some(wanted) => wanted == side,
         };
-        is_side && fact.key().map_or(self.key.is_root(), |key| *key == self.key)
+        let is_own = event.fact.key().map_or(self.key.is_root(), |key| *key == self.key);
+        let gave = match &event.fact {
+            Fact::SignalReceived(_) => answered.get(&event.version),
+            // It repeats what that task says.
+            Fact::WorkflowFailed { error } => error.key.as_ref(),
+            _ => None,
+        };
+        (is_own && is_side(side)) || (gave == Some(&self.key) && is_side(Side::Output))
     }
 }
 
@@ -174,10 +182,11 @@ pub fn plan(store: &dyn Store, row: &WorkflowRow, target: &Target) -> Result<Pla
     let events = events_of(store, id, 0)?;
     let mut plan = Plan::default();
     let mut hashes: Vec<Hash> = Vec::new();
+    let answered = answered(&events);
     for event in &events {
         for (side, slot) in sides(&event.fact) {
             match slot {
-                _ if !target.is_meant(&event.fact, side) => {}
+                _ if !target.is_meant(event, side, &answered) => {}
                 Slot::Stored(stored) if hashes.contains(&stored.hash) => {}
                 Slot::Stored(stored) => hashes.push(stored.hash),
                 Slot::Inline(value) if holds_nothing(value) => {}
@@ -215,6 +224,15 @@ pub fn plan(store: &dyn Store, row: &WorkflowRow, target: &Target) -> Result<Pla
         )),
         (None, None) => Err(nothing(&events, id, target)),
     }
+}
+
+/// Which wait took which signal.
+fn answered(events: &[Event]) -> BTreeMap<Version, Key> {
+    let taken = events.iter().filter_map(|event| match &event.fact {
+        Fact::SignalTaken { key, signals } => Some(signals.iter().map(|signal| (*signal, key.clone()))),
+        _ => None,
+    });
+    taken.flatten().collect()
 }
 
 fn doomed(store: &dyn Store, row: &WorkflowRow, events: &[Event], hash: &Hash) -> Result<Doomed, EraseError> {

@@ -234,7 +234,7 @@ impl Engine {
         let state = self.state(id, None)?;
         let (output, error) = match &state.end {
             Some(End::Completed { output }) => (Some(output.get()), None),
-            Some(End::Failed { error }) => (None, Some(error.clone())),
+            Some(End::Failed { error }) => (None, Some(error.plain())),
             Some(End::Cancelled { .. } | End::Parked { .. }) | None => (None, None),
         };
         let status = rest.map(|rest| rest.status).filter(|status| *status == Status::Quarantined);

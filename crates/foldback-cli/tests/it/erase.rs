@@ -31,7 +31,7 @@ fn run(world: &World, id: &str) {
 const ERASABLE: &str = ", metadata: { foldback: { erasable: true } }";
 
 /// Whether any file of the store holds the text.
-fn is_on_disk(world: &World, text: &str) -> bool {
+pub fn is_on_disk(world: &World, text: &str) -> bool {
     let holds = |bytes: Vec<u8>| bytes.windows(text.len()).any(|part| part == text.as_bytes());
     let files = std::fs::read_dir(world.dir.path()).expect("a directory");
     let paths = files.map(|file| file.expect("a file").path());
@@ -40,7 +40,7 @@ fn is_on_disk(world: &World, text: &str) -> bool {
         .any(|path| holds(std::fs::read(path).expect("it is read")))
 }
 
-fn erased(world: &World, words: &[&str]) -> Value {
+pub fn erased(world: &World, words: &[&str]) -> Value {
     let mut all = vec!["--json", "erase"];
     all.extend(words);
     world.run(&all).document(0)["plan"].clone()

@@ -10,6 +10,7 @@ mod diff;
 mod echo;
 mod ending;
 mod erase;
+mod erase_errors;
 mod exchange;
 mod fork;
 mod fork_hard;

@@ -5,7 +5,7 @@ use super::{Class, EventId, Fact, Undo};
 use crate::Version;
 use crate::change::Changes;
 use crate::key::Key;
-use crate::step::Usage;
+use crate::step::{Failure, Usage};
 use crate::value::{Request, Slot};
 
 impl Undo {
@@ -187,9 +187,9 @@ impl Fact {
                 let given = e.undo.iter().filter_map(|undo| undo.given());
                 e.request.slots().chain(given).chain(&e.given).collect()
             }
-            Fact::AttemptFailed(e) => e.rejected.iter().collect(),
+            Fact::AttemptFailed(e) => e.rejected.iter().chain(e.error.slots()).collect(),
             Fact::StepCompleted(e) => vec![&e.output],
-            Fact::StepFailed(e) => e.rejected.iter().collect(),
+            Fact::StepFailed(e) => e.rejected.iter().chain(e.error.slots()).collect(),
             Fact::OutcomeResolved { landed, .. } | Fact::OutcomeReconciled { landed, .. } => {
                 landed.iter().collect()
             }
@@ -199,14 +199,17 @@ impl Fact {
             Fact::UndoArmed(e) => std::iter::once(&e.undo).chain(&e.output).collect(),
             Fact::UndoStarted(e) => e.undo.iter().chain(e.output.iter()).collect(),
             Fact::Recorded { data, .. } => vec![data],
-            Fact::SignalReceived(e) => vec![&e.data],
+            Fact::SignalReceived(e) => {
+                std::iter::once(&e.data).chain(e.error.iter().flat_map(Failure::slots)).collect()
+            }
             Fact::ListenStarted { wants, .. } => vec![wants],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots().collect(),
             Fact::WorkflowReopened { changes, .. } => {
                 changes.iter().flat_map(|changes| changes.slots()).collect()
             }
-            Fact::StepReused(e) => e.output.iter().collect(),
+            Fact::StepReused(e) => e.output.iter().chain(e.error.iter().flat_map(Failure::slots)).collect(),
+            Fact::UndoFailed { error, .. } | Fact::WorkflowFailed { error } => error.slots().collect(),
             Fact::WriteSettled { output, .. } => output.iter().collect(),
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
@@ -216,7 +219,6 @@ impl Fact {
             | Fact::TimerCancelled { .. }
             | Fact::WriteHeld { .. }
             | Fact::UndoCompleted { .. }
-            | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
@@ -228,7 +230,6 @@ impl Fact {
             | Fact::BudgetSet { .. }
             | Fact::SignalTaken { .. }
             | Fact::SignalRefused { .. }
-            | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -241,9 +242,9 @@ impl Fact {
                 let given = e.undo.iter_mut().filter_map(|undo| undo.given_mut());
                 e.request.slots_mut().chain(given).chain(&mut e.given).collect()
             }
-            Fact::AttemptFailed(e) => e.rejected.iter_mut().collect(),
+            Fact::AttemptFailed(e) => e.rejected.iter_mut().chain(e.error.slots_mut()).collect(),
             Fact::StepCompleted(e) => vec![&mut e.output],
-            Fact::StepFailed(e) => e.rejected.iter_mut().collect(),
+            Fact::StepFailed(e) => e.rejected.iter_mut().chain(e.error.slots_mut()).collect(),
             Fact::OutcomeResolved { landed, .. } | Fact::OutcomeReconciled { landed, .. } => {
                 landed.iter_mut().collect()
             }
@@ -253,14 +254,19 @@ impl Fact {
             Fact::UndoArmed(e) => std::iter::once(&mut e.undo).chain(&mut e.output).collect(),
             Fact::UndoStarted(e) => e.undo.iter_mut().chain(e.output.iter_mut()).collect(),
             Fact::Recorded { data, .. } => vec![data],
-            Fact::SignalReceived(e) => vec![&mut e.data],
+            Fact::SignalReceived(e) => {
+                std::iter::once(&mut e.data).chain(e.error.iter_mut().flat_map(Failure::slots_mut)).collect()
+            }
             Fact::ListenStarted { wants, .. } => vec![wants],
             Fact::WorkflowCompleted { output } => vec![output],
             Fact::WorkflowForked(e) => e.changes.slots_mut().collect(),
             Fact::WorkflowReopened { changes, .. } => {
                 changes.iter_mut().flat_map(|changes| changes.slots_mut()).collect()
             }
-            Fact::StepReused(e) => e.output.iter_mut().collect(),
+            Fact::StepReused(e) => {
+                e.output.iter_mut().chain(e.error.iter_mut().flat_map(Failure::slots_mut)).collect()
+            }
+            Fact::UndoFailed { error, .. } | Fact::WorkflowFailed { error } => error.slots_mut().collect(),
             Fact::WriteSettled { output, .. } => output.iter_mut().collect(),
             Fact::AttemptStarted { .. }
             | Fact::OutcomeUnknown { .. }
@@ -270,7 +276,6 @@ impl Fact {
             | Fact::TimerCancelled { .. }
             | Fact::WriteHeld { .. }
             | Fact::UndoCompleted { .. }
-            | Fact::UndoFailed { .. }
             | Fact::CompensationStarted { .. }
             | Fact::CompensationRequested { .. }
             | Fact::CompensationEnded { .. }
@@ -282,7 +287,6 @@ impl Fact {
             | Fact::BudgetSet { .. }
             | Fact::SignalTaken { .. }
             | Fact::SignalRefused { .. }
-            | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => Vec::new(),
         }
     }
@@ -291,13 +295,34 @@ impl Fact {
     pub fn set_apart(&mut self) {
         if let Fact::StepAsked(asked) = self {
             asked.request = Request::whole(asked.request.to_json());
-            for given in asked.undo.iter_mut().filter_map(|undo| undo.given_mut()).chain(&mut asked.given) {
-                *given = Slot::apart(given.get());
-            }
+            let given = asked.undo.iter_mut().filter_map(|undo| undo.given_mut());
+            given.chain(&mut asked.given).for_each(Slot::set_apart);
             return;
         }
-        for slot in self.slots_mut() {
-            *slot = Slot::apart(slot.get());
+        self.slots_mut().into_iter().for_each(Slot::set_apart);
+    }
+
+    /// The failure that the fact tells of, where it tells of one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Fact::AttemptFailed(e) => Some(&e.error),
+            Fact::StepFailed(e) => Some(&e.error),
+            Fact::SignalReceived(e) => e.error.as_ref(),
+            Fact::StepReused(e) => e.error.as_ref(),
+            Fact::UndoFailed { error, .. } | Fact::WorkflowFailed { error } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            Fact::AttemptFailed(e) => Some(&mut e.error),
+            Fact::StepFailed(e) => Some(&mut e.error),
+            Fact::SignalReceived(e) => e.error.as_mut(),
+            Fact::StepReused(e) => e.error.as_mut(),
+            Fact::UndoFailed { error, .. } | Fact::WorkflowFailed { error } => Some(error),
+            _ => None,
         }
     }
 

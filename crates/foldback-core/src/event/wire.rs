@@ -504,6 +504,9 @@ impl Fact {
             | Fact::WorkflowFailed { .. }
             | Fact::WorkflowParked { .. } => {}
         }
+        if let Some(detail) = self.failure().and_then(|failure| failure.detail.as_ref()) {
+            value["error"]["detail"] = open(detail.slot());
+        }
         value
     }
 }

@@ -155,7 +155,7 @@ fn every_word_of_the_world_is_redacted() {
         report(Outcome::Completed { output: value(), usage: usage() }),
         report(Outcome::Failed { error: error(), retry_after_ms: None, usage: usage() }),
         report(Outcome::Rejected { output: value(), error: error(), usage: usage() }),
-        report(Outcome::Unknown { reason: error().detail.unwrap_or_default() }),
+        report(Outcome::Unknown { reason: error().detail.unwrap_or_default().into() }),
         Stimulus::Resolve { key: Key::from("k"), landed: Some(value()) },
         Stimulus::Record { event_type: "E".into(), data: value() },
     ];

@@ -94,7 +94,7 @@ impl Redaction {
     /// An error, without what the rules find in its words.
     pub fn failure(&self, mut error: Failure) -> Failure {
         error.title = self.quoting(&error.title);
-        error.detail = error.detail.map(|detail| self.quoting(&detail));
+        error.detail = error.detail.map(|detail| self.quoting(&detail).into());
         error
     }
 

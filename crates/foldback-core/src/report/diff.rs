@@ -374,7 +374,7 @@ fn name(text: &str) -> Arc<Value> {
 /// A failure without its places: its key is the one compared, and where the task stands in its
 /// definition says nothing of what went wrong.
 fn cause(error: &Failure) -> Arc<Value> {
-    let bare = Failure { instance: None, key: None, ..error.clone() };
+    let bare = Failure { instance: None, key: None, ..error.plain() };
     Arc::new(serde_json::to_value(bare).unwrap_or_default())
 }
 

@@ -53,12 +53,12 @@ impl PastFailures {
             Fact::AttemptFailed(failed) => self.push(PastFailure {
                 version,
                 key: Some(failed.key.clone()),
-                error: failed.error.clone(),
+                error: failed.error.plain(),
                 rejected: failed.rejected.as_ref().map(|slot| slot.get()),
                 then: if failed.variant.is_some() { "another model" } else { "tried again" },
             }),
             Fact::StepFailed(failed) => {
-                self.failed.insert(failed.key.clone(), (version, failed.error.clone()));
+                self.failed.insert(failed.key.clone(), (version, failed.error.plain()));
             }
             Fact::TaskStarted { key, kind: TaskKind::Shape, input, .. }
                 if key.as_str().ends_with("!catch") =>
@@ -81,7 +81,7 @@ impl PastFailures {
             }
             Fact::WorkflowFailed { error } => {
                 let known = error.key.as_ref().and_then(|key| self.failed.remove(key));
-                self.end = Some((known.map_or(version, |(version, _)| version), error.clone()));
+                self.end = Some((known.map_or(version, |(version, _)| version), error.plain()));
             }
             Fact::WorkflowReopened { .. } => {
                 if let Some((version, error)) = self.end.take() {

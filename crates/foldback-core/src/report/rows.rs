@@ -129,7 +129,7 @@ impl Rows {
             }),
             Fact::AttemptFailed(failed) => self.with(&failed.key, |row| {
                 row.spend(failed.usage.as_ref());
-                row.report.error = Some(failed.error.clone());
+                row.report.error = Some(failed.error.plain());
                 let is_for_room = failed.error.error_type == error_type::NO_ROOM;
                 row.was_unknown |= failed.unknown || (is_for_room && row.report.lost_attempts > 0);
                 // Another variant is another request.
@@ -138,7 +138,7 @@ impl Rows {
                 row.report.failed_attempts.push(AttemptReport {
                     attempt: failed.attempt,
                     version,
-                    error: failed.error.clone(),
+                    error: failed.error.plain(),
                     rejected: failed.rejected.as_ref().map(Slot::get),
                     delay_ms: failed.delay_ms,
                     variant: row.report.variant,
@@ -152,12 +152,12 @@ impl Rows {
             }),
             Fact::StepFailed(failed) => self.with(&failed.key, |row| {
                 row.spend(failed.usage.as_ref());
-                row.report.error = Some(failed.error.clone());
+                row.report.error = Some(failed.error.plain());
                 if let Some(rejected) = &failed.rejected {
                     row.report.failed_attempts.push(AttemptReport {
                         attempt: failed.attempt,
                         version,
-                        error: failed.error.clone(),
+                        error: failed.error.plain(),
                         rejected: Some(rejected.get()),
                         delay_ms: 0,
                         variant: row.report.variant,
@@ -168,7 +168,7 @@ impl Rows {
             Fact::StepReused(reused) => self.with(&reused.key, |row| {
                 row.report.reused =
                     Some(ReusedFrom { workflow: reused.workflow.clone(), version: reused.version });
-                row.report.error = reused.error.clone();
+                row.report.error = reused.error.as_ref().map(Failure::plain);
                 row.report.output = reused.output.as_ref().map_or_else(null, Slot::get);
                 row.end(ReportedStatus::Reused, version, at);
             }),
@@ -259,7 +259,7 @@ impl Rows {
             }
             Fact::ListenStarted { key, wants, .. } => self.listens(key, wants, version, at),
             Fact::SignalReceived(signal) => {
-                let error = signal.error.clone();
+                let error = signal.error.as_ref().map(Failure::plain);
                 self.signals.insert(version, (signal.data.clone(), error));
             }
             Fact::SignalRefused { signal, .. } => drop(self.signals.remove(signal)),

@@ -159,7 +159,7 @@ pub fn state_view(state: &WorkflowState) -> StateView {
     }
     let (output, error) = match &state.end {
         Some(End::Completed { output }) => (output.get(), None),
-        Some(End::Failed { error }) => (null(), Some(error.clone())),
+        Some(End::Failed { error }) => (null(), Some(error.plain())),
         Some(End::Cancelled { .. } | End::Parked { .. }) | None => (null(), None),
     };
     StateView {

@@ -106,7 +106,7 @@ pub fn concerns(key: &Key, fact: &Fact) -> bool {
 /// The failure of this key that a fact holds: of the workflow, of a branch, or of a block.
 pub fn failure_at(key: &Key, fact: &Fact) -> Option<Failure> {
     let failure = match fact {
-        Fact::WorkflowFailed { error } => error.clone(),
+        Fact::WorkflowFailed { error } => error.plain(),
         Fact::TaskStarted { key: at, kind: TaskKind::Shape, input, .. }
             if at.as_str().ends_with("!failed") || at.as_str().ends_with("!catch") =>
         {

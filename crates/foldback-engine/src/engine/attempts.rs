@@ -86,10 +86,9 @@ impl Engine {
                 .then(|| step::idempotency_key(id, &key, &step.request_hash, step.generation)),
             tokens_left: live.state.tokens_left(&key),
             timeout_ms: step.timeout_ms.unwrap_or(usual_ms.min(limits::STEP_TIMEOUT_MS)),
-            rejected: step
-                .rejected
-                .as_ref()
-                .map(|slot| ((*slot.get()).clone(), step.error.clone().unwrap_or_default())),
+            rejected: step.rejected.as_ref().map(|slot| {
+                ((*slot.get()).clone(), step.error.as_ref().map(Failure::plain).unwrap_or_default())
+            }),
             progress,
             key,
         };

@@ -318,7 +318,7 @@ impl<'a> Walker<'a> {
                 self.told(Wrong { message, plain }, sight)
             })?,
             title: optional(&error.title)?.unwrap_or_default(),
-            detail: optional(&error.detail)?,
+            detail: optional(&error.detail)?.map(Into::into),
             instance: optional(&error.instance)?,
             key: None,
             non_retryable: false,

@@ -144,7 +144,7 @@ impl Walker<'_> {
                 if let Some(failure) =
                     miss.and_then(|schema| schema.failure("The data", &event["data"], is_hidden))
                 {
-                    let reason = failure.detail.unwrap_or(failure.title);
+                    let reason = failure.detail.map_or(failure.title, String::from);
                     return Ok(Some(Ask::Refuse { key: key.clone(), signal: *version, reason }));
                 }
                 found.push((*version, values));

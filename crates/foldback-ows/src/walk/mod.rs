@@ -132,6 +132,10 @@ impl Run for WalkingRun {
         self.definition.is_erasable(key)
     }
 
+    fn hears_apart(&self, name: &str) -> bool {
+        self.definition.hears_apart(name)
+    }
+
     fn jumps_max(&self) -> Option<u64> {
         Some(limits::JUMPS_MAX)
     }

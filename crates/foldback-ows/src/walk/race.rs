@@ -46,7 +46,7 @@ impl Walker<'_> {
                 Walked::Failed(fault @ Fault { is_recorded: true, .. }) => failed = failed.or(Some(fault)),
                 Walked::Failed(Fault { failure, is_recorded: false }) => {
                     // The others go on, and what it was computed from may change meanwhile.
-                    let failure = Arc::new(serde_json::to_value(failure).unwrap_or_default());
+                    let failure = Arc::new(serde_json::to_value(failure.plain()).unwrap_or_default());
                     let (key, kind) = (branch_key.failed(), TaskKind::Shape);
                     self.ask(Ask::Start { key, kind, input: failure });
                     is_busy = true;

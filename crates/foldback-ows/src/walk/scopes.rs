@@ -211,7 +211,7 @@ impl<'a> Walker<'a> {
         self.is_sealed = before.1;
         if let Some((branch_key, Fault { failure, is_recorded: false })) = &failed {
             // It has to wait, and what it was computed from may change meanwhile.
-            let failure = Arc::new(serde_json::to_value(failure).unwrap_or_default());
+            let failure = Arc::new(serde_json::to_value(failure.plain()).unwrap_or_default());
             return self.ask(Ask::Start { key: branch_key.failed(), kind: TaskKind::Shape, input: failure });
         }
         let (because, reason) = match (&failed, &ended) {

@@ -58,7 +58,7 @@ impl<'a> Walker<'a> {
             return match self.list(&inner) {
                 Walked::Done(output) => self.finish(task, key, TaskKind::Try, output, &input, scope),
                 Walked::Failed(fault) => {
-                    let failure = Arc::new(serde_json::to_value(&*fault.failure).unwrap_or_default());
+                    let failure = Arc::new(serde_json::to_value(fault.failure.plain()).unwrap_or_default());
                     self.ask(Ask::Start { key: catch, kind: TaskKind::Shape, input: failure })
                 }
                 other => other,
@@ -276,7 +276,7 @@ impl<'a> Walker<'a> {
 
 /// An error as expressions see it.
 fn error_value(failure: &Failure) -> Value {
-    let mut error = serde_json::to_value(failure).unwrap_or_default();
+    let mut error = serde_json::to_value(failure.plain()).unwrap_or_default();
     if let Value::Object(map) = &mut error {
         map.shift_remove("key");
     }

@@ -77,7 +77,7 @@ fn end_of(rehearsal: &Rehearsal) -> String {
     let status = rehearsal.state.status();
     let end = match &rehearsal.state.end {
         Some(End::Completed { output }) => format!("completed {}", output.get()),
-        Some(End::Failed { error }) => format!("failed {}", json!(error)),
+        Some(End::Failed { error }) => format!("failed {}", json!(error.plain())),
         Some(End::Cancelled { reason }) => format!("cancelled {reason}"),
         Some(End::Parked { key, recorded, asked }) => format!("parked {key}: {recorded}, {asked}"),
         None => return status.as_str().to_owned(),

@@ -204,7 +204,7 @@ fn each_kind_has_a_time_limit_of_its_own_and_the_documents_say_which() {
             Fact::StepFailed(failed) => Some(failed.error.clone()),
             _ => None,
         });
-        let detail = error.map(|error| (error.status, error.detail.unwrap_or_default()));
+        let detail = error.map(|error| (error.status, String::from(error.detail.unwrap_or_default())));
         assert_eq!(detail, Some((408, format!("no answer within {limit_ms} ms"))), "{told}");
     }
     let kinds = registry(&Config::default());

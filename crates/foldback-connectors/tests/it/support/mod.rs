@@ -225,7 +225,7 @@ pub fn completed(outcome: Outcome) -> Value {
 pub fn failed(outcome: Outcome) -> (String, u16, String) {
     match outcome {
         Outcome::Failed { error, .. } => {
-            (error.short_type().to_owned(), error.status, error.detail.unwrap_or_default())
+            (error.short_type().to_owned(), error.status, error.detail.unwrap_or_default().into())
         }
         other => panic!("not failed: {other:?}"),
     }
