@@ -186,8 +186,11 @@ fn what_a_signal_says_to_a_marked_wait_can_be_erased() {
 fn a_text_that_only_people_read_stops_nothing_when_it_is_gone() {
     let world = World::empty();
     let text = format!(
-        "{HEAD}- say:\n\
-         \x20   raise: {{ error: {{ type: 'http://x.test/e', status: 500, title: t, detail: '${{ .a + .b }}' }} }}\n\
+        "{HEAD}- one:\n\
+         \x20   run: {{ shell: {{ command: 'true' }} }}\n\
+         \x20   metadata: {{ foldback: {{ effect: read }} }}\n\
+         - say:\n\
+         \x20   raise: {{ error: {{ type: 'http://x.test/e', status: 500, title: t, detail: '${{ $workflow.input.a + $workflow.input.b }}' }} }}\n\
          \x20   metadata: {{ foldback: {{ erasable: true }} }}\n"
     );
     write(&world, &text);
@@ -201,6 +204,8 @@ fn a_text_that_only_people_read_stops_nothing_when_it_is_gone() {
         assert!(ran.out.contains("[erased 20") && ran.out.contains("asked to]"), "{command}: {ran:?}");
     }
     assert_eq!(world.run(&["verify", "a"]).code, 0, "nothing is made of it");
+    let ran = world.run(&["retry", "a", "--rerun", "one", "--dry-run"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
     let ran = world.run(&["retry", "a"]);
     assert!(ran.code == 1 && ran.err.contains("failed at say"), "{ran:?}");
     let events = world.run(&["--json", "events", "a"]).lines(0);
