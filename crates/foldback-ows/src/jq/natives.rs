@@ -157,9 +157,9 @@ static NATIVES: &[Native] = &[
     }),
     native("infinite", 0, |_, _, _| Ok(Val::from(f64::INFINITY))),
     native("nan", 0, |_, _, _| Ok(Val::from(f64::NAN))),
-    native("isinfinite", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_infinite()))),
-    native("isnan", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_nan()))),
-    native("isnormal", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_normal()))),
+    native("isinfinite", 0, |_, value, _| Ok(is_float(&value, f64::is_infinite))),
+    native("isnan", 0, |_, value, _| Ok(is_float(&value, f64::is_nan))),
+    native("isnormal", 0, |_, value, _| Ok(is_float(&value, f64::is_normal))),
     native("have_literal_numbers", 0, |_, _, _| Ok(Val::Bool(true))),
     native("startswith", 1, |_, value, [part, ..]| strings::at_end("startswith", &value, &part)),
     native("endswith", 1, |_, value, [part, ..]| strings::at_end("endswith", &value, &part)),
@@ -231,6 +231,11 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// A number with the other sign, where it is one of 64 bits.
 pub(crate) fn negated(number: Num) -> Option<Num> {
     arith::negate(number).ok()
+}
+
+/// Whether it is a number, and one of that sort.
+fn is_float(value: &Val, is_one: fn(f64) -> bool) -> Val {
+    Val::Bool(matches!(value, Val::Num(number) if is_one(number.float())))
 }
 
 fn keys(meter: &Meter, value: &Val, are_sorted: bool) -> Result<Val, Thrown> {
