@@ -65,7 +65,8 @@ impl Shown {
                 self.money.entry(id.to_owned()).or_default().push(key.clone());
             }
             fact => {
-                let asked = ended(fact).and_then(|key| self.steps.get_mut(&(id.to_owned(), key.clone())));
+                let key = ended(fact).map(|ended| (id.to_owned(), ended.key.clone()));
+                let asked = key.and_then(|key| self.steps.get_mut(&key));
                 if let Some(asked) = asked {
                     asked.under_way = None;
                 }
@@ -75,7 +76,7 @@ impl Shown {
 
     /// What a budget cannot count of a call, and what was guessed: each is worth a line once.
     fn doubts(&mut self, id: &str, event: &Event) -> Vec<Line> {
-        let Some((key, usage)) = usage_of(&event.fact) else { return Vec::new() };
+        let Some(Ended { key, usage: Some(usage), .. }) = ended(&event.fact) else { return Vec::new() };
         let is_inside = |scope: &Key| scope.is_root() || key.is_inside(scope);
         let has_budget = self.money.get(id).is_some_and(|scopes| scopes.iter().any(is_inside));
         let model = &usage.model;
@@ -119,12 +120,7 @@ impl Shown {
 
     /// Forgets a step that is over.
     fn forget(&mut self, id: &str, event: &Event) {
-        let key = match &event.fact {
-            Fact::StepCompleted(done) => &done.key,
-            Fact::StepReused(reused) => &reused.key,
-            Fact::StepCancelled { key, attempt: None, .. } => key,
-            _ => return,
-        };
+        let Some(Ended { key, is_over: true, .. }) = ended(&event.fact) else { return };
         self.steps.remove(&(id.to_owned(), key.clone()));
     }
 }
@@ -152,29 +148,60 @@ impl UnderWay {
     }
 }
 
-/// The step whose attempt has ended by this fact.
-fn ended(fact: &Fact) -> Option<&Key> {
-    match fact {
-        Fact::StepCompleted(e) => Some(&e.key),
-        Fact::StepFailed(e) => Some(&e.key),
-        Fact::AttemptFailed(e) => Some(&e.key),
-        Fact::StepReused(e) => Some(&e.key),
-        Fact::StepCancelled { key, .. }
-        | Fact::OutcomeUnknown { key, .. }
-        | Fact::OutcomeResolved { key, .. }
-        | Fact::OutcomeReconciled { key, .. }
-        | Fact::WriteHeld { key, .. } => Some(key),
-        _ => None,
-    }
+/// What a fact says of the end of an attempt.
+struct Ended<'f> {
+    key: &'f Key,
+    usage: Option<&'f Usage>,
+    /// Whether the step is over too.
+    is_over: bool,
 }
 
-/// What a model call used, by whatever fact tells it.
-fn usage_of(fact: &Fact) -> Option<(&Key, &Usage)> {
+/// The attempt that has ended by this fact.
+fn ended(fact: &Fact) -> Option<Ended<'_>> {
+    let ended = |key, usage, is_over| Some(Ended { key, usage, is_over });
     match fact {
-        Fact::StepCompleted(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        Fact::StepFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        Fact::AttemptFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        _ => None,
+        Fact::StepCompleted(e) => ended(&e.key, e.usage.as_ref(), true),
+        Fact::StepReused(e) => ended(&e.key, None, true),
+        Fact::StepCancelled { key, attempt, .. } => ended(key, None, attempt.is_none()),
+        Fact::StepFailed(e) => ended(&e.key, e.usage.as_ref(), false),
+        Fact::AttemptFailed(e) => ended(&e.key, e.usage.as_ref(), false),
+        Fact::OutcomeUnknown { key, .. }
+        | Fact::OutcomeResolved { key, .. }
+        | Fact::OutcomeReconciled { key, .. }
+        | Fact::WriteHeld { key, .. } => ended(key, None, false),
+        Fact::WorkflowStarted(_)
+        | Fact::StepAsked(_)
+        | Fact::AttemptStarted { .. }
+        | Fact::TimerSet { .. }
+        | Fact::TimerFired { .. }
+        | Fact::TimerCancelled { .. }
+        | Fact::DecisionMade(_)
+        | Fact::TaskStarted { .. }
+        | Fact::TaskFinished { .. }
+        | Fact::UndoArmed(_)
+        | Fact::UndoStarted(_)
+        | Fact::UndoCompleted { .. }
+        | Fact::UndoFailed { .. }
+        | Fact::CompensationStarted { .. }
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. }
+        | Fact::Recorded { .. }
+        | Fact::WorkflowReopened { .. }
+        | Fact::WorkflowForked(_)
+        | Fact::WriteSettled { .. }
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::BudgetSet { .. }
+        | Fact::BudgetWarned { .. }
+        | Fact::BudgetExceeded { .. }
+        | Fact::SignalReceived(_)
+        | Fact::ListenStarted { .. }
+        | Fact::SignalTaken { .. }
+        | Fact::SignalRefused { .. }
+        | Fact::WorkflowCompleted { .. }
+        | Fact::WorkflowFailed { .. }
+        | Fact::WorkflowParked { .. } => None,
     }
 }
 
@@ -236,7 +263,45 @@ impl Progress {
                 "`{again} resolve {id} {} live` performs it; also `stub [JSON]`, `deny`",
                 quoted(key.as_str())
             ),
-            _ => return None,
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => return None,
         };
         Some(Line::from(format!("  hint: {text}")))
     }
