@@ -2,6 +2,8 @@
 //! come where somebody watches on a terminal. It shows only what is durable, but for the last
 //! line, which is overwritten.
 
+mod ended;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +12,8 @@ use foldback::core::report::{cut, why};
 use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict};
 use foldback::engine::Observer;
 use serde_json::Value;
+
+use ended::{Ended, ended};
 
 use crate::args::quoted;
 use crate::out::{Ink, Line, Notes, clean, columns};
@@ -145,63 +149,6 @@ impl UnderWay {
     fn now() -> UnderWay {
         let now = Instant::now();
         UnderWay { began: now, told: now, heard: None }
-    }
-}
-
-/// What a fact says of the end of an attempt.
-struct Ended<'f> {
-    key: &'f Key,
-    usage: Option<&'f Usage>,
-    /// Whether the step is over too.
-    is_over: bool,
-}
-
-/// The attempt that has ended by this fact.
-fn ended(fact: &Fact) -> Option<Ended<'_>> {
-    let ended = |key, usage, is_over| Some(Ended { key, usage, is_over });
-    match fact {
-        Fact::StepCompleted(e) => ended(&e.key, e.usage.as_ref(), true),
-        Fact::StepReused(e) => ended(&e.key, None, true),
-        Fact::StepCancelled { key, attempt, .. } => ended(key, None, attempt.is_none()),
-        Fact::StepFailed(e) => ended(&e.key, e.usage.as_ref(), false),
-        Fact::AttemptFailed(e) => ended(&e.key, e.usage.as_ref(), false),
-        Fact::OutcomeUnknown { key, .. }
-        | Fact::OutcomeResolved { key, .. }
-        | Fact::OutcomeReconciled { key, .. }
-        | Fact::WriteHeld { key, .. } => ended(key, None, false),
-        Fact::WorkflowStarted(_)
-        | Fact::StepAsked(_)
-        | Fact::AttemptStarted { .. }
-        | Fact::TimerSet { .. }
-        | Fact::TimerFired { .. }
-        | Fact::TimerCancelled { .. }
-        | Fact::DecisionMade(_)
-        | Fact::TaskStarted { .. }
-        | Fact::TaskFinished { .. }
-        | Fact::UndoArmed(_)
-        | Fact::UndoStarted(_)
-        | Fact::UndoCompleted { .. }
-        | Fact::UndoFailed { .. }
-        | Fact::CompensationStarted { .. }
-        | Fact::CompensationRequested { .. }
-        | Fact::CompensationEnded { .. }
-        | Fact::WorkflowCancelled { .. }
-        | Fact::Recorded { .. }
-        | Fact::WorkflowReopened { .. }
-        | Fact::WorkflowForked(_)
-        | Fact::WriteSettled { .. }
-        | Fact::WorkflowPaused { .. }
-        | Fact::WorkflowUnpaused { .. }
-        | Fact::BudgetSet { .. }
-        | Fact::BudgetWarned { .. }
-        | Fact::BudgetExceeded { .. }
-        | Fact::SignalReceived(_)
-        | Fact::ListenStarted { .. }
-        | Fact::SignalTaken { .. }
-        | Fact::SignalRefused { .. }
-        | Fact::WorkflowCompleted { .. }
-        | Fact::WorkflowFailed { .. }
-        | Fact::WorkflowParked { .. } => None,
     }
 }
 
