@@ -236,6 +236,7 @@ def main():
                 if not line or line.startswith("# "):
                     continue
                 program, _, value = line.partition(" @@ ")
+                program = program.replace("⏎", "\n")
                 value = json.loads(value) if value else None
                 lines.append(described_case(program, value, run(program, value)))
             lines += random_cases(RECORDED_RANDOM, RECORDED_SEED)

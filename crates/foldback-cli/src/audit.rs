@@ -184,10 +184,12 @@ struct Beginning {
 impl Beginning {
     /// By the workflow's first own event, and the state behind it.
     fn of(event: &Event, state: &WorkflowState) -> Beginning {
-        let lineage = match &event.fact {
-            Fact::WorkflowStarted(started) => started.lineage.as_ref(),
-            Fact::WorkflowForked(forked) => Some(&forked.lineage),
-            _ => None,
+        let lineage = if let Fact::WorkflowStarted(started) = &event.fact {
+            started.lineage.as_ref()
+        } else if let Fact::WorkflowForked(forked) = &event.fact {
+            Some(&forked.lineage)
+        } else {
+            None
         };
         Beginning {
             version: event.version,

@@ -2,7 +2,7 @@
 //! and its judgement are the facade's; here are files, words and exit codes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use foldback::exchange::{self, Counts, ExchangeError, Exported, Imported};
 use foldback::store::Store;
 use serde_json::{Value, json};
 
-use crate::args::{Cli, ExportArgs, ImportArgs};
+use crate::args::{Cli, ExportArgs, ImportArgs, quoted};
 use crate::error::{Error, Exit};
-use crate::out::{Out, say};
+use crate::out::{JsonLines, Out, say};
 use crate::reading;
 
 /// Writes a workflow to standard output.
@@ -22,8 +22,7 @@ use crate::reading;
 pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
     let store = reading::open(cli)?;
     let row = reading::row(cli, &*store, &args.id)?;
-    // Not through `Out`: a file is written as it is, whatever a terminal would make of it.
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = JsonLines::new();
     match exchange::export(&*store, &row, &mut out) {
         Ok(Exported { counts, ancestors }) => {
             // Whoever gets the file gets their logs too, also what they did behind the cut.
@@ -33,6 +32,12 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
             };
             let Counts { events, payloads } = counts;
             say(format!("exported {}: {events} events, {payloads} payloads{behind}", args.id));
+            if out.has_escaped() {
+                let (again, id) = (cli.again(), quoted(&args.id));
+                say(format!(
+                    "note: what a terminal obeys is written as escapes; `{again} export {id} > FILE` writes the file"
+                ));
+            }
             Ok(Exit::Done)
         }
         Err(ExchangeError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),

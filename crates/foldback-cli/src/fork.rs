@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use foldback::connectors::price;
 use foldback::core::change::{Said, Writes};
 use foldback::core::cut::Wish;
 use foldback::core::plan::{Plan, PlannedCalls};
@@ -37,7 +38,8 @@ pub fn fork(cli: &Cli, args: &ForkArgs) -> Result<Exit, Error> {
     is_known_member(&*store, &prepared)?;
     loop {
         let id = next_fork_id(&*store, &args.id).map_err(|e| told(cli, e.into()))?;
-        let plan = prepared.fork_plan(&store, &programs, &id).map_err(|e| told(cli, e))?;
+        let mut plan = prepared.fork_plan(&store, &programs, &id).map_err(|e| told(cli, e))?;
+        plan.price(|model, input, output| price(&config, model, input, output));
         let command = prepared.fork(id.clone());
         let going = Going { plan, command, change: &args.change, detach: args.detach, what: &id };
         if let Some(exit) = go(cli, &config, &store, going)? {
@@ -81,7 +83,8 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let programs = Definitions::default().with_redaction(config.redaction().clone());
     let prepared = prepare_retry(&*store, &programs, &branching).map_err(|e| told(cli, e))?;
     is_known_member(&*store, &prepared)?;
-    let plan = prepared.retry_plan(&store, &programs).map_err(|e| told(cli, e))?;
+    let mut plan = prepared.retry_plan(&store, &programs).map_err(|e| told(cli, e))?;
+    plan.price(|model, input, output| price(&config, model, input, output));
     let command = prepared.retry(&args.reason);
     let gone = go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })?;
     Ok(gone.unwrap_or(Exit::No))
@@ -198,10 +201,19 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
         let when = if write.when == "changed" { "if its request changes: " } else { "" };
         lines.push(format!("  write        {}  {when}{what}", write.key));
     }
+    let unknown = match plan.unpriced {
+        0 => "",
+        _ => ", and calls whose price is unknown",
+    };
     let cost = match (plan.estimated_micro_usd, plan.estimated_tokens) {
-        (0, 0) => return lines,
+        (0, 0) if unknown.is_empty() => return lines,
+        (0, _) if !unknown.is_empty() => {
+            format!("price unknown: {} ask another model than there", plan.unpriced)
+        }
         (0, tokens) => format!("{tokens} tokens at most, as recorded; no price is known"),
-        (cost, tokens) => format!("{} and {tokens} tokens at most, as recorded", dollars(cost)),
+        (cost, tokens) => {
+            format!("{} and {tokens} tokens at most, as recorded{unknown}", dollars(cost))
+        }
     };
     lines.push(format!("  cost         {cost}"));
     lines
@@ -214,11 +226,16 @@ fn figures(calls: &PlannedCalls) -> String {
         (0, tokens) => format!("  {tokens} tokens"),
         (cost, tokens) => format!("  {} and {tokens} tokens", dollars(cost)),
     };
+    let unknown = match calls.unpriced {
+        0 => String::new(),
+        all if all == calls.count => "  price unknown".to_owned(),
+        some => format!("  price of {some} unknown"),
+    };
     let more = match calls.depending {
         0 => String::new(),
         more => format!("  (and {more} where the request changes)"),
     };
-    cost + &more
+    cost + &unknown + &more
 }
 
 fn branching(cli: &Cli, id: &str, at: Option<Version>, change: &ChangeArgs) -> Result<Branching, Error> {

@@ -365,6 +365,60 @@ fn skip_escape(rest: &mut Peekable<Chars<'_>>) {
     }
 }
 
+/// Lines of JSON on standard output, written by others. A file and a pipe get them byte for byte; on a
+/// terminal their strings hold nothing that it obeys, and mean the same.
+pub struct JsonLines<W: Write> {
+    to: W,
+    is_terminal: bool,
+    /// What was written of a line that has not ended, for a terminal.
+    line: Vec<u8>,
+    has_escaped: bool,
+}
+
+impl JsonLines<BufWriter<Stdout>> {
+    /// Standard output.
+    pub fn new() -> JsonLines<BufWriter<Stdout>> {
+        let stdout = io::stdout();
+        JsonLines {
+            is_terminal: stdout.is_terminal(),
+            to: BufWriter::new(stdout),
+            line: Vec::new(),
+            has_escaped: false,
+        }
+    }
+}
+
+impl<W: Write> JsonLines<W> {
+    /// Whether a line is spelled otherwise than it was written.
+    pub fn has_escaped(&self) -> bool {
+        self.has_escaped
+    }
+}
+
+impl<W: Write> Write for JsonLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_terminal {
+            return self.to.write(bytes);
+        }
+        // A letter may be split between two writes, a line is whole.
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if let Some((b'\n', line)) = self.line.split_last() {
+                let line = String::from_utf8_lossy(line);
+                let shown = escaped(&line);
+                self.has_escaped |= shown != line;
+                writeln!(self.to, "{shown}")?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// JSON whose strings hold nothing that a terminal obeys; it means the same.
 fn escaped(json: &str) -> String {
     // JSON escapes the old control characters itself; most of it is plain ASCII.
@@ -418,6 +472,21 @@ mod tests {
         let text = escaped(&value.to_string());
         assert!(!text.chars().any(is_hidden), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn lines_of_json_hold_nothing_to_obey_on_a_terminal_and_are_as_they_are_in_a_file() {
+        let text = "{\"a\":\"\u{9b}31m\u{7f}\u{202e}é\"}\n{\"b\":1}\n";
+        let written = |is_terminal| {
+            let mut lines = JsonLines { to: Vec::new(), is_terminal, line: Vec::new(), has_escaped: false };
+            // Split anywhere, also within a letter.
+            for byte in text.as_bytes() {
+                lines.write_all(&[*byte]).expect("memory takes it");
+            }
+            String::from_utf8(lines.to).expect("text")
+        };
+        assert_eq!(written(false), text);
+        assert_eq!(written(true), "{\"a\":\"\\u009b31m\\u007f\\u202eé\"}\n{\"b\":1}\n");
     }
 
     #[test]

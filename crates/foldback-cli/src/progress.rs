@@ -2,6 +2,8 @@
 //! come where somebody watches on a terminal. It shows only what is durable, but for the last
 //! line, which is overwritten.
 
+mod ended;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +12,8 @@ use foldback::core::report::{cut, why};
 use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict};
 use foldback::engine::Observer;
 use serde_json::Value;
+
+use ended::{Ended, ended};
 
 use crate::args::quoted;
 use crate::out::{Ink, Line, Notes, clean, columns};
@@ -65,7 +69,8 @@ impl Shown {
                 self.money.entry(id.to_owned()).or_default().push(key.clone());
             }
             fact => {
-                let asked = ended(fact).and_then(|key| self.steps.get_mut(&(id.to_owned(), key.clone())));
+                let key = ended(fact).map(|ended| (id.to_owned(), ended.key.clone()));
+                let asked = key.and_then(|key| self.steps.get_mut(&key));
                 if let Some(asked) = asked {
                     asked.under_way = None;
                 }
@@ -75,7 +80,7 @@ impl Shown {
 
     /// What a budget cannot count of a call, and what was guessed: each is worth a line once.
     fn doubts(&mut self, id: &str, event: &Event) -> Vec<Line> {
-        let Some((key, usage)) = usage_of(&event.fact) else { return Vec::new() };
+        let Some(Ended { key, usage: Some(usage), .. }) = ended(&event.fact) else { return Vec::new() };
         let is_inside = |scope: &Key| scope.is_root() || key.is_inside(scope);
         let has_budget = self.money.get(id).is_some_and(|scopes| scopes.iter().any(is_inside));
         let model = &usage.model;
@@ -119,12 +124,7 @@ impl Shown {
 
     /// Forgets a step that is over.
     fn forget(&mut self, id: &str, event: &Event) {
-        let key = match &event.fact {
-            Fact::StepCompleted(done) => &done.key,
-            Fact::StepReused(reused) => &reused.key,
-            Fact::StepCancelled { key, attempt: None, .. } => key,
-            _ => return,
-        };
+        let Some(Ended { key, is_over: true, .. }) = ended(&event.fact) else { return };
         self.steps.remove(&(id.to_owned(), key.clone()));
     }
 }
@@ -149,32 +149,6 @@ impl UnderWay {
     fn now() -> UnderWay {
         let now = Instant::now();
         UnderWay { began: now, told: now, heard: None }
-    }
-}
-
-/// The step whose attempt has ended by this fact.
-fn ended(fact: &Fact) -> Option<&Key> {
-    match fact {
-        Fact::StepCompleted(e) => Some(&e.key),
-        Fact::StepFailed(e) => Some(&e.key),
-        Fact::AttemptFailed(e) => Some(&e.key),
-        Fact::StepReused(e) => Some(&e.key),
-        Fact::StepCancelled { key, .. }
-        | Fact::OutcomeUnknown { key, .. }
-        | Fact::OutcomeResolved { key, .. }
-        | Fact::OutcomeReconciled { key, .. }
-        | Fact::WriteHeld { key, .. } => Some(key),
-        _ => None,
-    }
-}
-
-/// What a model call used, by whatever fact tells it.
-fn usage_of(fact: &Fact) -> Option<(&Key, &Usage)> {
-    match fact {
-        Fact::StepCompleted(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        Fact::StepFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        Fact::AttemptFailed(e) => e.usage.as_ref().map(|usage| (&e.key, usage)),
-        _ => None,
     }
 }
 
@@ -236,7 +210,45 @@ impl Progress {
                 "`{again} resolve {id} {} live` performs it; also `stub [JSON]`, `deny`",
                 quoted(key.as_str())
             ),
-            _ => return None,
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => return None,
         };
         Some(Line::from(format!("  hint: {text}")))
     }

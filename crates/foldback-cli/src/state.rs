@@ -44,7 +44,46 @@ pub fn state(cli: &Cli, args: &AtArgs) -> Result<Exit, Error> {
         match &event.fact {
             Fact::UndoArmed(_) => drop(armed.insert(event.version, event.clone())),
             Fact::UndoCompleted { armed: version, .. } => drop(armed.remove(version)),
-            _ => {}
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::AttemptFailed(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoStarted(_)
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => {}
         }
         Ok(())
     })?;

@@ -85,7 +85,44 @@ fn place_of(key: &Key, events: &[Event], after: Option<Version>) -> Option<Versi
             Fact::DecisionMade(_) | Fact::Recorded { key: Some(_), .. } => {
                 event.fact.key().is_some_and(|at| at.unmarked() == *key && !at.as_str().ends_with("!catch"))
             }
-            _ => false,
+            Fact::WorkflowStarted(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::AttemptFailed(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => false,
         }
     };
     let own = || events.iter().filter(behind).filter(acts).map(|event| event.version);

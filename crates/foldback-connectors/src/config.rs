@@ -289,5 +289,12 @@ pub fn is_priced(config: &Config, model: &str) -> bool {
     resolve(config, model).is_ok_and(|(provider, name)| crate::llm::is_priced(provider, name))
 }
 
+/// What so many tokens, read and written, cost of a model that is written `provider/model`, in millionths of
+/// a US dollar; `None` where its price is not known. Asks nobody.
+pub fn price(config: &Config, model: &str, input: u64, output: u64) -> Option<u64> {
+    let (provider, name) = resolve(config, model).ok()?;
+    crate::llm::estimate(provider, name, (input, output))
+}
+
 #[cfg(test)]
 mod tests;

@@ -611,7 +611,16 @@ impl WorkflowState {
         }
         self.enter(key, version, EntryBody::Finished { kind, output: output.clone() });
         if !matches!(kind, TaskKind::Branch | TaskKind::Record) {
+            let before = self.cursors.get(&key.parent());
+            let gave = before.filter(|cursor| cursor.data.as_ref() == Some(output));
+            // An `export` of what passes data on says the data once more.
+            let gave = gave.filter(|_| kind == TaskKind::Shape).and_then(|cursor| cursor.gave.clone());
             self.advance_cursor(key, Some(output));
+            if gave.is_some()
+                && let Some(cursor) = self.cursors.get_mut(&key.parent())
+            {
+                cursor.gave = gave;
+            }
         }
     }
 
@@ -703,13 +712,14 @@ impl WorkflowState {
         if finished.is_root() {
             return;
         }
-        let cursor = self
-            .cursors
-            .entry(finished.parent())
-            .or_insert_with(|| Cursor { last: finished.clone(), data: None });
+        let cursor = self.cursors.entry(finished.parent()).or_insert_with(|| Cursor {
+            last: finished.clone(),
+            data: None,
+            gave: None,
+        });
         cursor.last = finished.clone();
         if let Some(data) = data {
-            cursor.data = Some(data.clone());
+            (cursor.data, cursor.gave) = (Some(data.clone()), Some(finished.clone()));
         }
     }
 

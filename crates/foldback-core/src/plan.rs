@@ -40,10 +40,27 @@ pub struct PlannedCalls {
     pub count: u64,
     /// How many more of them may be: those whose request may turn out to be another one.
     pub depending: u64,
-    /// What was recorded as the cost of those that are performed, in millionths of a US dollar.
+    /// What was recorded as the cost of those that are performed, in millionths of a US dollar; where
+    /// another model is asked than there, what its prices make of the recorded tokens.
     pub estimated_micro_usd: u64,
-    /// Their tokens, in the same way.
+    /// Their tokens, as recorded.
     pub estimated_tokens: u64,
+    /// How many of those that are performed ask another model than there, and one whose price is not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unpriced: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A call of another model than the one that was asked there: what it costs was not recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AskedAnew {
+    to: String,
+    input_tokens: u64,
+    output_tokens: u64,
+    is_performed: bool,
 }
 
 /// What a fork or a retry will do.
@@ -75,10 +92,16 @@ pub struct Plan {
     /// How many steps are performed, by whom they ask.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<PlannedCalls>,
-    /// What was recorded as the cost of all that may be performed, in millionths of a US dollar.
+    /// What was recorded as the cost of all that may be performed, in millionths of a US dollar; see
+    /// [`Plan::price`].
     pub estimated_micro_usd: u64,
-    /// Tokens, in the same way.
+    /// Tokens, as recorded.
     pub estimated_tokens: u64,
+    /// How many of them ask another model than there, and one whose price is not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unpriced: u64,
+    #[serde(skip)]
+    asked_anew: Vec<AskedAnew>,
 }
 
 /// Why no plan can be made.
@@ -121,6 +144,23 @@ pub fn plan<R: Recorded + ?Sized>(
 }
 
 impl Plan {
+    /// Prices the calls that ask another model than the one that was asked there: `price` says what so many
+    /// tokens, read and written, cost of a model. Without this they are counted as `unpriced`.
+    pub fn price(&mut self, price: impl Fn(&str, u64, u64) -> Option<u64>) {
+        for call in std::mem::take(&mut self.asked_anew) {
+            let is_measured = call.input_tokens > 0 || call.output_tokens > 0;
+            let cost = price(&call.to, call.input_tokens, call.output_tokens).filter(|_| is_measured);
+            let Some(cost) = cost else { continue };
+            self.unpriced -= 1;
+            self.estimated_micro_usd = self.estimated_micro_usd.saturating_add(cost);
+            if call.is_performed {
+                let calls = self.calls_to(call.to);
+                calls.unpriced -= 1;
+                calls.estimated_micro_usd = calls.estimated_micro_usd.saturating_add(cost);
+            }
+        }
+    }
+
     fn calls_to(&mut self, to: String) -> &mut PlannedCalls {
         let at = self.calls.iter().position(|calls| calls.to == to).unwrap_or_else(|| {
             self.calls.push(PlannedCalls {
@@ -129,6 +169,7 @@ impl Plan {
                 depending: 0,
                 estimated_micro_usd: 0,
                 estimated_tokens: 0,
+                unpriced: 0,
             });
             self.calls.len() - 1
         });
@@ -147,6 +188,22 @@ fn addressee(step: &Step) -> String {
     // What stands before an `@` is a name and a password.
     let host = host.map(|host| host.rsplit('@').next().unwrap_or(host)).filter(|host| !host.is_empty());
     host.map_or_else(|| step.kind.to_string(), |host| format!("{} {host}", step.kind))
+}
+
+/// A step that asks another model than the one that was asked there.
+fn asked_anew(step: &Step, past: &Asked, is_performed: bool) -> Option<AskedAnew> {
+    let to = step.request.text("model")?;
+    let is_another = match &past.model {
+        Some(model) => *model != to,
+        // Its request cannot be read; what nobody changed asks the same one.
+        None => step.program_hash.is_some(),
+    };
+    is_another.then(|| AskedAnew {
+        to: to.to_string(),
+        input_tokens: past.tokens.saturating_sub(past.output_tokens),
+        output_tokens: past.output_tokens,
+        is_performed,
+    })
 }
 
 struct Planning {
@@ -263,7 +320,9 @@ impl Planning {
         }
         if self.is_assumed || !is_answered {
             let spent = recorded.asked(state, key)?.into_iter().find_map(|mut asks| asks.pop());
+            let anew = spent.as_ref().and_then(|asked| asked_anew(state.step(key)?, asked, is_performed));
             let (micro_usd, tokens) = spent.map_or((0, 0), |asked: Asked| (asked.micro_usd, asked.tokens));
+            let micro_usd = if anew.is_some() { 0 } else { micro_usd };
             self.plan.estimated_micro_usd = self.plan.estimated_micro_usd.saturating_add(micro_usd);
             self.plan.estimated_tokens = self.plan.estimated_tokens.saturating_add(tokens);
             if let Some(step) = state.step(key).filter(|_| is_performed || is_depending) {
@@ -272,10 +331,13 @@ impl Planning {
                     calls.count += 1;
                     calls.estimated_micro_usd = calls.estimated_micro_usd.saturating_add(micro_usd);
                     calls.estimated_tokens = calls.estimated_tokens.saturating_add(tokens);
+                    calls.unpriced += u64::from(anew.is_some());
                 } else {
                     calls.depending += 1;
                 }
             }
+            self.plan.unpriced += u64::from(anew.is_some());
+            self.plan.asked_anew.extend(anew);
         }
         if !is_answered {
             self.waiting.insert(key.clone());

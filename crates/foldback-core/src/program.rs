@@ -132,7 +132,8 @@ pub struct Seen {
     pub kind: Arc<str>,
     /// The task's input: `.` of its expressions.
     pub input: Arc<Value>,
-    /// The task whose end gave that input; `None` where it is the input of the scope around.
+    /// The task that gave that input, whatever passed it on since; `None` where it is the input of the scope
+    /// around.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Key>,
     /// The values at which its expressions look, by path, each short enough to be read.

@@ -54,6 +54,10 @@ pub struct Asked {
     pub micro_usd: u64,
     /// Tokens of its attempts, read and written.
     pub tokens: u64,
+    /// Those of them that were written.
+    pub output_tokens: u64,
+    /// The model that was asked first, where it was one and its name is at hand.
+    pub model: Option<Arc<str>>,
     /// When it was asked for.
     pub asked_at: Micros,
     /// For a part of an undo: the version that armed what it takes back.
@@ -77,7 +81,8 @@ impl Outcomes {
         for key in state.open_steps() {
             let Some(step) = state.step(&key) else { continue };
             let at = step.began.unwrap_or(state.clock);
-            let mut asked = asked(&step.kind, step.effect, step.request_hash, at);
+            let model = step.request.text("model");
+            let mut asked = asked(&step.kind, step.effect, step.request_hash, at, model);
             if step.status == StepStatus::Unknown {
                 asked.ended = Ended::Unknown;
             }
@@ -169,7 +174,8 @@ impl Outcomes {
 
     fn asked(&mut self, step: &StepAsked, at: Micros) {
         let armed = step.key.undone().and_then(|done| self.undoing.get(&done).copied());
-        let new = Asked { armed, ..asked(&step.kind, step.effect, step.request_hash, at) };
+        let model = step.request.text("model");
+        let new = Asked { armed, ..asked(&step.kind, step.effect, step.request_hash, at, model) };
         let asks = self.by_key.entry(step.key.clone()).or_default();
         let known = asks.iter().position(|asked| {
             (&asked.kind, asked.effect, asked.request_hash) == (&new.kind, new.effect, new.request_hash)
@@ -206,9 +212,25 @@ impl Outcomes {
     }
 }
 
-fn asked(kind: &Arc<str>, effect: Effect, request_hash: Hash, asked_at: Micros) -> Asked {
-    let (kind, ended) = (kind.clone(), Ended::Open);
-    Asked { kind, effect, request_hash, ended, micro_usd: 0, tokens: 0, asked_at, armed: None }
+fn asked(
+    kind: &Arc<str>,
+    effect: Effect,
+    request_hash: Hash,
+    asked_at: Micros,
+    model: Option<Arc<str>>,
+) -> Asked {
+    Asked {
+        kind: kind.clone(),
+        effect,
+        request_hash,
+        ended: Ended::Open,
+        micro_usd: 0,
+        tokens: 0,
+        output_tokens: 0,
+        model,
+        asked_at,
+        armed: None,
+    }
 }
 
 impl Asked {
@@ -216,6 +238,7 @@ impl Asked {
         if let Some(usage) = usage {
             self.micro_usd = self.micro_usd.saturating_add(usage.micro_usd.unwrap_or(0));
             self.tokens = self.tokens.saturating_add(usage.input_tokens.saturating_add(usage.output_tokens));
+            self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
         }
     }
 

@@ -30,7 +30,7 @@ pub use step::{Step, StepStatus};
 
 /// The shape of [`WorkflowState`] in snapshots. Raise it with every change of the fold: snapshots
 /// of another shape are dropped and the log is folded instead.
-pub const STATE_SCHEMA: u32 = 18;
+pub const STATE_SCHEMA: u32 = 19;
 
 /// The state of one workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,6 +221,9 @@ pub struct Cursor {
     pub last: Key,
     /// The data that goes on from there; `None` when nothing in this scope has given any yet.
     pub data: Option<Slot>,
+    /// The key that gave that data. What finished since only passed it on: a `switch`, a `wait`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave: Option<Key>,
 }
 
 /// How a workflow ended.

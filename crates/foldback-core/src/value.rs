@@ -271,6 +271,16 @@ impl Request {
         Request { parts: BTreeMap::from([(String::new(), Part::One(Slot::apart(Arc::new(value))))]) }
     }
 
+    /// A member that is a text; `None` where there is none, or its value is not at hand.
+    pub fn text(&self, name: &str) -> Option<Arc<str>> {
+        let text = |value: &Value| value.as_str().map(Arc::from);
+        match (self.parts.get(name), self.whole_slot()) {
+            (Some(Part::One(slot)), _) => slot.value().and_then(|value| text(value)),
+            (None, Some(whole)) => whole.value().and_then(|value| text(value.get(name)?)),
+            (Some(Part::Many(_) | Part::Grown { .. }) | None, _) => None,
+        }
+    }
+
     /// The slot of a [`Request::whole`].
     fn whole_slot(&self) -> Option<&Slot> {
         match self.parts.first_key_value() {

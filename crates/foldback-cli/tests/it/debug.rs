@@ -223,3 +223,26 @@ fn lines_are_as_wide_as_the_terminal_and_whole_with_full() {
         assert!(full.contains(&long), "{words:?}: {full}");
     }
 }
+
+/// `switch` and `wait` pass data on; an `export` of theirs says it once more. None of them made it.
+#[test]
+fn a_value_came_from_the_task_that_made_it() {
+    let tasks = "
+- make: { set: { x: 1 } }
+- choose: { switch: [ one: { when: '.x == 1', then: rest } ] }
+- other: { set: { x: 2 } }
+- rest: { wait: { milliseconds: 1 }, export: { as: '{seen: .x}' } }
+- again: { switch: [ one: { when: '.x == 1', then: use } ] }
+- use: { set: { y: '${ .x }' } }
+- last: { set: { z: '${ .y }' } }
+";
+    let world = ran(tasks, "{}");
+    let from = |key: &str| world.run(&["show", "w", key, "--json"]).document(0)["input_from"].clone();
+    for (key, made_by) in
+        [("choose", "make"), ("rest", "make"), ("again", "make"), ("use", "make"), ("last", "use")]
+    {
+        assert_eq!(from(key), made_by, "{key}");
+    }
+    assert_eq!(from("make"), Value::Null, "the input of the workflow");
+    assert!(world.run(&["show", "w", "use"]).out.contains("the output of make"));
+}

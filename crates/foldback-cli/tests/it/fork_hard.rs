@@ -4,6 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::servers::{Answers, Server};
 use crate::world::World;
 use serde_json::{Value, json};
 
@@ -265,4 +266,65 @@ do:
     assert_eq!(bare.code, 2, "{}", bare.err);
     assert!(bare.err.contains("has no step `ask`"), "{}", bare.err);
     assert!(bare.err.contains("hint: name where it stands: `each[*]/ask` means 5 of them"), "{}", bare.err);
+}
+
+#[test]
+fn a_plan_prices_the_model_that_an_edit_names() {
+    let server = Server::that(Answers::Streams(
+        "data: {\"model\":\"tiny\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Once\"},\"finish_reason\":\"stop\"}]}\n\n\
+         data: {\"model\":\"tiny\",\"choices\":[],\"usage\":{\"prompt_tokens\":1000,\"completion_tokens\":100,\"total_tokens\":1100}}\n\n\
+         data: [DONE]\n\n",
+    ));
+    let world = World::empty();
+    let flow = "
+document: { dsl: '1.0.3', namespace: test, name: priced, version: '1.0.0' }
+do:
+- draft: { call: llm, with: { model: local/tiny, template: Write. } }
+- again: { call: llm, with: { model: local/tiny, template: Write again. } }
+";
+    put(&world, "priced.yaml", flow);
+    let prices = |model: &str, usd: u32| {
+        format!(
+            "[providers.local.prices.models.{model}]\ninput_usd_per_million_tokens = {usd}\n\
+             output_usd_per_million_tokens = {usd}0\n"
+        )
+    };
+    let provider = format!("[providers.local]\nkind = \"openai\"\nbase_url = \"{}/v1\"\n", server.url);
+    put(&world, "foldback.toml", &(provider + &prices("tiny", 1) + &prices("large", 5)));
+    let ran = world.run(&["run", "priced.yaml", "--id", "p"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+
+    // 1,000 tokens read and 100 written: 2,000 millionths of the small model, 10,000 of the large one.
+    let plan = |edit: &str| world.run(&["fork", "p", "--edit", edit, "--dry-run", "--json"]).document(0);
+    let shown = |edit: &str| world.run(&["fork", "p", "--edit", edit, "--dry-run"]).out;
+    let same = plan("again:temperature=0");
+    assert_eq!(same["plan"]["estimated_micro_usd"], 2_000, "as recorded: {same}");
+    assert_eq!(same["plan"].get("unpriced"), None, "{same}");
+    let large = plan("again:model=\"local/large\"");
+    assert_eq!(
+        large["plan"]["estimated_micro_usd"], 10_000,
+        "by the price of the model that is asked: {large}"
+    );
+    let call = &large["plan"]["calls"][0];
+    assert_eq!(
+        (&call["to"], &call["estimated_micro_usd"]),
+        (&json!("local/large"), &json!(10_000)),
+        "{large}"
+    );
+    assert!(shown("again:model=\"local/large\"").contains("1  local/large  $0.01 and 1100 tokens"));
+
+    let edit = "again:model=\"local/other\"";
+    let other = plan(edit);
+    assert_eq!(other["plan"]["estimated_micro_usd"], 0, "not the price of another model: {other}");
+    assert_eq!((&other["plan"]["unpriced"], &other["plan"]["calls"][0]["unpriced"]), (&json!(1), &json!(1)));
+    let text = shown(edit);
+    assert!(text.contains("local/other  1100 tokens  price unknown"), "{text}");
+    assert!(text.contains("cost         price unknown: 1 ask another model than there"), "{text}");
+    // Some are known, some are not.
+    let both = ["fork", "p", "--edit", edit, "--edit", "draft:model=\"local/large\"", "--dry-run"];
+    let text = world.run(&both).out;
+    assert!(
+        text.contains("$0.01 and 2200 tokens at most, as recorded, and calls whose price is unknown"),
+        "{text}"
+    );
 }

@@ -145,3 +145,71 @@ fn a_hint_to_take_back_is_given_only_where_something_can_be() {
     let ran = world.run(&["cancel", "u"]);
     assert!(ran.err.contains("foldback compensate u"), "{ran:?}");
 }
+
+/// What a terminal obeys, in the three ways that there are: ESC, one letter for ESC and `[`, and a mark that turns
+/// the line around.
+const OBEYED: &str = "\u{1b}[31m \u{9b}2J \u{202e}dik";
+
+fn is_obeyed(text: &str) -> bool {
+    text.chars().any(|c| c != '\n' && foldback::core::text::is_hidden(c))
+}
+
+#[test]
+fn a_line_of_progress_holds_nothing_to_obey() {
+    let world = World::empty();
+    let definition = format!(
+        "document: {{ dsl: '1.0.3', namespace: test, name: d, version: '1.0.0' }}\ndo:\n\
+         - choose: {{ switch: [ known: {{ when: '.x == \"no\"', then: exit }}, other: {{ then: continue }} ] }}\n\
+         - tell: {{ emit: {{ event: {{ with: {{ source: 'urn:a', type: {type_} }} }} }} }}\n\
+         - \"ask \u{202e}dik\": {{ call: llm, with: {{ model: desk/tiny, template: Write. }} }}\n",
+        // As YAML spells it.
+        type_ = r#""ev \u001b[31m \u009b2J \u202edik""#,
+    );
+    put(&world, "d.yaml", &definition);
+    put(&world, "foldback.toml", "[providers.desk]\nkind = \"scripted\"\nfile = \"rules.json\"\n");
+    let rules = serde_json::json!([
+        {"status": 503, "answer": format!("first {OBEYED}"), "retry_after_ms": 1, "times": 1},
+        {"status": 400, "answer": format!("then {OBEYED}")},
+    ]);
+    put(&world, "rules.json", &rules.to_string());
+    let input = serde_json::json!({"x": OBEYED}).to_string();
+    let ran = world.run(&["run", "d.yaml", "--id", "w \u{202e}dik", "--input", &input]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for part in ["◆ choose", "● ev ", "↻ ask dik", "503 Scripted error: first", "✗ ask dik", "then"] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    assert!(!is_obeyed(&ran.err) && !is_obeyed(&ran.out), "{ran:?}");
+}
+
+/// A terminal is made by `script`, which every Debian has.
+#[test]
+fn an_export_is_as_it_is_in_a_file_and_holds_nothing_to_obey_on_a_terminal() {
+    let (from, to) = (World::empty(), World::empty());
+    put(
+        &from,
+        "d.yaml",
+        "document: { dsl: '1.0.3', namespace: test, name: d, version: '1.0.0' }\ndo:\n- a: { set: { y: '${ .x }' } }\n",
+    );
+    let input = serde_json::json!({"x": OBEYED}).to_string();
+    assert_eq!(from.run(&["run", "d.yaml", "--id", "w", "--input", &input]).code, 0);
+    let file = from.run(&["export", "w"]).out;
+    assert!(file.contains("\u{9b}2J \u{202e}dik"), "a file and a pipe get it byte for byte");
+    let command = format!("'{}' export w", env!("CARGO_BIN_EXE_foldback"));
+    let shown = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(from.dir.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("`script` makes a terminal");
+    let shown = String::from_utf8(shown.stdout).expect("text").replace('\r', "");
+    assert!(shown.contains(r"\u001b[31m \u009b2J \u202edik") && !is_obeyed(&shown), "{shown}");
+    assert!(shown.contains("note: what a terminal obeys is written as escapes; `foldback export w > FILE`"));
+    // Each line means the same. It is spelled otherwise, which `import` tells from what was exported.
+    let values = |text: &str| -> Vec<serde_json::Value> {
+        let lines = text.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    assert_eq!(values(&shown), values(&file));
+    put(&to, "w.jsonl", &file);
+    assert_eq!(to.run(&["import", "w.jsonl"]).code, 0);
+}

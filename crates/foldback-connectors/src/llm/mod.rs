@@ -42,7 +42,7 @@ use crate::work::{Work, failed};
 use judge::Judge;
 
 pub use model::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role};
-pub(crate) use prices::{Prices, is_priced};
+pub(crate) use prices::{Prices, estimate, is_priced};
 pub(crate) use scripted::Rules;
 
 /// The kind `llm`.

@@ -149,15 +149,21 @@ fn listed(provider: &Provider, models: &[&str], usage: &Map<String, Value>) -> O
     })
 }
 
-/// Whether the price of a model is known before it is asked.
-pub(crate) fn is_priced(provider: &Provider, model: &str) -> bool {
+/// What so many tokens, read and written, cost of a model that nobody asks here.
+pub(crate) fn estimate(provider: &Provider, model: &str, (input, output): (u64, u64)) -> Option<u64> {
     let words = match provider.kind {
         Kind::Gemini => ["promptTokenCount", "candidatesTokenCount"],
         Kind::Anthropic => ["input_tokens", "output_tokens"],
         Kind::Openai | Kind::Ollama | Kind::Scripted(_) => ["prompt_tokens", "completion_tokens"],
     };
-    let usage = words.iter().map(|name| ((*name).to_owned(), Value::from(1_000_000))).collect();
-    of(provider, &[model], &usage, (1_000_000, 1_000_000)).is_some()
+    let usage = words.iter().zip([input, output]);
+    let usage = usage.map(|(name, tokens)| ((*name).to_owned(), Value::from(tokens))).collect();
+    of(provider, &[model], &usage, (input, output)).map(|(micro_usd, _)| micro_usd)
+}
+
+/// Whether the price of a model is known before it is asked.
+pub(crate) fn is_priced(provider: &Provider, model: &str) -> bool {
+    estimate(provider, model, (1_000_000, 1_000_000)).is_some()
 }
 
 #[cfg(test)]

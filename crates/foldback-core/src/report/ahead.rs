@@ -45,7 +45,47 @@ impl Ahead {
         let again: &[Key] = match fact {
             Fact::WorkflowForked(forked) => &forked.again,
             Fact::WorkflowReopened { again, .. } if goes_back => again,
-            _ => &[],
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::AttemptFailed(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => &[],
         };
         let outputs = fact.changes().into_iter().flat_map(|changes| &changes.outputs);
         again.iter().chain(outputs.map(|given| &given.key))

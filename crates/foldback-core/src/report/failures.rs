@@ -96,7 +96,42 @@ impl PastFailures {
                     self.push(PastFailure { version, key, error, rejected: None, then: "passed by" });
                 }
             }
-            _ => {}
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::StepCompleted(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::Recorded { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowParked { .. } => {}
         }
     }
 

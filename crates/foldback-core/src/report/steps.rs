@@ -185,15 +185,15 @@ pub struct DecisionReport {
 
 /// The decisions of a log, in order.
 pub fn decisions<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<DecisionReport> {
-    let report = |event: &Event| match &event.fact {
-        Fact::DecisionMade(made) => Some(DecisionReport {
+    let report = |event: &Event| {
+        let Fact::DecisionMade(made) = &event.fact else { return None };
+        Some(DecisionReport {
             version: event.version,
             key: made.key.clone(),
             chosen: made.chosen.clone(),
             options: made.options.clone(),
             because: made.because.get(),
-        }),
-        _ => None,
+        })
     };
     events.into_iter().filter_map(report).collect()
 }

@@ -193,14 +193,14 @@ pub fn undos_of<'a>(effects: &[LedgerEffect], events: impl IntoIterator<Item = &
     let is_armed = |standing| matches!(standing, Standing::Armed | Standing::Undoing | Standing::Stuck);
     let armed: BTreeSet<Version> =
         effects.iter().filter(|effect| is_armed(effect.standing)).filter_map(|effect| effect.armed).collect();
-    let view = |event: &Event| match &event.fact {
-        Fact::UndoArmed(undo) if armed.contains(&event.version) => Some(UndoView {
+    let view = |event: &Event| {
+        let Fact::UndoArmed(undo) = &event.fact else { return None };
+        armed.contains(&event.version).then(|| UndoView {
             version: event.version,
             key: Some(undo.key.clone()),
             undo: undo.undo.get(),
             output: undo.output.as_ref().map(|output| output.get()),
-        }),
-        _ => None,
+        })
     };
     let mut undos: Vec<UndoView> = events.into_iter().filter_map(view).collect();
     undos.reverse();

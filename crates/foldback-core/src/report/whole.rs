@@ -112,7 +112,47 @@ pub fn failure_at(key: &Key, fact: &Fact) -> Option<Failure> {
         {
             serde_json::from_value((*input.get()).clone()).ok()?
         }
-        _ => return None,
+        Fact::WorkflowStarted(_)
+        | Fact::StepAsked(_)
+        | Fact::AttemptStarted { .. }
+        | Fact::AttemptFailed(_)
+        | Fact::StepCompleted(_)
+        | Fact::StepFailed(_)
+        | Fact::OutcomeUnknown { .. }
+        | Fact::OutcomeReconciled { .. }
+        | Fact::StepCancelled { .. }
+        | Fact::OutcomeResolved { .. }
+        | Fact::TimerSet { .. }
+        | Fact::TimerFired { .. }
+        | Fact::TimerCancelled { .. }
+        | Fact::DecisionMade(_)
+        | Fact::TaskStarted { .. }
+        | Fact::TaskFinished { .. }
+        | Fact::UndoArmed(_)
+        | Fact::UndoStarted(_)
+        | Fact::UndoCompleted { .. }
+        | Fact::UndoFailed { .. }
+        | Fact::CompensationStarted { .. }
+        | Fact::CompensationRequested { .. }
+        | Fact::CompensationEnded { .. }
+        | Fact::WorkflowCancelled { .. }
+        | Fact::Recorded { .. }
+        | Fact::WorkflowReopened { .. }
+        | Fact::WorkflowForked(_)
+        | Fact::StepReused(_)
+        | Fact::WriteHeld { .. }
+        | Fact::WriteSettled { .. }
+        | Fact::WorkflowPaused { .. }
+        | Fact::WorkflowUnpaused { .. }
+        | Fact::BudgetSet { .. }
+        | Fact::BudgetWarned { .. }
+        | Fact::BudgetExceeded { .. }
+        | Fact::SignalReceived(_)
+        | Fact::ListenStarted { .. }
+        | Fact::SignalTaken { .. }
+        | Fact::SignalRefused { .. }
+        | Fact::WorkflowCompleted { .. }
+        | Fact::WorkflowParked { .. } => return None,
     };
     (failure.key.as_ref() == Some(key)).then_some(failure)
 }
@@ -275,7 +315,47 @@ impl Task {
             Fact::TimerSet { limits: false, .. } if is_own => self.kind = Some("wait"),
             Fact::TimerFired { .. } if is_own => self.ended = Some(event.version),
             Fact::Recorded { .. } => self.kind = self.kind.or(Some("emit")),
-            _ => {}
+            Fact::WorkflowStarted(_)
+            | Fact::StepAsked(_)
+            | Fact::AttemptStarted { .. }
+            | Fact::AttemptFailed(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::OutcomeUnknown { .. }
+            | Fact::OutcomeReconciled { .. }
+            | Fact::StepCancelled { .. }
+            | Fact::OutcomeResolved { .. }
+            | Fact::TimerSet { .. }
+            | Fact::TimerFired { .. }
+            | Fact::TimerCancelled { .. }
+            | Fact::DecisionMade(_)
+            | Fact::TaskStarted { .. }
+            | Fact::TaskFinished { .. }
+            | Fact::UndoArmed(_)
+            | Fact::UndoStarted(_)
+            | Fact::UndoCompleted { .. }
+            | Fact::UndoFailed { .. }
+            | Fact::CompensationStarted { .. }
+            | Fact::CompensationRequested { .. }
+            | Fact::CompensationEnded { .. }
+            | Fact::WorkflowCancelled { .. }
+            | Fact::WorkflowReopened { .. }
+            | Fact::WorkflowForked(_)
+            | Fact::StepReused(_)
+            | Fact::WriteHeld { .. }
+            | Fact::WriteSettled { .. }
+            | Fact::WorkflowPaused { .. }
+            | Fact::WorkflowUnpaused { .. }
+            | Fact::BudgetSet { .. }
+            | Fact::BudgetWarned { .. }
+            | Fact::BudgetExceeded { .. }
+            | Fact::SignalReceived(_)
+            | Fact::ListenStarted { .. }
+            | Fact::SignalTaken { .. }
+            | Fact::SignalRefused { .. }
+            | Fact::WorkflowCompleted { .. }
+            | Fact::WorkflowFailed { .. }
+            | Fact::WorkflowParked { .. } => {}
         }
     }
 

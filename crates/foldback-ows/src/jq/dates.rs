@@ -60,7 +60,8 @@ pub(crate) fn run(meter: &Meter, value: &Val, what: &Val, with: &Val) -> Result<
         "strftime" => {
             let time = match value {
                 Val::Num(number) => Some(from_seconds(number.float())?),
-                Val::Arr(_) => time_of(value),
+                // A month of 14, a day of 0: as the date that it comes to.
+                Val::Arr(_) => time_of(value).map(|time| from_seconds(time.seconds() as f64)).transpose()?,
                 _ => None,
             };
             let time = time.ok_or_else(|| fail("strftime/1 requires parsed datetime inputs"))?;
@@ -131,7 +132,8 @@ fn from_seconds(seconds: f64) -> Result<Time, Thrown> {
 /// Broken down time from an array; what is missing is 0.
 fn time_of(value: &Val) -> Option<Time> {
     let Val::Arr(list) = value else { return None };
-    let mut parts = [0.0; 8];
+    // As in C, years count from 1900 where none is given.
+    let mut parts = [1900.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     for (part, item) in parts.iter_mut().zip(&list.items) {
         let Val::Num(number) = item else { return None };
         *part = number.float();

@@ -22,6 +22,7 @@ mod maths;
 mod natives;
 mod parse;
 mod paths;
+mod patterns;
 mod regexes;
 mod sketch;
 mod strings;

@@ -121,10 +121,19 @@ static NATIVES: &[Native] = &[
     }),
     native("bsearch", 1, |m, value, [wanted, ..]| {
         let Val::Arr(list) = &value else { return Err(about(&value, "cannot be searched from")) };
-        let mut work = 0;
-        let found = list.items.binary_search_by(|item| total_order(item, &wanted, &mut work));
+        // Step by step as in jq: it finds the same in a list that is not sorted.
+        let (mut from, mut to, mut work) = (0, list.items.len(), 0);
+        let mut found = None;
+        while found.is_none() && from < to {
+            let at = from.midpoint(to);
+            match total_order(&wanted, &list.items[at], &mut work) {
+                Ordering::Equal => found = Some(at as i64),
+                Ordering::Less => to = at,
+                Ordering::Greater => from = at + 1,
+            }
+        }
         m.pay(work)?;
-        Ok(Val::from(found.map_or_else(|at| -1 - at as i64, |at| at as i64)))
+        Ok(Val::from(found.unwrap_or(-1 - from as i64)))
     }),
     native("tojson", 0, |m, value, _| {
         m.pay(value.weight())?;
@@ -157,9 +166,9 @@ static NATIVES: &[Native] = &[
     }),
     native("infinite", 0, |_, _, _| Ok(Val::from(f64::INFINITY))),
     native("nan", 0, |_, _, _| Ok(Val::from(f64::NAN))),
-    native("isinfinite", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_infinite()))),
-    native("isnan", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_nan()))),
-    native("isnormal", 0, |_, value, _| Ok(Val::Bool(arith::number(&value)?.float().is_normal()))),
+    native("isinfinite", 0, |_, value, _| Ok(is_float(&value, f64::is_infinite))),
+    native("isnan", 0, |_, value, _| Ok(is_float(&value, f64::is_nan))),
+    native("isnormal", 0, |_, value, _| Ok(is_float(&value, f64::is_normal))),
     native("have_literal_numbers", 0, |_, _, _| Ok(Val::Bool(true))),
     native("startswith", 1, |_, value, [part, ..]| strings::at_end("startswith", &value, &part)),
     native("endswith", 1, |_, value, [part, ..]| strings::at_end("endswith", &value, &part)),
@@ -233,6 +242,11 @@ pub(crate) fn negated(number: Num) -> Option<Num> {
     arith::negate(number).ok()
 }
 
+/// Whether it is a number, and one of that sort.
+fn is_float(value: &Val, is_one: fn(f64) -> bool) -> Val {
+    Val::Bool(matches!(value, Val::Num(number) if is_one(number.float())))
+}
+
 fn keys(meter: &Meter, value: &Val, are_sorted: bool) -> Result<Val, Thrown> {
     match value {
         Val::Arr(list) => {
@@ -257,7 +271,7 @@ fn contains(meter: &Meter, a: &Val, b: &Val) -> Result<bool, Thrown> {
         (Val::Obj(a), Val::Obj(b)) => {
             for (name, b) in &b.members {
                 match a.members.get(name) {
-                    Some(a) if contains(meter, a, b)? => {}
+                    Some(a) if a.kind() == b.kind() && contains(meter, a, b)? => {}
                     _ => return Ok(false),
                 }
             }
@@ -293,10 +307,14 @@ fn contains(meter: &Meter, a: &Val, b: &Val) -> Result<bool, Thrown> {
 
 /// The items of an array in the order of their keys, with the keys.
 fn sorted(meter: &Meter, value: &Val, keys: &Val) -> Result<Vec<(Val, Val)>, Thrown> {
-    let (Val::Arr(list), Val::Arr(keys)) = (value, keys) else {
-        return Err(about(value, "cannot be sorted, as it is not an array"));
+    let Val::Arr(list) = value else {
+        return Err(match keys {
+            Val::Arr(_) => about_both(value, keys, "cannot be sorted, as they are not both arrays"),
+            _ => about(value, "cannot be sorted, as it is not an array"),
+        });
     };
-    let mut items: Vec<(Val, Val)> = keys.items.iter().cloned().zip(list.items.iter().cloned()).collect();
+    let keys: &[Val] = if let Val::Arr(keys) = keys { &keys.items } else { &[] };
+    let mut items: Vec<(Val, Val)> = keys.iter().cloned().zip(list.items.iter().cloned()).collect();
     let mut work = items.len() as u64;
     let most = super::bounds::WORK_MAX;
     // Past the bound nothing is compared any more: the order no longer matters.

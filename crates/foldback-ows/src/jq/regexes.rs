@@ -6,6 +6,7 @@ use regex::{Regex, RegexBuilder};
 use super::bounds::Meter;
 use super::fail::{Thrown, about, fail, quoting};
 use super::natives::members;
+use super::patterns::translated;
 use super::value::Val;
 
 struct Flags {
@@ -23,7 +24,10 @@ fn compile(meter: &Meter, value: &Val, pattern: &Val, flags: &Val) -> Result<(Re
         return Err(about(pattern, "is not a string"));
     };
     let mut known = Flags { is_global: false, skips_empty: false, text: text.to_string() };
-    let mut builder = RegexBuilder::new(&letters_stay(pattern));
+    let ignores_space = matches!(flags, Val::Str(flags) if flags.contains('x'));
+    let unreadable =
+        |what: String| quoting(format!("Regex failure: {what}"), "the regular expression cannot be read");
+    let mut builder = RegexBuilder::new(&translated(pattern, ignores_space).map_err(unreadable)?);
     match flags {
         Val::Null => {}
         Val::Str(flags) => {
@@ -45,10 +49,7 @@ fn compile(meter: &Meter, value: &Val, pattern: &Val, flags: &Val) -> Result<(Re
     meter.pay(size(pattern).saturating_mul(4 + text.len() as u64 / 8))?;
     match builder.size_limit(1 << 20).build() {
         Ok(regex) => Ok((regex, known)),
-        Err(error) => {
-            let what = error.to_string().lines().last().unwrap_or("").trim().to_owned();
-            Err(quoting(format!("Regex failure: {what}"), "the regular expression cannot be read"))
-        }
+        Err(error) => Err(unreadable(error.to_string().lines().last().unwrap_or("").trim().to_owned())),
     }
 }
 
@@ -61,19 +62,6 @@ fn size(pattern: &str) -> u64 {
         size = size.saturating_mul(largest.unwrap_or(1).max(1));
     }
     size
-}
-
-/// The pattern, where `\<` is a letter as in jq and no boundary of a word.
-fn letters_stay(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut letters = pattern.chars();
-    while let Some(c) = letters.next() {
-        match (c, if c == '\\' { letters.next() } else { None }) {
-            ('\\', Some(c @ ('<' | '>'))) => out.push(c),
-            (c, escaped) => out.extend([c].into_iter().chain(escaped)),
-        }
-    }
-    out
 }
 
 /// Each match with its groups: byte from and to, `None` where a group has none.

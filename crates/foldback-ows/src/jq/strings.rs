@@ -42,13 +42,12 @@ pub(crate) fn trim(meter: &Meter, value: &Val, left: bool, right: bool) -> Resul
         return Err(fail("trim input must be a string"));
     };
     meter.pay(text.len() as u64 / 8)?;
-    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}');
     let mut kept: &str = text;
     if left {
-        kept = kept.trim_start_matches(is_space);
+        kept = kept.trim_start_matches(char::is_whitespace);
     }
     if right {
-        kept = kept.trim_end_matches(is_space);
+        kept = kept.trim_end_matches(char::is_whitespace);
     }
     Ok(Val::from(kept))
 }

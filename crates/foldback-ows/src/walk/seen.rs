@@ -45,8 +45,7 @@ impl Walker<'_> {
     /// Notes a task that the walk has come to, where it is the one that is watched.
     pub(super) fn note_task(&self, task: &Task, key: &Key, input: &Arc<Value>, scope: &Scope<'_>) {
         let Some(watch) = self.watch.filter(|watch| watch.key == *key) else { return };
-        let cursor = self.state.cursors.get(&scope.key);
-        let from = cursor.filter(|cursor| cursor.data.is_some()).map(|cursor| cursor.last.clone());
+        let from = self.state.cursors.get(&scope.key).and_then(|cursor| cursor.gave.clone());
         *watch.seen.borrow_mut() = Some(Seen {
             kind: Arc::from(task.body.word()),
             input: input.clone(),

@@ -42,10 +42,57 @@ fn is_equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// What says itself on which row of the profile it stands.
-fn is_told(error: &str) -> bool {
+/// Whether a difference of a random program is one of those that `docs/profile.md` tells of.
+fn is_told(case: &Case, difference: &str) -> bool {
+    // What says itself on which row it stands.
     let rows = ["JSON has no word for", "has no word in JSON", "of bytes that are no text"];
-    rows.iter().any(|row| error.contains(row))
+    rows.iter().any(|row| difference.contains(row))
+        || is_swallowed(case)
+        || has_a_signed_zero(case)
+        || steps_over_a_letter(case)
+}
+
+/// What would say itself, and is caught by the program: letters in the place of bytes that are no text, and the
+/// message of `fromjson`.
+fn is_swallowed(case: &Case) -> bool {
+    let theirs = Value::from(case.outputs.clone()).to_string();
+    let decodes = ["@base64d", "@urid"].iter().any(|name| case.program.contains(name));
+    decodes && theirs.contains('\u{fffd}')
+        || case.program.contains("fromjson") && theirs.contains("(while parsing")
+}
+
+/// "spelling of numbers": a whole zero has no sign, and in a text that shows. Everything else is the same.
+fn has_a_signed_zero(case: &Case) -> bool {
+    let Ok((outputs, None)) = try_outputs(&case.program, &case.input) else { return false };
+    let unsigned: Vec<Value> = case.outputs.iter().map(without_signed_zeros).collect();
+    unsigned != case.outputs && case.error.is_none() && outputs == unsigned
+}
+
+fn without_signed_zeros(value: &Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut parts = text.split("-0");
+            let first = parts.next().unwrap_or_default().to_owned();
+            let is_more = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+            Value::from(
+                parts.fold(first, |so_far, rest| so_far + if is_more(rest) { "-0" } else { "0" } + rest),
+            )
+        }
+        Value::Array(items) => items.iter().map(without_signed_zeros).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), without_signed_zeros(value))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// "regular expressions": an empty match steps by letters, in jq by bytes. It needs a letter of several bytes,
+/// and one of the random patterns that match nothing there, in a filter that looks for all matches.
+fn steps_over_a_letter(case: &Case) -> bool {
+    let is_empty_there = |pattern: &str| ["\"\"", "\"[ab]?\""].iter().any(|known| pattern.starts_with(known));
+    let looks_on = ["splits(", "scan(", "gsub(", "match("];
+    let mut calls = looks_on.iter().flat_map(|name| case.program.split(name).skip(1));
+    !case.input.to_string().is_ascii() && calls.any(is_empty_there)
 }
 
 /// How an expression differs from jq, if it does.
@@ -112,7 +159,7 @@ fn compare(cases: &[Case], is_random: bool) {
         match (difference(case), known.get(&name)) {
             (None, None) => {}
             (Some(_), Some(_)) => seen.push(name),
-            (Some(what), None) if is_random && is_told(&what) => {}
+            (Some(what), None) if is_random && is_told(case, &what) => {}
             (Some(what), None) => wrong.push(format!("{name}\n     {what}")),
             (None, Some(row)) => wrong.push(format!("{name}\n     is equal, and stands under `{row}`")),
         }
