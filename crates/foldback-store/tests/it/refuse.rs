@@ -190,7 +190,7 @@ fn a_killed_process_loses_nothing_it_acknowledged() {
     let mut before = 0;
     for round in 1..=3 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["appends_until_killed", "--exact", "--ignored", "--nocapture"])
+            .args(["refuse::appends_until_killed", "--exact", "--ignored", "--nocapture"])
             .env("FOLDBACK_TEST_STORE", url(&dir))
             .stdout(Stdio::piped())
             .spawn()
