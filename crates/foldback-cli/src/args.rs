@@ -14,7 +14,7 @@ const DEFAULT_STORE: &str = "sqlite:foldback.db";
 #[command(name = "foldback", version = env!("FOLDBACK_VERSION"), subcommand_required = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the workflow failed or the answer is no, 2 bad usage or input, \
-3 the store or the machine failed.\n\nVERSION is N, -N (from the end), a time, `failure` (just before the failing \
+3 the store or the machine failed.\n\nTimes are printed and read in UTC.\n\nVERSION is N, -N (from the end), a time, `failure` (just before the failing \
 step's first ask), KEY (just before its first ask) or KEY:end (just after its completion)."
 )]
 pub struct Cli {
@@ -203,7 +203,8 @@ pub struct CompensateArgs {
     /// The newest that is taken back was done at or before this version; the end unless told otherwise
     #[arg(long, value_name = "VERSION", allow_hyphen_values = true)]
     pub from: Option<String>,
-    /// What was done up to this version stays; nothing does unless told otherwise
+    /// What was done up to this version stays; nothing does unless told otherwise. A KEY is the version before
+    /// it: it is undone too; KEY:end keeps it
     #[arg(long, value_name = "VERSION", allow_hyphen_values = true)]
     pub down_to: Option<String>,
     /// Only say what would be taken back, in its order
@@ -265,7 +266,7 @@ pub struct ListArgs {
     /// Only with this status
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
-    /// Only of this definition: its name, or the beginning of its hash
+    /// Only of this definition: its name (`order`), with its version or without, or the beginning of its hash
     #[arg(long, value_name = "NAME")]
     pub definition: Option<String>,
     /// At most this many; 0 for all
@@ -411,7 +412,7 @@ pub struct ResolveArgs {
     /// Whether it happened; or what becomes of a write that is held
     #[arg(value_enum)]
     pub verdict: Verdict,
-    /// What it answered, where it landed, or is taken to have answered, where it is stubbed: JSON
+    /// What it answered, where it landed (null for nothing), or is taken to have answered, where it is stubbed: JSON
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub output: Option<String>,
 }
@@ -514,8 +515,8 @@ pub enum ProjectionCommand {
 /// `prune`
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// These workflows; all that ended long ago unless named
-    #[arg(value_name = "ID", required_unless_present = "ended_before")]
+    /// These workflows; without any, all that ended before --ended-before
+    #[arg(value_name = "ID")]
     pub ids: Vec<String>,
     /// Only workflows whose last event is older: 2026-01-31, or 2026-01-31T09:15:00Z
     #[arg(long, value_name = "TIME")]

@@ -80,7 +80,9 @@ pub fn audit(cli: &Cli, args: &AuditArgs) -> Result<Exit, Error> {
             "workflows": workflows, "events": events, "erased": erased, "not_checkable": unchecked, "problems": problems,
         }))?;
     } else {
-        let mut summary = format!("{} workflows, {events} events", rows.len());
+        let s = |count: u64| if count == 1 { "" } else { "s" };
+        let count = rows.len() as u64;
+        let mut summary = format!("{count} workflow{}, {events} event{}", s(count), s(events));
         if known.erased > 0 {
             summary += &format!(", {} values erased", known.erased);
         }

@@ -418,10 +418,12 @@ fn print_totals(out: &mut Out, found: &Comparison) -> Result<(), Error> {
         )?;
     }
     let titles = [table::whole(""), table::number("A"), table::number("B"), table::number("difference")];
-    table::print(out, &titles, totals(&found.totals))
+    let has_fork = [&found.a, &found.b].iter().any(|side| side.workflow_id.contains('~'));
+    table::print(out, &titles, totals(&found.totals, has_fork))
 }
 
-fn totals(both: &Both<Totals>) -> Vec<Vec<Line>> {
+/// The table of totals. Those of a fork are of its whole way: `show` and `list` count what it did itself.
+fn totals(both: &Both<Totals>, has_fork: bool) -> Vec<Vec<Line>> {
     let row = |name: &str, of: fn(&Totals) -> u64, text: fn(u64) -> String| -> Vec<Line> {
         let (a, b) = (of(&both.a), of(&both.b));
         let sign = if a == b {
@@ -436,7 +438,7 @@ fn totals(both: &Both<Totals>) -> Vec<Vec<Line>> {
     };
     let count = |n: u64| n.to_string();
     let mut rows = vec![
-        row("steps", |t| t.steps, count),
+        row(if has_fork { "steps, with shared" } else { "steps" }, |t| t.steps, count),
         // What was taken from a log was paid for there: it is neither spent again nor saved.
         row("tokens in", |t| t.tokens.input + t.reused_tokens.input, count),
         row("tokens out", |t| t.tokens.output + t.reused_tokens.output, count),

@@ -114,6 +114,7 @@ pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
 pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     let output = args.output.as_deref().map(|output| read_json("the output", output)).transpose()?;
     let (workflow_id, key) = (Arc::from(args.id.as_str()), Key::from(args.key.as_str()));
+    let has_no_answer = args.verdict == Verdict::Landed && output.is_none();
     let command = match (args.verdict, output) {
         (Verdict::Landed, output) => {
             Command::Resolve { workflow_id, key, landed: Some(output.unwrap_or_default()) }
@@ -131,11 +132,31 @@ pub fn resolve(cli: &Cli, args: &ResolveArgs) -> Result<Exit, Error> {
     };
     let store = foldback::store::open_existing(&cli.store_url())?;
     let config = load_config(cli)?;
+    let state = state_seen(&*store, &args.id, None).ok().flatten();
+    if has_no_answer && let Some(state) = &state {
+        needs_no_answer(cli, state, &args.key)?;
+    }
     // What is settled behind the end leads to what was wanted then: that all is taken back.
-    let had_ended =
-        state_seen(&*store, &args.id, None).is_ok_and(|state| state.is_some_and(|s| s.end.is_some()));
+    let had_ended = state.is_some_and(|state| state.end.is_some());
     let rests = drive(cli, &config, &store, vec![command])?;
     if had_ended { finish_ended(cli, &*store, rests) } else { finish(cli, &*store, rests) }
+}
+
+/// An undo that was done by hand answers nothing.
+///
+/// # Errors
+/// It is a step: the tasks after it, and its undo, may use what it answered. `null` has to be said.
+fn needs_no_answer(cli: &Cli, state: &WorkflowState, key: &str) -> Result<(), Error> {
+    let status = state.step(&Key::from(key)).map(|step| step.status);
+    // Of all else the engine says why it cannot be settled.
+    if !matches!(status, Some(StepStatus::Unknown | StepStatus::Running)) {
+        return Ok(());
+    }
+    let way = format!("{} resolve {} {}", cli.again(), quoted(&state.workflow_id), quoted(key));
+    Err(Error::input(
+        format!("if `{key}` happened, it has an answer: the tasks after it and its undo may use it"),
+        format!("say what it answered: `{way} landed 'JSON'`; where it answers nothing: `{way} landed null`"),
+    ))
 }
 
 /// The configuration that the command line names, or the one that lies here.

@@ -1,15 +1,16 @@
 //! The commands that act on a workflow under way or ended: `cancel`, `compensate`, `pause`, `unpause`,
 //! `signal`; and the ledger, which says what became of each effect.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldback::core::budget::Budget;
 use foldback::core::event::Raised;
-use foldback::core::report::{Book, LedgerEffect, Standing, VersionSpec, example};
+use foldback::core::report::{Book, LedgerEffect, Standing, VersionSpec, example, nearest};
 use foldback::core::state::End;
 use foldback::core::step::error_type;
 use foldback::core::{Failure, Key, Measure, Micros, StepStatus, Version, WorkflowState};
-use foldback::engine::Command;
+use foldback::engine::{Command, state_seen};
 use foldback::store::{Store, WorkflowRow};
 use serde_json::{Value, json};
 
@@ -45,8 +46,20 @@ pub fn compensate(cli: &Cli, args: &CompensateArgs) -> Result<Exit, Error> {
             "it walks back from --from, the later one, to --down-to",
         ));
     }
+    let effects = ledger(&*store, &args.id)?;
     if args.dry_run {
-        return plan(cli, &*store, &args.id, from, down_to);
+        return plan(cli, &effects, (from, down_to));
+    }
+    // Where nothing is bounded, or something is being undone already, the engine says what there is to undo.
+    let is_bounded = from.is_some() || down_to.is_some();
+    let is_under_way = |effect: &LedgerEffect| matches!(effect.standing, Standing::Stuck | Standing::Undoing);
+    let may_begin = ["completed", "failed", "cancelled", "compensated"].contains(&&*row.status);
+    if is_bounded
+        && may_begin
+        && !effects.iter().any(is_under_way)
+        && due(&effects, (from, down_to)).is_empty()
+    {
+        return Err(nothing_to_undo(cli, args, &effects));
     }
     let workflow_id = Arc::from(args.id.as_str());
     let command = Command::Compensate { workflow_id, reason: args.reason.clone(), range: (from, down_to) };
@@ -108,7 +121,65 @@ pub fn signal(cli: &Cli, args: &SignalArgs) -> Result<Exit, Error> {
     let error = args.error.as_deref().map(|text| failure(&args.name, text)).transpose()?.map(Box::new);
     let (workflow_id, name) = (Arc::from(args.id.as_str()), Arc::from(args.name.as_str()));
     let (data, event_id) = (data.unwrap_or_default(), args.event_id.as_deref().map(Arc::from));
-    go(cli, Command::Signal { workflow_id, name, data, event_id, error })
+    let store = foldback::store::open_existing(&cli.store_url())?;
+    let config = drive::load_config(cli)?;
+    let command = Command::Signal { workflow_id, name, data, event_id, error };
+    let ends = drive::drive(cli, &config, &store, vec![command])?;
+    if ends.iter().all(Result::is_ok) {
+        note_unheard(&*store, &args.id, &args.name);
+    }
+    drive::finish(cli, &*store, ends)
+}
+
+/// Says so where the definition listens for no signal of this name: it is kept, and nothing takes it.
+fn note_unheard(store: &dyn Store, id: &str, name: &str) {
+    // What cannot be read is told by whoever needs it.
+    let Some(names) = state_seen(store, id, None)
+        .ok()
+        .flatten()
+        .and_then(|state| store.definition(&state.definition).ok().flatten())
+        .filter(|definition| definition.kind == "ows")
+        .and_then(|definition| serde_json::from_str(&definition.canonical).ok())
+        .and_then(|document: Value| listens_for(&document))
+    else {
+        return;
+    };
+    if names.contains(name) {
+        return;
+    }
+    let only = match names.len() {
+        0 => "for nothing".to_owned(),
+        _ => format!(
+            "only for {}",
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    say(format!("note: the definition of {id} listens {only}; `{name}` is kept, and nothing takes it"));
+    if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
+        say(format!("hint: did you mean `{near}`?"));
+    }
+}
+
+/// The names of all signals for which a document listens; `None` where one is known only when it runs.
+fn listens_for(document: &Value) -> Option<BTreeSet<String>> {
+    let (mut names, mut left) = (BTreeSet::new(), vec![document]);
+    while let Some(value) = left.pop() {
+        if let Some(listen) = value.get("listen") {
+            let to = listen.get("to")?;
+            let one = to.get("one").into_iter();
+            let more = ["any", "all"].iter().filter_map(|how| to.get(how)?.as_array()).flatten();
+            for filter in one.chain(more) {
+                let name = filter.pointer("/with/type")?.as_str().filter(|name| !name.contains("${"))?;
+                names.insert(name.to_owned());
+            }
+        }
+        match value {
+            Value::Object(members) => left.extend(members.values()),
+            Value::Array(items) => left.extend(items),
+            _ => {}
+        }
+    }
+    Some(names)
 }
 
 /// The failure that `--error` reports: a text that is no JSON is its detail.
@@ -167,23 +238,30 @@ fn raised(text: &str) -> Result<Raised, Error> {
     let (scope, measure) =
         name.rsplit_once(':').map_or((Key::root(), name), |(key, name)| (Key::from(key), name));
     let measure = Measure::of(measure.trim()).ok_or_else(wrong)?;
-    Ok(Raised { scope, measure, limit: limit.trim().parse().map_err(|_| wrong())? })
+    let limit = limit.trim().parse().map_err(|_| {
+        Error::input(
+            format!("`{text}` raises no budget: `{limit}` is no whole number"),
+            format!("write the new limit, what is used included, in its place: {name}=2000"),
+        )
+    })?;
+    Ok(Raised { scope, measure, limit })
 }
 
-/// What would be taken back, newest first, and what would stay.
-fn plan(
-    cli: &Cli,
-    store: &dyn Store,
-    id: &str,
-    from: Option<Version>,
-    down_to: Option<Version>,
-) -> Result<Exit, Error> {
+/// Each effect of a workflow, and what became of it.
+fn ledger(store: &dyn Store, id: &str) -> Result<Vec<LedgerEffect>, Error> {
     let mut book = Book::new(id);
     reading::walk(store, id, Version::MAX, None, &mut |_, event| {
         book.read(event);
         Ok(())
     })?;
-    let effects = book.effects;
+    Ok(book.effects)
+}
+
+/// Where a walk back begins, and down to which version it goes.
+type Range = (Option<Version>, Option<Version>);
+
+/// What a walk back over a range undoes, newest first.
+fn due(effects: &[LedgerEffect], (from, down_to): Range) -> Vec<&LedgerEffect> {
     let is_in = |version: Version| version > down_to.unwrap_or(0) && from.is_none_or(|from| version <= from);
     let is_due = |effect: &&LedgerEffect| {
         matches!(effect.standing, Standing::Armed | Standing::Stuck | Standing::Undoing)
@@ -191,6 +269,29 @@ fn plan(
     };
     let mut undo: Vec<&LedgerEffect> = effects.iter().filter(is_due).collect();
     undo.sort_by_key(|effect| std::cmp::Reverse(effect.armed));
+    undo
+}
+
+/// The error of a range in which no undo is armed: nothing is written.
+fn nothing_to_undo(cli: &Cli, args: &CompensateArgs, effects: &[LedgerEffect]) -> Error {
+    let bounds = [("--down-to", &args.down_to), ("--from", &args.from)];
+    let bounds: Vec<String> =
+        bounds.iter().filter_map(|(name, at)| Some(format!("{name} {}", at.as_deref()?))).collect();
+    let (again, id) = (cli.again(), quoted(&args.id));
+    let armed = due(effects, (None, None));
+    let hint = match armed.last().and_then(|effect| effect.armed) {
+        Some(first) => format!(
+            "`{again} compensate {id} --dry-run` lists what can be undone; the first undo was armed at version {first}"
+        ),
+        None => format!("`{again} show {id}` lists what it did, and what became of it"),
+    };
+    Error::input(format!("nothing that `{}` did can be undone with {}", args.id, bounds.join(" ")), hint)
+}
+
+/// Prints what would be undone, newest first, and what would stay.
+fn plan(cli: &Cli, effects: &[LedgerEffect], range: Range) -> Result<Exit, Error> {
+    let undo = due(effects, range);
+    let is_due = |effect: &LedgerEffect| undo.iter().any(|due| std::ptr::eq(*due, effect));
     let stays: Vec<&LedgerEffect> = effects
         .iter()
         .filter(|effect| !is_due(effect) && !matches!(effect.standing, Standing::Undone | Standing::Parents))
@@ -203,12 +304,15 @@ fn plan(
             let armed = effect.armed.unwrap_or_default();
             out.line(format!("{:>3}  undo  {}  armed at version {armed}", at + 1, effect.key))?;
         }
-        for effect in stays {
+        for effect in &stays {
             let why = effect.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             out.line(format!("     stays {}  {}{why}", effect.key, effect.standing.as_str()))?;
         }
     }
     out.flush()?;
+    if undo.is_empty() {
+        say("nothing to undo");
+    }
     Ok(Exit::Done)
 }
 
@@ -247,7 +351,7 @@ pub fn say_unsettled(again: &str, state: &WorkflowState, end: &End, reason: Opti
         let quoted_key = quoted(key.as_str());
         say(format!("  waits for the outcome of {key}: nobody knows whether it happened"));
         say(format!(
-            "hint: look whether it happened, then `{again} resolve {id} {quoted_key} landed [JSON]` or `… didnt`"
+            "hint: look whether it happened, then `{again} resolve {id} {quoted_key} landed 'JSON'` or `… didnt`"
         ));
     }
 }

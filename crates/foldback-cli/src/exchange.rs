@@ -52,9 +52,9 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
 pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
     let imported = read_into(&args.file, || Ok(foldback::store::open(&cli.store_url())?))?.1;
     for ancestor in &imported.ancestors {
-        told_of(ancestor, "was there already");
+        told_of(ancestor);
     }
-    told_of(&imported, "already here");
+    told_of(&imported);
     if cli.json {
         let mut out = Out::new();
         let mut document = as_json(&imported);
@@ -65,8 +65,8 @@ pub fn import(cli: &Cli, args: &ImportArgs) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-fn told_of(imported: &Imported, known: &str) {
-    let verb = if imported.is_known { known } else { "imported" };
+fn told_of(imported: &Imported) {
+    let verb = if imported.is_known { "already here" } else { "imported" };
     let Imported { workflow_id: id, status, counts, unchecked, .. } = imported;
     let (status, events, payloads) = (status.as_str(), counts.events, counts.payloads);
     let unchecked = match unchecked {

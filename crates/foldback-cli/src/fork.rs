@@ -9,10 +9,10 @@ use foldback::connectors::price;
 use foldback::core::change::{Said, Writes};
 use foldback::core::cut::Wish;
 use foldback::core::plan::{Plan, PlannedCalls};
-use foldback::core::report::{dollars, nearest};
+use foldback::core::report::{ReportedStatus, Rows, StepReport, dollars, nearest};
 use foldback::core::{Key, Version};
 use foldback::engine::{BranchError, Branching, Command, LoadError, Prepared};
-use foldback::engine::{next_fork_id, prepare_fork, prepare_retry};
+use foldback::engine::{next_fork_id, plan_retry, prepare_fork, prepare_retry};
 use foldback::programs::Definitions;
 use foldback::store::Store;
 use serde_json::{Value, json};
@@ -65,11 +65,16 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
         || !change.rerun.is_empty()
         || change.definition.is_some();
     if !goes_back {
-        if change.dry_run || change.writes != "reuse" {
+        if change.writes != "reuse" {
             return Err(Error::input(
-                "a retry from the step that failed has no plan: it does that step again, and goes on",
-                "--dry-run and --writes go with --from, --edit, --rerun or --definition",
+                "a retry from the step that failed takes nothing from the past: --writes has no meaning in it",
+                "--writes goes with --from, --edit, --rerun or --definition",
             ));
+        }
+        if change.dry_run {
+            let programs = Definitions::default().with_redaction(config.redaction().clone());
+            let plan = plan_retry(&store, &programs, &args.id).map_err(|e| told(cli, e))?;
+            return print_plain(cli, &plan, &args.id, &kept(&*store, &args.id)?);
         }
         let workflow_id = Arc::from(args.id.as_str());
         let command = Command::Retry { workflow_id, reason: args.reason.clone(), back: None };
@@ -88,6 +93,46 @@ pub fn retry(cli: &Cli, args: &RetryArgs) -> Result<Exit, Error> {
     let command = prepared.retry(&args.reason);
     let gone = go(cli, &config, &store, Going { plan, command, change, detach: false, what: &args.id })?;
     Ok(gone.unwrap_or(Exit::No))
+}
+
+/// Steps that are done, in the order of their asks, and that a retry from the step that failed builds on.
+fn kept(store: &dyn Store, id: &str) -> Result<Vec<Key>, Error> {
+    let ahead = reading::ahead(store, id, Version::MAX)?;
+    let (mut rows, mut kept) = (Rows::knowing(&ahead), Vec::new());
+    let mut take = |report: StepReport| {
+        if matches!(report.status, ReportedStatus::Completed | ReportedStatus::Reused) {
+            kept.push(report.key);
+        }
+    };
+    reading::walk(store, id, Version::MAX, None, &mut |_, event| {
+        if ahead.is_kept(event.version) {
+            rows.read(event);
+            rows.ready().into_iter().for_each(&mut take);
+        }
+        Ok(())
+    })?;
+    rows.finish().into_iter().for_each(take);
+    Ok(kept)
+}
+
+/// Prints the plan of a retry from the step that failed.
+fn print_plain(cli: &Cli, plan: &Plan, what: &str, kept: &[Key]) -> Result<Exit, Error> {
+    let mut out = Out::new();
+    if cli.json {
+        let mut plan = serde_json::to_value(plan).map_err(|e| Error::machine(e.to_string()))?;
+        plan["kept"] = json!(kept);
+        out.json(&json!({"plan": plan}))?;
+    } else {
+        // What follows depends on answers that nobody has yet, for each step of such a plan.
+        let mut told = lines(&Plan { unknown_behind: Vec::new(), ..plan.clone() }, what);
+        told[0] = format!("plan  {what}  goes on from the step that failed, behind version {}", plan.cut);
+        if let Some(line) = keys_line("kept", kept, "  (done; nothing of them runs again)") {
+            told.insert(1, line);
+        }
+        told.into_iter().try_for_each(|line| out.line(line))?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
 }
 
 /// Says so where the file was changed that a workflow was loaded from: it goes on with the definition as it
@@ -166,20 +211,21 @@ fn left(cli: &Cli, ends: Vec<drive::End>, plan: &Value) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
+/// A line of a plan that names steps; none where there are none.
+fn keys_line(title: &str, keys: &[Key], why: &str) -> Option<String> {
+    let named: Vec<&str> = keys.iter().take(KEYS_MAX).map(Key::as_str).collect();
+    let more = match keys.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let line = format!("  {title:<10} {:>3}  {}{more}{why}", keys.len(), named.join(", "));
+    (!keys.is_empty()).then_some(line)
+}
+
 /// The plan for a person.
 fn lines(plan: &Plan, what: &str) -> Vec<String> {
     let mut lines = vec![format!("plan  {what}  cut at version {}", plan.cut)];
-    let mut keys = |title: &str, keys: &[Key], why: &str| {
-        if keys.is_empty() {
-            return;
-        }
-        let named: Vec<&str> = keys.iter().take(KEYS_MAX).map(Key::as_str).collect();
-        let more = match keys.len() - named.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        lines.push(format!("  {title:<10} {:>3}  {}{more}{why}", keys.len(), named.join(", ")));
-    };
+    let mut keys = |title: &str, keys: &[Key], why: &str| lines.extend(keys_line(title, keys, why));
     keys("reused", &plan.reused, "");
     keys("failed", &plan.reused_failures, "  (their failures are reused; --rerun KEY asks again)");
     keys("run again", &plan.rerun, "");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldback::core::report::{cut, why};
-use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict};
+use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict, Version};
 use foldback::engine::Observer;
 use serde_json::Value;
 
@@ -42,6 +42,8 @@ struct Shown {
     hinted: HashSet<String>,
     /// The end of what the step under way has said, for the last line.
     live: Option<(Key, String)>,
+    /// Signals that report a failure, by workflow and version.
+    failing: HashSet<(String, Version)>,
     /// Scopes that have a budget in money, by workflow.
     money: HashMap<String, Vec<Key>>,
 }
@@ -64,6 +66,9 @@ impl Shown {
                     asked.at = event.timestamp;
                     asked.under_way = Some(UnderWay::now());
                 }
+            }
+            Fact::SignalReceived(signal) if signal.error.is_some() => {
+                self.failing.insert((id.to_owned(), event.version));
             }
             Fact::BudgetSet { key, limits } if limits.contains_key(&Measure::MicroUsd) => {
                 self.money.entry(id.to_owned()).or_default().push(key.clone());
@@ -203,7 +208,7 @@ impl Progress {
                 told(&failed.error).1.filter(|hint| shown.hinted.insert(hint.clone()))?
             }
             Fact::OutcomeUnknown { key, .. } => format!(
-                "look whether it happened, then `{again} resolve {id} {} landed [JSON]` or `… didnt`",
+                "look whether it happened, then `{again} resolve {id} {} landed 'JSON'` or `… didnt`",
                 quoted(key.as_str())
             ),
             Fact::WriteHeld { key, .. } => format!(
@@ -324,11 +329,21 @@ impl Progress {
                 let text = format!("is paused: {spent} of {limit} {} are used", measure.as_str());
                 of_workflow(Ink::BoldYellow, "‖", &of_scope(scope), &text)
             }
-            Fact::SignalReceived(e) => Line::new().ink(Ink::Cyan, "▸").plain(format!(" {}", e.name)),
+            Fact::SignalReceived(e) => {
+                let error = e.error.as_ref().map(|error| format!("  a failure: {}", told(error).0));
+                let what = format!(" {}{}", e.name, error.unwrap_or_default());
+                Line::new().ink(Ink::Cyan, "▸").plain(cut(&what, WHY_MAX))
+            }
             Fact::ListenStarted { key, names, .. } => {
                 of_key(Ink::Blue, "…", key, format!("listens for {}", names.join(", ")))
             }
-            Fact::SignalTaken { key, .. } => of_key(Ink::Green, "✓", key, "answered"),
+            Fact::SignalTaken { key, signals } => {
+                let has_failed = |version: &Version| shown.failing.contains(&(id.to_owned(), *version));
+                match signals.iter().any(has_failed) {
+                    true => of_key(Ink::Red, "✗", key, "answered by a failure"),
+                    false => of_key(Ink::Green, "✓", key, "answered"),
+                }
+            }
             Fact::SignalRefused { key, reason, .. } => {
                 of_key(Ink::Yellow, "!", key, format!("an answer was refused: {reason}"))
             }

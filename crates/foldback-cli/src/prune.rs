@@ -2,6 +2,7 @@
 //! one that has not ended, nor the past of a living fork, and never gives an id out again.
 
 use foldback::core::Micros;
+use foldback::core::report::Moment;
 use foldback::store::forgetting::{NotForgotten, Plan, plan, plan_named};
 use foldback::store::{Ownership, Pruning, Store, StoreError, Swept};
 use serde_json::json;
@@ -18,6 +19,12 @@ use crate::reading;
 /// # Errors
 /// The time is none; another process owns the store; the store fails.
 pub fn prune(cli: &Cli, args: &PruneArgs) -> Result<Exit, Error> {
+    if args.ids.is_empty() && args.ended_before.is_none() {
+        return Err(Error::input(
+            "prune needs to be told what goes: the ids of workflows, or --ended-before TIME",
+            format!("`{} prune --ended-before 2026-01-31 --dry-run` says what would go", cli.again()),
+        ));
+    }
     let before = args.ended_before.as_deref().map_or(Ok(Micros::MAX), |text| {
         moment::time(text).ok_or_else(|| {
             Error::input(
@@ -121,7 +128,7 @@ fn print(cli: &Cli, args: &PruneArgs, plan: &Plan, swept: Swept) -> Result<(), E
         let pruned: Vec<_> = plan
             .prunable
             .iter()
-            .map(|(row, ended_at)| json!({"workflow_id": row.workflow_id, "status": row.status, "versions": row.version, "ended_at": ended_at}))
+            .map(|(row, ended_at)| json!({"workflow_id": row.workflow_id, "status": row.status, "versions": row.version, "ended_at": Moment(*ended_at)}))
             .collect();
         let kept: Vec<_> =
             plan.kept.iter().map(|(id, forks)| json!({"workflow_id": id, "forks": forks})).collect();

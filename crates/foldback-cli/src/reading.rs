@@ -40,6 +40,16 @@ pub fn row(cli: &Cli, store: &dyn Store, id: &str) -> Result<WorkflowRow, Error>
     if let Some(row) = store.workflow(id)? {
         return Ok(row);
     }
+    if let Some(pruned) = store.pruned(id)? {
+        let (at, by) = (crate::moment::with_seconds(pruned.pruned_at), &pruned.actor);
+        return Err(Error::input(
+            format!(
+                "`{id}` was pruned at {at} by {by}: it ended `{}` at version {}",
+                pruned.status, pruned.versions.1
+            ),
+            format!("its log is gone; `{} list` shows what there is", cli.again()),
+        ));
+    }
     let known = store.workflows(&Filter { limit: IDS_SOUGHT, ..Filter::default() })?;
     let hint = match nearest(id, known.iter().map(|row| &*row.workflow_id)) {
         Some(near) => format!("did you mean `{near}`? `{} list` shows all", cli.again()),

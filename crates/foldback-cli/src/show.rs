@@ -5,7 +5,7 @@ use foldback::core::report::{
     Book, Growing, Grown, Lasting, LedgerEffect, Moment, PastFailures, Tokens, brief, state_view,
 };
 use foldback::core::state::{End, EntryBody};
-use foldback::core::{Changes, Fact, Failure, StepStatus, TaskKind, WorkflowState};
+use foldback::core::{Changes, Fact, Failure, Micros, StepStatus, TaskKind, WorkflowState};
 use foldback::store::WorkflowRow;
 use serde_json::{Value, json};
 
@@ -119,7 +119,14 @@ impl Page {
         }
     }
 
-    /// From its begin to its last event, in ms; to this moment, where it has not ended.
+    /// When it began: a fork with its own first event, as `list` says it too.
+    fn started_at(&self) -> Micros {
+        let own = self.row.parent.as_ref().map(|_| self.row.started_at);
+        own.or(self.lasting.first).unwrap_or(self.row.started_at)
+    }
+
+    /// From its begin to its last event, in ms; to this moment, where it has not ended. The past that a fork shares
+    /// took its time too.
     fn duration_ms(&self) -> u64 {
         let since = self.now.map_or(0, |now| now.at.saturating_sub(self.state.clock).max(0));
         self.lasting.ms() + u64::try_from(since).unwrap_or(0) / 1_000
@@ -137,7 +144,7 @@ impl Page {
             "definition_hash": row.definition.map(|hash| hash.to_hex()),
             "status": self.status(),
             "version": self.state.version,
-            "started_at": Moment(self.lasting.first.unwrap_or(row.started_at)),
+            "started_at": Moment(self.started_at()),
             "ended_at": self.end_at,
             "duration_ms": self.duration_ms(),
             "parent": row.parent.as_ref().map(|(parent, cut, _)| json!({"workflow_id": parent, "cut": cut})),
@@ -172,8 +179,10 @@ impl Page {
         let spent = &self.state.spent;
         let tokens = Tokens { input: spent.input_tokens, output: spent.output_tokens };
         let version = format!("version {}", self.state.version);
-        let started = with_seconds(self.lasting.first.unwrap_or(row.started_at));
-        out.line(Line::new().dim(format!("{version}, {}, began {started}", spent_text(spent, tokens))))?;
+        let started = with_seconds(self.started_at());
+        // What a fork shares was done, and paid for, by its parent.
+        let own = if row.parent.is_some() { " of its own" } else { "" };
+        out.line(Line::new().dim(format!("{version}, {}{own}, began {started}", spent_text(spent, tokens))))?;
         if let Some((parent, cut, _)) = &row.parent {
             let told = self.changed.join(", ");
             let with = if told.is_empty() { told } else { format!(", with {told}") };
@@ -327,7 +336,10 @@ impl Page {
             match self.state.entries.get(key).map(|entry| &entry.body) {
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Unknown => {
                     let (step_key, key) = (key.clone(), quoted(key.as_str()));
-                    next.push((format!("{again} resolve {id} {key} landed"), "if it happened"));
+                    next.push((
+                        format!("{again} resolve {id} {key} landed 'JSON'"),
+                        "if it happened; JSON is what it answered, or null",
+                    ));
                     let is_over = step.is_given_up || !self.state.may_move(&step_key);
                     let then = if is_over { "if it did not" } else { "if it did not; it is done again" };
                     next.push((format!("{again} resolve {id} {key} didnt"), then));

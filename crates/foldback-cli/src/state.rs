@@ -22,6 +22,8 @@ use crate::{moment, whole};
 
 /// Lines of a value that a person is shown.
 pub const VALUE_LINES: usize = 40;
+/// Characters of a value that a person is shown.
+const VALUE_CHARS: usize = 4_096;
 /// Columns of the names of values.
 const TITLE_WIDTH: usize = 9;
 
@@ -276,7 +278,9 @@ pub fn spent_text(spent: &Spent, tokens: Tokens) -> String {
     }
     if spent.lost_attempts > 0 {
         let (lost, s) = (spent.lost_attempts, plural(spent.lost_attempts));
-        text.push_str(&format!(", and what {lost} attempt{s} used whose process died"));
+        text.push_str(&format!(
+            ", and what {lost} attempt{s} used that did not report: cut off, or its process died"
+        ));
     }
     text
 }
@@ -296,9 +300,29 @@ pub fn print_value(out: &mut Out, name: &str, value: &Value) -> Result<(), Error
         true => short,
         false => serde_json::to_string_pretty(value).map_err(|e| Error::machine(e.to_string()))?,
     };
+    print_lines(out, name, &text)
+}
+
+/// Prints a text under a name: with its own lines, its beginning where it is long.
+///
+/// # Errors
+/// Nobody reads what is printed.
+pub fn print_lines(out: &mut Out, name: &str, text: &str) -> Result<(), Error> {
     let (count, most) = (text.lines().count(), out.most(VALUE_LINES));
+    let mut left = out.most(VALUE_CHARS);
     for (at, line) in text.lines().take(most).enumerate() {
-        out.line(title(if at == 0 { name } else { "" }).plain(line))?;
+        let title_of_line = title(if at == 0 { name } else { "" });
+        match line.char_indices().nth(left) {
+            None => out.line(title_of_line.plain(line))?,
+            Some((end, _)) => {
+                out.line(title_of_line.plain(&line[..end]))?;
+                let more = text.chars().count()
+                    - text.lines().take(at).map(|l| l.chars().count() + 1).sum::<usize>()
+                    - left;
+                return out.line(title("").dim(format!("… {more} more characters; --full prints all")));
+            }
+        }
+        left -= line.chars().count().min(left);
     }
     if count > most {
         out.line(title("").dim(format!("… {} more lines; --full prints all", count - most)))?;

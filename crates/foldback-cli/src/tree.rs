@@ -202,6 +202,9 @@ fn said(around: &Around<'_>, node: &TreeNode) -> Line {
             if *attempts > 1 {
                 let lost = match lost_attempts {
                     0 => String::new(),
+                    lost if node.status == ReportedStatus::Cancelled => {
+                        format!(", {lost} cut off, or lost with its process")
+                    }
                     lost => format!(", {lost} lost with its process"),
                 };
                 line = line.ink(Ink::Yellow, format!("  {attempts} attempts{lost}"));

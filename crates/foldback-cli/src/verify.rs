@@ -143,7 +143,12 @@ fn subject(cli: &Cli, target: &str) -> Result<Subject, Error> {
 
 fn from_file(target: &str) -> Result<Subject, Error> {
     let memory = || Ok(foldback::store::open("memory:")?);
-    let (store, imported) = exchange::read_into(Path::new(target), memory)?;
+    // It is imported into memory only: that nothing was imported is no news here.
+    let read = exchange::read_into(Path::new(target), memory).map_err(|error| {
+        let hint = error.hint.map(|hint| hint.replacen("nothing was imported; ", "", 1));
+        Error { hint, ..error }
+    });
+    let (store, imported) = read?;
     let row = store.workflow(&imported.workflow_id)?;
     let row = row.ok_or_else(|| Error::machine(format!("{target}: what was read is not there")))?;
     Ok(Subject { store, row })

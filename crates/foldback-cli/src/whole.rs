@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldback::connectors::{LLM_KIND, messages};
 use foldback::core::report::{Whole, brief, concerns, failure_at, whole};
-use foldback::core::{Event, Fact, Key, Seen, TaskKind, Version};
+use foldback::core::{Event, Fact, Key, Seen, TaskKind, Verdict, Version};
 use foldback::engine::{Programs, state_seen};
 use foldback::programs::Definitions;
 use foldback::store::{Store, WorkflowRow};
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::moment::span;
 use crate::out::{Ink, Line, Out};
 use crate::reading::{self, Values};
-use crate::state::{mark, print_value, title};
+use crate::state::{mark, print_lines, print_value, title};
 
 /// Characters of a value that stands in the middle of a line.
 const VALUE_MAX: usize = 300;
@@ -33,14 +33,20 @@ pub fn of(
     to: Version,
     after: Option<Version>,
 ) -> Result<Whole, Error> {
-    let mut events = Vec::new();
+    let (mut events, mut is_begun) = (Vec::new(), false);
     let wanted = key.clone();
     let mut values = Values::of(cli, store, row).only(move |fact| {
         let is_failure = |key: &Key| key.as_str().ends_with("!failed") || key.as_str().ends_with("!catch");
         concerns(&wanted, fact) || fact.key().is_some_and(is_failure)
     });
     reading::walk(store, &row.workflow_id, to, Some(&mut values), &mut |_, event| {
-        if concerns(key, &event.fact) {
+        // An iteration is begun by no fact of its own, but by the first one inside it.
+        let begins = !is_begun
+            && key.itemed().is_some()
+            && event.version > after.unwrap_or(0)
+            && event.fact.key().is_some_and(|found| found.is_inside(key));
+        is_begun |= begins;
+        if begins || concerns(key, &event.fact) {
             events.push(event.clone());
         }
         Ok(())
@@ -215,6 +221,9 @@ pub fn print(out: &mut Out, told: &Whole) -> Result<(), Error> {
     if let Some(from) = &told.input_from {
         out.line(title("").dim(format!("the output of {from}")))?;
     }
+    if let Some(item) = &told.item {
+        print_value(out, "item", item)?;
+    }
     if let Some(Value::Array(items)) = &told.items {
         out.line(title("over").plain(format!("{} items", items.len())))?;
         print_value(out, "", &Value::Array(items.clone()))?;
@@ -236,7 +245,7 @@ pub fn print(out: &mut Out, told: &Whole) -> Result<(), Error> {
     for message in &told.messages {
         let text = message["content"].as_str().unwrap_or_default();
         let role = message["role"].as_str().unwrap_or_default();
-        print_text(out, "message", &format!("{role}: {text}"))?;
+        print_lines(out, "message", &format!("{role}: {text}"))?;
     }
     print_attempts(out, told)?;
     if let Some(edited) = &told.edited {
@@ -246,14 +255,23 @@ pub fn print(out: &mut Out, told: &Whole) -> Result<(), Error> {
     if let Some(from) = &told.reused {
         out.line(title("from").ink(Ink::Cyan, format!("{} version {}", from.workflow, from.version)))?;
     }
+    if let Some(verdict) = told.settled {
+        let text = match verdict {
+            Verdict::Live => "it was allowed, and performed",
+            Verdict::Stub => "it was stubbed: nothing happened, and the answer is what was said in its place",
+            Verdict::Deny => "it was denied: nothing happened",
+        };
+        out.line(title("settled").ink(Ink::Yellow, text))?;
+    }
     if let Some(answered) = told.answered {
         let text = match answered {
             "signal" => "by a signal",
+            "person" => "by a person: nobody knew whether it happened, and `resolve` said that it did",
             _ => "by nobody: time ran out, and the default was taken",
         };
         out.line(title("answered").ink(Ink::Yellow, text))?;
     }
-    if *told.answer != Value::Null {
+    if *told.answer != Value::Null || told.answered == Some("person") {
         print_value(out, "answer", &told.answer)?;
     }
     if *told.output != Value::Null && told.output != told.answer {
@@ -286,18 +304,5 @@ fn print_attempts(out: &mut Out, told: &Whole) -> Result<(), Error> {
 
 fn print_error(out: &mut Out, name: &str, error: &foldback::core::Failure) -> Result<(), Error> {
     out.line(title(name).ink(Ink::Red, format!("{} {}", error.status, error.title)))?;
-    error.detail.as_deref().map_or(Ok(()), |detail| print_text(out, "", detail))
-}
-
-/// A text with its own lines, bounded as values are.
-fn print_text(out: &mut Out, name: &str, text: &str) -> Result<(), Error> {
-    let most = out.most(crate::state::VALUE_LINES);
-    for (at, line) in text.lines().take(most).enumerate() {
-        out.line(title(if at == 0 { name } else { "" }).plain(line))?;
-    }
-    let left = text.lines().count().saturating_sub(most);
-    if left > 0 {
-        out.line(title("").dim(format!("… {left} more lines; --full prints all")))?;
-    }
-    Ok(())
+    error.detail.as_deref().map_or(Ok(()), |detail| print_lines(out, "", detail))
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::change::{Edit, GivenOutput, Said, SaidTarget, Target, Writes, parse, put};
-use crate::event::{Event, Fact};
+use crate::event::{Event, Fact, TaskKind};
 use crate::report::nearest;
 use crate::value::{Slot, is_too_deep};
 use crate::{Key, Version, limits};
@@ -65,6 +65,8 @@ pub struct Cutting<'a> {
     asked: HashMap<Key, Value>,
     /// Every key that was asked for, also behind `at`.
     keys: Vec<Key>,
+    /// Tasks with an output whose output is to be edited, and that are no steps.
+    others: HashMap<Key, &'static str>,
     input: Slot,
 }
 
@@ -82,6 +84,7 @@ impl<'a> Cutting<'a> {
             completed: HashMap::new(),
             asked: HashMap::new(),
             keys: Vec::new(),
+            others: HashMap::new(),
             input: Slot::null(),
         })
     }
@@ -116,6 +119,21 @@ impl<'a> Cutting<'a> {
                 if is_shared {
                     self.touched.push((event.version, asked.key.clone()));
                 }
+            }
+            Fact::TaskFinished { key, kind, .. } if self.edits_output(key) => {
+                let kind = match kind {
+                    TaskKind::Set | TaskKind::Compute => "set",
+                    TaskKind::For => "for",
+                    TaskKind::Fork => "fork",
+                    TaskKind::Try => "try",
+                    TaskKind::Do => "do",
+                    TaskKind::Record => "emit",
+                    TaskKind::Iteration | TaskKind::Branch | TaskKind::Shape => return,
+                };
+                self.others.insert(key.clone(), kind);
+            }
+            Fact::ListenStarted { key, .. } if self.edits_output(key) => {
+                self.others.insert(key.clone(), "listen");
             }
             Fact::StepCompleted(done) if is_shared => self.complete(&done.key, &done.output, event.version),
             Fact::StepReused(reused) if is_shared => {
@@ -190,10 +208,11 @@ impl<'a> Cutting<'a> {
                 }
                 SaidTarget::Output(key) => {
                     let Some((version, output)) = self.completed.get(key) else {
+                        self.is_no_other_task(key)?;
                         self.is_a_step(key, knows)?;
                         return refused(
                             format!("`{key}` never completed up to version {}: it has no output", self.at),
-                            "edit its request instead, or name a later --at; `foldback steps` shows what completed",
+                            "edit its request instead, or name a later --at; `foldback steps ID` shows what completed",
                         );
                     };
                     let mut whole = match cut.outputs.pop() {
@@ -268,6 +287,27 @@ impl<'a> Cutting<'a> {
         patterns
     }
 
+    /// Refuses an edit of the output of a task that asks nothing of the world, with what to do instead.
+    fn is_no_other_task(&self, key: &Key) -> Result<(), Refused> {
+        match self.others.get(key) {
+            None => Ok(()),
+            Some(&"listen") => refused(
+                format!("`{key}` is a `listen`: its output is what a signal brought, and no step's"),
+                format!(
+                    "fork before it, and signal the fork: `foldback fork ID --at {}`",
+                    crate::text::shell_word(key.as_str())
+                ),
+            ),
+            Some(kind) => refused(
+                format!(
+                    "`{key}` is a `{kind}`: its output is made of what stands before it, and of no step of its own"
+                ),
+                "edit the output of a step before it, or the input; or change the definition: `foldback fork ID \
+                 --definition FILE`",
+            ),
+        }
+    }
+
     fn is_a_step(&self, key: &Key, knows: &dyn Fn(&Key) -> Option<bool>) -> Result<(), Refused> {
         let is_asked = self.keys.iter().any(|asked| Target::Key(key.clone()).means(asked, ""));
         if is_asked || knows(key) != Some(false) {
@@ -283,7 +323,7 @@ impl<'a> Cutting<'a> {
         }
         let hint = match nearest(key.as_str(), self.keys.iter().map(Key::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "`foldback steps` lists the keys of steps".to_owned(),
+            None => "`foldback steps ID` lists the keys of steps".to_owned(),
         };
         refused(format!("the definition has no step `{key}`"), hint)
     }
@@ -309,7 +349,7 @@ fn edit(target: Target, said: &Said, value: &Value) -> Edit {
 fn place(whole: &mut Value, said: &Said, value: &Value) -> Result<(), Refused> {
     put(whole, &said.path, value.clone()).or_else(|why| {
         let told = format!("{}.{}", said.target, parse::dotted(&said.path));
-        refused(format!("`{told}` has no place: {why}"), "`foldback steps --json` shows the value whole")
+        refused(format!("`{told}` has no place: {why}"), "`foldback steps ID --json` shows the value whole")
     })
 }
 

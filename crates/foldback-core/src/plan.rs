@@ -222,7 +222,8 @@ impl Planning {
         run: &mut dyn Run,
         stimulus: Stimulus,
     ) -> Result<(), Illegal> {
-        let timing = Timing { now: state.now, actor: Arc::from("plan"), room: usize::MAX };
+        // Nothing begins at once: each step is put on the plan before.
+        let timing = Timing { now: state.now, actor: Arc::from("plan"), room: 0 };
         let serial = &mut self.serial;
         let mut ids = || {
             *serial += 1;
@@ -288,6 +289,8 @@ impl Planning {
             Stimulus::Settle { verdict: Verdict::Deny, .. } => ("deny", true),
             Stimulus::Settle { verdict: Verdict::Live, .. } => ("live", false),
             Stimulus::Hold { .. } => ("ask", false),
+            // A retry from the step that failed takes nothing from a past: its writes are performed.
+            _ if is_write && state.rules.is_none() => ("live", false),
             _ => ("run", false),
         };
         // What an edit touches is performed, however the steps before it answer.

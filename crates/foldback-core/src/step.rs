@@ -226,6 +226,19 @@ pub mod error_type {
     pub const NO_ROOM: &str = "https://open-workflow-specification.org/dsl/errors/types/no-room";
     /// Anything else that went wrong while running.
     pub const RUNTIME: &str = "https://open-workflow-specification.org/dsl/errors/types/runtime";
+    /// All of them: a definition may name each by its last segment alone, such as `timeout`.
+    pub const ALL: [&str; 10] = [
+        CONFIGURATION,
+        VALIDATION,
+        EXPRESSION,
+        AUTHENTICATION,
+        AUTHORIZATION,
+        TIMEOUT,
+        COMMUNICATION,
+        RUNAWAY,
+        NO_ROOM,
+        RUNTIME,
+    ];
 }
 
 impl Failure {

@@ -21,6 +21,7 @@ use foldback_store::{Store, WorkflowRow};
 
 use crate::Programs;
 use crate::command::{Back, Command, Followed, Fork, Refusal};
+use crate::engine::may_reopen;
 use crate::load::{self, LoadError, each, fill, fold, hash_at};
 use crate::pasts::Pasts;
 use crate::verify::verify_up_to;
@@ -158,6 +159,26 @@ pub fn prepare_retry(
     Ok(prepared)
 }
 
+/// What a retry from the step that failed will do: nothing is gone back to.
+///
+/// # Errors
+/// As [`prepare_retry`].
+pub fn plan_retry(store: &Arc<dyn Store>, programs: &dyn Programs, id: &str) -> Result<Plan, BranchError> {
+    let row = row(&**store, id)?;
+    let prepared = Prepared {
+        workflow_id: Arc::from(id),
+        cut: row.version,
+        head: row.version,
+        changes: Changes::none(Past { workflow: Arc::from(id), after: row.version, up_to: row.version }),
+        definition: None,
+    };
+    let state = prepared.state_at(&**store, None)?;
+    may_reopen(id, &state, false)?;
+    let again = prepared.program(&**store, programs, &state)?.start(&state).failures(&state);
+    let first = Stimulus::Reopen { reason: String::new(), again, back_to: None, changes: None };
+    prepared.plan(store, programs, state, first)
+}
+
 fn row(store: &dyn Store, id: &str) -> Result<WorkflowRow, BranchError> {
     let row = store.workflow(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
     if row.definition.is_none() {
@@ -228,7 +249,7 @@ fn prepare(
         Some(followed) => fitting(store, programs, branching, followed, at)?,
         None => at,
     };
-    let mut cut = cut(store, programs, branching, at)?;
+    let mut cut = cut(store, programs, branching, at).map_err(|error| with_id(error, id))?;
     // Nothing goes on behind an end: a cut there is the one right before it.
     while fold(store, id, Some(cut.version))?.is_some_and(|state| state.end.is_some()) && cut.version > 1 {
         cut.version -= 1;
@@ -287,6 +308,17 @@ fn fitting(
         ),
         format!("cut before it: --at {}, or leave --at out", parting.version.saturating_sub(1)),
     ))
+}
+
+/// A hint of the core knows no workflow: its commands get the id here.
+fn with_id(error: BranchError, id: &str) -> BranchError {
+    match error {
+        BranchError::Refused(mut refusal) => {
+            refusal.hint = refusal.hint.replace(" ID", &format!(" {}", shell_word(id)));
+            BranchError::Refused(refusal)
+        }
+        error @ BranchError::Load(_) => error,
+    }
 }
 
 fn cut(

@@ -259,7 +259,8 @@ impl Start {
     }
 
     /// Whether the id can be a workflow's: 1 to 200 bytes, no control characters, no white space
-    /// at its ends, no `~` (forks are named with it).
+    /// at its ends, no `~` (forks are named with it), no `-` at its beginning (a command line takes it
+    /// for an option).
     ///
     /// # Errors
     /// What is wrong with it.
@@ -272,10 +273,13 @@ impl Start {
             "holds control characters, or white space at its ends"
         } else if id.contains('~') {
             "holds `~`, which names forks"
+        } else if id.starts_with('-') {
+            "begins with `-`, as options do"
         } else {
             return Ok(());
         };
-        Err(Refusal::new(format!("workflow id {id:?} {wrong}"), "use letters, digits, `-`, `_` and `.`"))
+        let hint = "an id is a text of 1 to 200 bytes; of letters, digits, `-`, `_` and `.` it needs no quotes in a shell";
+        Err(Refusal::new(format!("workflow id {id:?} {wrong}"), hint))
     }
 }
 

@@ -33,6 +33,7 @@ mod stimuli;
 mod streams;
 
 use alarms::Alarms;
+pub(crate) use branches::may_reopen;
 
 /// Messages handled between two looks at the alarms.
 const ROUND: usize = 256;

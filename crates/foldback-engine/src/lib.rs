@@ -28,7 +28,7 @@ mod live;
 mod pasts;
 mod perform;
 
-pub use branch::{BranchError, Branching, Prepared, next_fork_id, prepare_fork, prepare_retry};
+pub use branch::{BranchError, Branching, Prepared, next_fork_id, plan_retry, prepare_fork, prepare_retry};
 pub use command::{Accepted, Answer, Back, Command, Expect, Followed, Fork, Refusal, Start};
 pub use ids::text_id;
 pub use kind::{Call, Looking, Performing, Progress, Registry, Remains, StepKind};

@@ -23,11 +23,16 @@ pub(crate) fn may_be_hash(text: &str) -> bool {
     (4..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
+/// Whether a person means this definition: by its name with its version, or by its name alone.
+fn is_named(name: &str, wanted: &str) -> bool {
+    name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
 /// Whether a filter lets a workflow through.
 pub(crate) fn passes(filter: &Filter, row: &WorkflowRow) -> bool {
     let is_of = |wanted: &String| {
         let begins = |hash: Hash| hash.to_hex().starts_with(&wanted.to_ascii_lowercase());
-        row.name == *wanted || (may_be_hash(wanted) && row.definition.is_some_and(begins))
+        is_named(&row.name, wanted) || (may_be_hash(wanted) && row.definition.is_some_and(begins))
     };
     filter.status.as_ref().is_none_or(|status| row.status == *status)
         && !(filter.only_unfinished && ENDED.contains(&row.status.as_str()))

@@ -272,6 +272,10 @@ fn an_unknown_outcome_is_settled_by_a_person() {
         run(&world, name, &["resolve", "w", "sned", "didnt"], 2, &["`sned`", "foldback list"]);
         run(&world, name, &["resolve", "v", "send", "didnt"], 2, &["\"v\"", "foldback list"]);
         run(&world, name, &["resolve", "w", "send", "landed", "{1}"], 2, &["the output:1:2:"]);
+        // Its answer is used later: that it has none, a person says.
+        let form = "foldback resolve w send landed 'JSON'";
+        run(&world, name, &["resolve", "w", "send", "landed"], 2, &["it has an answer", form]);
+        run(&world, name, &["resolve", "w", "send", "landed", "JSON"], 2, &["the output:1:1:"]);
         let deep = nested(101);
         run(&world, name, &["resolve", "w", "send", "landed", &deep], 2, &["deeper than 100"]);
         // Going on does not settle it.
@@ -280,6 +284,9 @@ fn an_unknown_outcome_is_settled_by_a_person() {
         let document = run(&world, name, &words, 0, &[]).document(0);
         assert_eq!((&document["status"], &document["output"]), (&json!("completed"), &output), "{name}");
         assert_eq!(server.requests(), requests, "{name}");
+        let shown = world.run(&["show", "w", "send"]).out;
+        assert_eq!(shown.contains("by a person"), name == "landed", "{shown}");
+        assert!(shown.contains(&format!("answer   {}", document["output"]["got"])), "{shown}");
         run(&world, name, &["resolve", "w", "send", "didnt"], 2, &["`send`", "hint: "]);
         audited(&world, name, 1);
     }

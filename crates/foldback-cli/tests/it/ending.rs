@@ -79,6 +79,38 @@ fn who_is_cancelled_takes_back_and_is_not_cancelled_answered_or_retried_again() 
     assert_eq!(world.run(&["audit"]).code, 0);
 }
 
+const ORDER: &str = "
+document: { dsl: '1.0.3', namespace: t, name: order, version: '1.0.0' }
+do:
+  - one: { set: { n: 1 } }
+  - two: { set: { n: 2 } }
+  - book:
+      run: { shell: { command: 'echo booked >> trip.txt' } }
+      metadata: { foldback: { undo: [ { unbook: { run: { shell: { command: 'echo unbooked >> trip.txt' } } } } ] } }
+";
+
+#[test]
+fn a_range_in_which_nothing_can_be_undone_is_refused_and_changes_nothing() {
+    let world = World::empty();
+    std::fs::write(world.dir.path().join("order.yaml"), ORDER).expect("a definition");
+    assert_eq!(world.run(&["run", "order.yaml", "--id", "o"]).code, 0);
+    let before = world.run(&["events", "o", "--json"]).out;
+    for range in [&["--from", "3"][..], &["--down-to", "book:end"], &["--from", "two", "--down-to", "1"]] {
+        let ran = world.run(&[&["compensate", "o"][..], range].concat());
+        assert_eq!((ran.code, &*ran.out), (2, ""), "{range:?}: {}", ran.err);
+        assert!(ran.err.contains("nothing that `o` did can be undone with --"), "{range:?}: {}", ran.err);
+        assert!(ran.err.contains("hint: `foldback compensate o --dry-run`"), "{range:?}: {}", ran.err);
+        let planned = world.run(&[&["compensate", "o", "--dry-run"][..], range].concat());
+        assert_eq!(planned.code, 0, "{}", planned.err);
+        assert!(planned.err.contains("nothing to undo"), "{range:?}: {planned:?}");
+    }
+    assert_eq!(world.run(&["events", "o", "--json"]).out, before, "nothing was written");
+    let planned = world.run(&["compensate", "o", "--dry-run"]);
+    assert!(planned.out.contains("undo  book") && planned.err.is_empty(), "{planned:?}");
+    assert_eq!(world.run(&["compensate", "o"]).code, 0);
+    assert_eq!(world.run(&["list", "--json"]).document(0)["status"], "compensated");
+}
+
 #[test]
 fn a_fork_takes_back_nothing_of_its_parent() {
     let world = World::empty();

@@ -139,7 +139,7 @@ fn a_workflow_that_needs_an_erased_value_says_so_and_does_not_go_on() {
     erased(&world, &["a", ":input", "--reason", "asked to"]);
     for words in [
         &["resume", "a"][..],
-        &["resolve", "a", "send", "landed"],
+        &["resolve", "a", "send", "landed", "null"],
         &["run", "stuck.yaml", "--id", "a", "--input", &input],
     ] {
         let Ran { code, err, .. } = world.run(words);

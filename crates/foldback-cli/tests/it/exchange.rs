@@ -163,7 +163,7 @@ fn a_fork_moves_with_its_past_and_goes_on_there() {
     assert_eq!(told["ancestors"][0]["workflow_id"], "p");
     assert!(to.run(&["export", "p~1"]).out == file.out, "it comes out as it went in");
     let again = to.run(&["import", "file"]);
-    assert!(again.err.contains("was there already: p (completed)"), "{again:?}");
+    assert!(again.err.contains("already here: p (completed)"), "{again:?}");
     assert!(again.err.contains("already here: p~1 (running)"), "{again:?}");
     // It takes what its parent did, also behind the cut, and does what it was told to do again.
     assert_eq!(to.run(&["resume", "p~1", "--json"]).document(0)["status"], "completed");
@@ -198,7 +198,7 @@ fn a_workflow_that_follows_another_definition_moves_with_both() {
     assert_eq!(to.run(&fork).document(0)["status"], "completed");
     put(&from, "fork", &to.run(&["export", "p~1"]).out);
     let told = from.run(&["import", "fork"]);
-    assert!(told.code == 0 && told.err.contains("was there already: p (completed)"), "{told:?}");
+    assert!(told.code == 0 && told.err.contains("already here: p (completed)"), "{told:?}");
     assert_eq!(from.run(&["verify", "p~1", "--json"]).document(0)["matched"], true);
     assert_eq!(from.run(&["audit", "--json"]).document(0)["problems"], json!([]));
 }
@@ -217,7 +217,7 @@ fn what_is_named_is_pruned_whatever_its_age_or_nothing_is() {
     let world = World::filled();
     crate::world::branch(&*world.store(), "done~1", ("done", 3));
     let refusals: [(&[&str], &str); 6] = [
-        (&["prune"], "<ID>"),
+        (&["prune"], "the ids of workflows, or --ended-before"),
         (&["prune", "nobody"], "no workflow `nobody`"),
         (&["prune", "failed", "unknown"], "`unknown` has not ended: it is unknown"),
         (&["prune", "failed", "done"], "`done` is the past of done~1"),

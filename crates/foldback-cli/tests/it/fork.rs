@@ -233,7 +233,7 @@ fn what_has_no_place_is_refused_with_a_way_out() {
     let world = completed();
     let broken = failed();
     put(&world, "bad.json", "{");
-    let cases: [(&World, &[&str], i32, &[&str]); 29] = [
+    let cases: [(&World, &[&str], i32, &[&str]); 30] = [
         (&world, &["fork", "nobody"], 2, &["no workflow `nobody`"]),
         (&world, &["fork", "p", "--at", "0"], 2, &["version 0", "versions 1 to 11"]),
         (&world, &["fork", "p", "--at", "99"], 2, &["version 99", "versions 1 to 11"]),
@@ -319,10 +319,11 @@ fn what_has_no_place_is_refused_with_a_way_out() {
         (&broken, &["retry", "p", "--from", "-1"], 2, &["lies behind the failure"]),
         (
             &broken,
-            &["retry", "p", "--dry-run"],
+            &["retry", "p", "--writes", "live"],
             2,
-            &["has no plan", "--from, --edit, --rerun or --definition"],
+            &["--writes has no meaning", "--from, --edit, --rerun or --definition"],
         ),
+        (&world, &["retry", "p", "--dry-run"], 2, &["has completed"]),
     ];
     for (world, call, code, says) in cases {
         let before = world.run(&["list", "--json"]).out;

@@ -270,3 +270,28 @@ fn a_store_that_may_only_be_read_is_read() {
     assert!(ran.err.contains("hint: make its directory writable, or copy"), "{ran:?}");
     forbid(&dir.join("bin"), 0o755);
 }
+
+#[test]
+fn a_directory_that_may_not_be_entered_or_written_is_told_as_such() {
+    let world = World::empty();
+    let dir = world.dir.path();
+    fs::create_dir(dir.join("bin")).expect("it is made");
+    fs::create_dir(dir.join("closed")).expect("it is made");
+    fs::copy(env!("CARGO_BIN_EXE_foldback"), dir.join("bin/foldback")).expect("it is copied");
+    let document = "document: { dsl: '1.0.3', namespace: t, name: d, version: '1.0.0' }\ndo:\n- one: { set: { n: 1 } }\n";
+    fs::write(dir.join("d.yaml"), document).expect("written");
+    forbid(&dir.join("closed"), 0o000);
+    forbid(dir, 0o555);
+    let table: [(&[&str], &str); 3] = [
+        (&["--store", "sqlite:closed/foldback.db", "list"], "closed/foldback.db: Permission denied"),
+        (&["--store", "sqlite:closed/foldback.db", "run", "d.yaml"], "closed/foldback.db: Permission denied"),
+        (&["run", "d.yaml"], "its directory cannot be written"),
+    ];
+    for (words, wanted) in table {
+        let Some(ran) = as_a_stranger(&world, words) else { break };
+        assert_eq!(ran.code, 2, "{words:?}: {ran:?}");
+        assert!(ran.err.contains(wanted) && ran.err.contains("hint: "), "{words:?}: {ran:?}");
+    }
+    forbid(&dir.join("closed"), 0o755);
+    forbid(dir, 0o755);
+}

@@ -33,6 +33,7 @@ mod servers;
 mod signals;
 mod sql;
 mod standing;
+mod told;
 mod two_terminals;
 mod verify;
 mod world;

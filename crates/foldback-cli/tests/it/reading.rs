@@ -191,7 +191,7 @@ fn a_person_reads_what_happened_and_what_to_do_next() {
         assert!(shown.out.contains(text), "{text:?} is missing in\n{}", shown.out);
     }
     let unknown = world.run(&["show", "unknown"]).out;
-    assert!(unknown.contains("foldback resolve unknown publish landed"), "{unknown}");
+    assert!(unknown.contains("foldback resolve unknown publish landed 'JSON'"), "{unknown}");
     let decisions = world.run(&["decisions", "done"]).out;
     assert!(
         decisions

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::servers::{Answers, Server};
 use crate::world::{World, article, unknown, write};
+use foldback::core::event::ENGINE_TYPES;
 use rusqlite::Connection;
 
 const PAGE: &str = include_str!("../../../../docs/sql.md");
@@ -77,7 +78,13 @@ fn filled() -> World {
         "wait.yaml",
         "document: { dsl: '1.0.3', namespace: shop, name: nap, version: '1.0.0' }\ndo:\n  - sleep: { wait: { hours: 9 } }\n",
     );
+    put(
+        folder,
+        "undo.yaml",
+        "document: { dsl: '1.0.3', namespace: shop, name: undo, version: '1.0.0' }\ndo:\n  - book:\n      run: { shell: { command: 'true' } }\n      metadata: { foldback: { undo: [ { unbook: { run: { shell: { command: 'true' } } } } ] } }\n  - go: { listen: { to: { one: { with: { type: go } } } } }\n  - fail: { run: { shell: { command: 'exit 1' } } }\n",
+    );
     for (id, file, topic, code) in [
+        ("undone", "undo.yaml", "lamps", 0),
         ("lamps-1", "one.yaml", "lamps", 0),
         ("lamps-2", "two.yaml", "lamps", 0),
         ("again-1", "one.yaml", "again", 0),
@@ -88,6 +95,7 @@ fn filled() -> World {
         let ran = world.run(&["run", file, "--id", id, "--input", &input]);
         assert_eq!(ran.code, code, "{ran:?}");
     }
+    assert_eq!(world.run(&["signal", "undone", "go"]).code, 1, "it fails, and is compensated");
     let mut sleeper = world.command(&["run", "wait.yaml", "--id", "sleeper"]);
     let mut sleeper = sleeper.stderr(std::process::Stdio::null()).spawn().unwrap();
     let begun = std::time::Instant::now();
@@ -138,6 +146,18 @@ fn every_query_of_the_page_finds_what_there_is() {
         one(&format!("SELECT one || ' ' || chosen || ', ' || other || ' ' || but FROM ({flipped})")),
         "lamps-1 short, lamps-2 long"
     );
+    let spent = find("AS usd\nFROM workflow_summaries\nWHERE ended IN");
+    assert_eq!(
+        one(&format!(
+            "SELECT group_concat(definition || ' ' || workflows, '; ') FROM (SELECT * FROM ({spent}) ORDER BY definition)"
+        )),
+        "article 1.0.0 1; article 1.0.1 1; undo 1.0.0 1"
+    );
+    let own = find("AS newest");
+    assert_eq!(one(&format!("SELECT group_concat(type) FROM ({own})")), "PAGE_PUBLISHED");
+    for kind in ENGINE_TYPES {
+        assert!(own.contains(&format!("'{kind}'")), "{kind} is no event of your own domain");
+    }
     let failures = find("percent");
     assert_eq!(
         one(&format!(

@@ -139,7 +139,7 @@ fn what_cannot_be_verified_says_why() {
     for (words, code, said) in [
         (&["verify", "T"][..], 2, "did you mean `t`?"),
         (&["verify", "nowhere.jsonl"], 2, "no workflow `nowhere.jsonl`"),
-        (&["verify", "no.jsonl"], 2, "nothing was imported"),
+        (&["verify", "no.jsonl"], 2, "hint: export the workflow anew"),
         (&["verify", "t", "--definition", "broken.yaml"], 2, "broken.yaml:1"),
         (&["verify", "t", "--definition", "none.yaml"], 2, "none.yaml"),
     ] {

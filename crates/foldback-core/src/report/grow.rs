@@ -15,6 +15,11 @@ use crate::{Key, Micros, Version};
 /// Items of a loop that a node holds.
 const OVER_MAX: usize = 5;
 
+/// The choice of a `try` to begin another one.
+const RETRY: &str = "retry";
+/// The choice of a `try` to fail with its error.
+const UNCAUGHT: &str = "uncaught";
+
 /// How the workflow, or the scope around a node, ended: whether well.
 type Ended = Option<bool>;
 
@@ -29,6 +34,10 @@ struct Twig {
     is_cancelled: bool,
     /// True where the signal that it waited for reports a failure.
     has_failed: bool,
+    /// Of a further try of a block: true where it failed and another one followed.
+    is_tried_again: bool,
+    /// Of a further try of a block: true where it failed, and the block with it.
+    is_uncaught: bool,
     /// Its row among the steps.
     row: Option<u64>,
     children: Vec<usize>,
@@ -143,6 +152,12 @@ impl Growing {
                 self.exported(key, context.as_ref());
             }
             Fact::DecisionMade(made) => {
+                if let Some(tried) = failed_try(&made.key) {
+                    self.set_of(&tried, |twig| {
+                        twig.is_tried_again = made.chosen == RETRY;
+                        twig.is_uncaught = made.chosen == UNCAUGHT;
+                    });
+                }
                 let what = What::Decision {
                     chosen: made.chosen.clone(),
                     options: made.options.clone(),
@@ -155,11 +170,11 @@ impl Growing {
             Fact::TimerSet { key, limits: true, .. } => drop(self.limits.insert(key.clone(), event.clock())),
             Fact::TimerSet { key, due, .. } => {
                 let at = self.leaf(key, event, What::Timer { due: Moment(*due) });
-                self.waits_anew(at);
+                self.waits_anew(at, event);
             }
             Fact::ListenStarted { key, names, .. } => {
                 let at = self.leaf(key, event, What::Listen { names: names.clone(), answered: None });
-                self.waits_anew(at);
+                self.waits_anew(at, event);
             }
             Fact::SignalReceived(signal) => {
                 if signal.error.is_some() {
@@ -199,7 +214,11 @@ impl Growing {
                 let at = self.twig(&key.undo(), event);
                 self.set(at, |twig| twig.ended = Some(event.clock()));
             }
-            Fact::WorkflowReopened { .. } => self.end = None,
+            Fact::WorkflowReopened { .. } => {
+                self.end = None;
+                // The try that failed with its block goes on.
+                self.twigs.values_mut().for_each(|twig| twig.is_uncaught = false);
+            }
             Fact::Recorded { event_type, key: Some(key), .. } => {
                 let what = What::Event { event_type: event_type.clone() };
                 let at = self.leaf(key, event, what);
@@ -252,9 +271,10 @@ impl Growing {
         });
     }
 
-    /// What was given up there, before the workflow was reopened, is waited for again.
-    fn waits_anew(&mut self, at: usize) {
+    /// What was given up there, before the workflow was reopened, is waited for again, from now on.
+    fn waits_anew(&mut self, at: usize, event: &Event) {
         self.set(at, |twig| {
+            twig.began = event.clock();
             twig.ended = None;
             twig.is_cancelled = false;
             twig.has_failed = false;
@@ -339,6 +359,8 @@ impl Growing {
             ended: None,
             is_cancelled: false,
             has_failed: false,
+            is_tried_again: false,
+            is_uncaught: false,
             row: None,
             children: Vec::new(),
             left_out: None,
@@ -424,7 +446,7 @@ impl Growing {
                 (report.status, report.duration_ms)
             }
             None if twig.is_cancelled => (ReportedStatus::Cancelled, None),
-            None if twig.has_failed => {
+            None if twig.has_failed || twig.is_tried_again || twig.is_uncaught => {
                 (ReportedStatus::Failed, twig.ended.map(|to| millis_between(twig.began, to)))
             }
             None => (
@@ -481,6 +503,13 @@ fn standing(is_ended: bool, around: Ended, children: &[TreeNode]) -> ReportedSta
         }
         (false, None) => ReportedStatus::Running,
     }
+}
+
+/// The further try, `post!2`, whose error a decision judges: `post!2!catch`. The first try is the block itself.
+fn failed_try(decision: &Key) -> Option<Key> {
+    let tried = decision.as_str().strip_suffix("!catch")?;
+    let (_, mark) = tried.rsplit_once('!')?;
+    (!mark.is_empty() && mark.bytes().all(|b| b.is_ascii_digit())).then(|| Key::new(tried))
 }
 
 /// The scope around a key by its text alone: `read[3]` of `read[3]/fetch`, `read` of `read[3]`,

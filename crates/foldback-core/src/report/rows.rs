@@ -193,7 +193,12 @@ impl Rows {
             }
             Fact::OutcomeReconciled { found: Found::Unknown, .. } => {}
             Fact::OutcomeResolved { key, landed } | Fact::OutcomeReconciled { key, landed, .. } => {
+                let is_said = matches!(event.fact, Fact::OutcomeResolved { .. });
                 self.with(key, |row| match landed {
+                    Some(output) if is_said => {
+                        row.report.answered = Some("person");
+                        row.complete(output, version, at);
+                    }
                     Some(output) => row.complete(output, version, at),
                     None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
                     None => {
@@ -542,6 +547,7 @@ impl Row {
         (report.attempts, report.output, report.error) = (0, null(), None);
         (report.started_version, report.ended_version) = (None, None);
         (report.duration_ms, report.latency_ms, report.due, report.held) = (None, None, None, None);
+        report.answered = None;
         (self.started_at, self.attempts_before, self.was_unknown) = (None, 0, false);
         // A scope around it that had ended goes on.
         self.is_shaped = false;

@@ -163,7 +163,8 @@ pub struct StepReport {
     /// A part that a person changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edited: Option<Edited>,
-    /// Of a `listen` that is over: `signal`, or `default` where its time ran out.
+    /// Who gave the output, where it is no performer: of a `listen` that is over `signal`, or `default` where its
+    /// time ran out; of a step whose outcome was unknown `person`, where one said that it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered: Option<&'static str>,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::rows::millis_between;
 use super::{
     AttemptReport, DecisionReport, Edited, ReportedStatus, ReusedFrom, StepReport, Tokens, decisions, null,
     steps,
@@ -15,7 +16,7 @@ use super::{
 use crate::event::{Event, Fact, TaskKind, Verdict};
 use crate::program::Seen;
 use crate::step::{Effect, Failure};
-use crate::{Key, Version};
+use crate::{Key, Micros, Version};
 
 /// A step, a task or a decision, whole.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,6 +44,9 @@ pub struct Whole {
     /// Of a loop: the items that it runs over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Value>,
+    /// Of an iteration: the item that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item: Option<Value>,
     /// The request as recorded; `null` where it asks nothing of the world.
     pub request: Arc<Value>,
     /// The messages that a model is sent, `{role, content}`. Filled in by whoever knows the step kind.
@@ -93,14 +97,28 @@ pub struct Whole {
     /// A part that a person changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edited: Option<Edited>,
-    /// Of a `listen` that is over: `signal`, or `default` where its time ran out.
+    /// Who gave the answer, where it is no performer: see [`StepReport::answered`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered: Option<&'static str>,
 }
 
 /// Whether [`whole`] needs a fact to tell of a key.
 pub fn concerns(key: &Key, fact: &Fact) -> bool {
-    fact.key().is_none_or(|found| found == key || found.unmarked() == *key) || failure_at(key, fact).is_some()
+    fact.key().is_none_or(|found| found == key || found.unmarked() == *key)
+        || failure_at(key, fact).is_some()
+        || begins_iteration(key, fact)
+}
+
+/// Whether a fact says what an iteration begins with: the begin of its loop, or the end of the iteration before.
+fn begins_iteration(key: &Key, fact: &Fact) -> bool {
+    let Some((scope, index)) = key.itemed() else { return false };
+    match fact {
+        Fact::TaskStarted { key: found, kind: TaskKind::For, .. } => *found == scope,
+        Fact::TaskFinished { key: found, kind: TaskKind::Iteration, .. } => {
+            index > 0 && *found == scope.item(index - 1)
+        }
+        _ => false,
+    }
 }
 
 /// The failure of this key that a fact holds: of the workflow, of a branch, or of a block.
@@ -182,6 +200,7 @@ pub fn whole(key: &Key, events: &[Event], after: Option<Version>, seen: Option<S
     }
     told.decisions = task.decisions;
     told.items = task.items;
+    told.item = task.item;
     told.pointer = told.error.as_ref().and_then(|error| error.instance.clone());
     if let Some(seen) = seen {
         told.kind = seen.kind;
@@ -238,6 +257,7 @@ impl Whole {
             values: Map::new(),
             fallbacks: Vec::new(),
             items: None,
+            item: None,
             request: null(),
             messages: Vec::new(),
             answer: null(),
@@ -272,6 +292,10 @@ struct Task {
     kind: Option<&'static str>,
     input: Option<Arc<Value>>,
     items: Option<Value>,
+    item: Option<Value>,
+    collects: bool,
+    began_at: Option<Micros>,
+    duration_ms: Option<u64>,
     output: Option<Arc<Value>>,
     error: Option<Failure>,
     decisions: Vec<DecisionReport>,
@@ -280,8 +304,10 @@ struct Task {
 impl Task {
     fn read(key: &Key, events: &[Event], after: Version) -> Task {
         let mut task = Task { decisions: decisions(events), ..Task::default() };
-        task.decisions.retain(|made| made.key.unmarked() == *key && made.version > after);
-        for event in events.iter().filter(|event| event.version > after) {
+        let is_meant = |made: &Key| made == key || made.unmarked() == *key;
+        task.decisions.retain(|made| is_meant(&made.key) && made.version > after);
+        let is_told = |event: &&Event| event.version > after || begins_iteration(key, &event.fact);
+        for event in events.iter().filter(is_told) {
             if let Fact::WorkflowReopened { .. } = &event.fact {
                 (task.error, task.ended) = (None, None);
             }
@@ -290,9 +316,30 @@ impl Task {
             } else if event.fact.key().is_some_and(|found| found == key || found.unmarked() == *key) {
                 task.first.get_or_insert(event.version);
                 task.fact(key, event);
+            } else if begins_iteration(key, &event.fact) {
+                task.iteration(key, event);
+            } else if event.fact.key().is_some_and(|found| found.is_inside(key)) {
+                // What is inside an iteration begins it: no fact of its own does.
+                task.first.get_or_insert(event.version);
             }
         }
         task
+    }
+
+    /// What an iteration begins with: the loop's input, or the output of the iteration before.
+    fn iteration(&mut self, key: &Key, event: &Event) {
+        self.began_at = Some(event.clock());
+        match &event.fact {
+            Fact::TaskStarted { input, collects, .. } => {
+                let input = input.get();
+                let index = key.itemed().and_then(|(_, index)| usize::try_from(index).ok());
+                self.item = index.and_then(|index| input.get("items")?.get(index)).cloned();
+                self.input = input.get("input").map(|inner| Arc::new(inner.clone()));
+                self.collects = *collects;
+            }
+            Fact::TaskFinished { output, .. } if !self.collects => self.input = Some(output.get()),
+            _ => {}
+        }
     }
 
     fn fact(&mut self, key: &Key, event: &Event) {
@@ -310,8 +357,15 @@ impl Task {
             Fact::TaskFinished { kind, output, .. } if is_own => {
                 self.kind = word(*kind).or(self.kind);
                 (self.output, self.ended) = (Some(output.get()), Some(event.version));
+                self.duration_ms = self.began_at.map(|began| millis_between(began, event.clock()));
             }
-            Fact::DecisionMade(made) if made.finishes => self.ended = Some(event.version),
+            // The decision that is asked about (`poll!catch`), or one that ends its task.
+            Fact::DecisionMade(made) if is_own || made.finishes => {
+                if is_own && key.unmarked() != *key {
+                    self.kind = self.kind.or(Some("decision"));
+                }
+                self.ended = Some(event.version);
+            }
             Fact::TimerSet { limits: false, .. } if is_own => self.kind = Some("wait"),
             Fact::TimerFired { .. } if is_own => self.ended = Some(event.version),
             Fact::Recorded { .. } => self.kind = self.kind.or(Some("emit")),
@@ -374,6 +428,7 @@ impl Task {
             output,
             asked_version: self.first,
             ended_version: self.ended,
+            duration_ms: self.duration_ms,
             ..Whole::of(key)
         }
     }

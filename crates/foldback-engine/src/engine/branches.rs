@@ -203,7 +203,7 @@ impl Engine {
             Some(StepStatus::Unknown) => {
                 return Err(Refusal::new(
                     format!("`{key}` was sent, and nobody knows whether it happened"),
-                    "say `landed [JSON]` or `didnt`",
+                    "say `landed JSON` (what it answered, or null), or `didnt`",
                 ));
             }
             _ => {
@@ -229,7 +229,11 @@ impl Engine {
     }
 }
 
-fn may_reopen(id: &str, state: &WorkflowState, goes_back: bool) -> Result<(), Refusal> {
+/// Whether a workflow may be reopened.
+///
+/// # Errors
+/// It may not, with what goes on instead.
+pub(crate) fn may_reopen(id: &str, state: &WorkflowState, goes_back: bool) -> Result<(), Refusal> {
     let has_failed = matches!(state.end, Some(End::Failed { .. } | End::Parked { .. }));
     match state.status() {
         Status::Failed | Status::Parked => Ok(()),

@@ -7,6 +7,7 @@ use crate::program::{Backoff, ErrorTemplate, RetryTask, TryTask, is_status};
 use crate::template::Template;
 use crate::tree::Node;
 use foldback_core::report::nearest;
+use foldback_core::step::error_type;
 
 const ERROR: [&str; 5] = ["type", "status", "title", "detail", "instance"];
 
@@ -23,6 +24,9 @@ impl<'a> Reader<'a> {
             if let Some(with) = errors.get("with") {
                 self.map(with, "`errors.with`")?;
                 self.only(with, "`errors.with`", &ERROR);
+                if let Some(kind) = with.get("type") {
+                    self.looks_like_a_type(kind);
+                }
                 for name in ERROR {
                     filter.extend(with.get(name).map(|node| (name, self.template(node, Allow::Expressions))));
                 }
@@ -48,6 +52,22 @@ impl<'a> Reader<'a> {
             then,
             compensates: self.compensates(node),
         })
+    }
+
+    /// Warns of a short name that is almost one of a standard type: nothing fails with that.
+    fn looks_like_a_type(&mut self, node: &Node) {
+        let Some(name) = node.as_str().filter(|text| inside(text).is_none() && !text.contains(':')) else {
+            return;
+        };
+        let known = || error_type::ALL.iter().filter_map(|known| known.strip_prefix(error_type::PREFIX));
+        if known().any(|known| known == name) {
+            return;
+        }
+        if let Some(near) = nearest(name, known()) {
+            let message =
+                format!("`{name}` is no type of the specification's: only a `raise` of `{name}` is caught");
+            self.report.warning(node, message, format!("did you mean `{near}`?"));
+        }
     }
 
     fn retry_reference(&mut self, node: &Node) -> Option<RetryTask> {

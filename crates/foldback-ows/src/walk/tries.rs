@@ -283,7 +283,8 @@ fn error_value(failure: &Failure) -> Value {
     error
 }
 
-/// A standard type under the name it has today: it moved twice, and definitions name all three.
+/// A standard type under the name it has today: it moved twice, and definitions name all three, or give its
+/// short name (`timeout`), the last segment of its URI.
 fn standard_type(text: &str) -> String {
     const PREFIXES: [&str; 5] = [
         error_type::PREFIX,
@@ -292,21 +293,7 @@ fn standard_type(text: &str) -> String {
         "https://serverlessworkflow.io/dsl/errors/types/",
         "https://serverlessworkflow.io/errors/types/",
     ];
-    const STANDARD: [&str; 10] = [
-        error_type::CONFIGURATION,
-        error_type::VALIDATION,
-        error_type::EXPRESSION,
-        error_type::AUTHENTICATION,
-        error_type::AUTHORIZATION,
-        error_type::TIMEOUT,
-        error_type::COMMUNICATION,
-        error_type::RUNTIME,
-        error_type::RUNAWAY,
-        "",
-    ];
-    let name = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
-    let standard = name
-        .map(|name| format!("{}{name}", error_type::PREFIX))
-        .filter(|full| STANDARD.contains(&full.as_str()));
-    standard.unwrap_or_else(|| text.to_owned())
+    let name = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+    let full = format!("{}{name}", error_type::PREFIX);
+    if error_type::ALL.contains(&full.as_str()) { full } else { text.to_owned() }
 }

@@ -41,6 +41,19 @@ fn a_condition_that_compares_what_is_redacted_is_told() {
 type Row = (&'static str, &'static [(u32, u32, &'static str, &'static str)]);
 
 const TABLE: &[Row] = &[
+    // A short type that is almost a standard one; those of the specification, URIs and own ones are no mistake.
+    (
+        "do:\n  - a:\n      try: [ b: { call: http, with: { method: get, endpoint: 'http://x' } } ]\n      catch: { errors: { with: { type: timout } } }\n",
+        &[(5, 40, "`timout` is no type of the specification's", "did you mean `timeout`?")],
+    ),
+    (
+        "do:\n  - a:\n      try: [ b: { raise: { error: { type: out-of-stock, status: 409 } } } ]\n      catch: { errors: { with: { type: out-of-stock } } }\n",
+        &[],
+    ),
+    (
+        "do:\n  - a:\n      try: [ b: { call: http, with: { method: get, endpoint: 'http://x' } } ]\n      catch: { errors: { with: { type: communication } } }\n",
+        &[],
+    ),
     // A `set` that drops what the next task needs.
     (
         "do:\n  - style: { set: { tone: dry } }\n  - draft: { call: llm, with: { model: a/b, template: '{t}', vars: { t: '${ .topic }' } } }\n",

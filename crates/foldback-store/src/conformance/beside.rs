@@ -78,6 +78,8 @@ fn lists(desk: &Desk) {
         ("c", "review", Some("completed")),
         ("d", "review", Some("failed")),
         ("e", "review", Some("paused")),
+        ("f", "order 1.0.0", None),
+        ("g", "order 1.1.0", Some("failed")),
     ] {
         let begins =
             NewWorkflow { name: name.into(), definition: definition(name), ..NewWorkflow::default() };
@@ -90,12 +92,12 @@ fn lists(desk: &Desk) {
     };
     let all = Filter::default;
     let of = |wanted: &str| Filter { definition: Some(wanted.into()), ..all() };
-    assert_eq!(list(all()), "e d c b a");
-    assert_eq!(list(Filter { limit: 2, ..all() }), "e d");
-    assert_eq!(list(Filter { status: Some("running".into()), ..all() }), "a");
+    assert_eq!(list(all()), "g f e d c b a");
+    assert_eq!(list(Filter { limit: 2, ..all() }), "g f");
+    assert_eq!(list(Filter { status: Some("running".into()), ..all() }), "f a");
     assert_eq!(list(Filter { status: Some("waiting".into()), ..all() }), "");
-    assert_eq!(list(Filter { only_unfinished: true, ..all() }), "e a");
-    assert_eq!(list(Filter { only_unfinished: true, limit: 1, ..all() }), "e");
+    assert_eq!(list(Filter { only_unfinished: true, ..all() }), "f e a");
+    assert_eq!(list(Filter { only_unfinished: true, limit: 1, ..all() }), "f");
     assert_eq!(list(of("review")), "e d c");
     assert_eq!(list(Filter { only_unfinished: true, ..of("article") }), "a");
     let hash = Hash::of_bytes(b"article").to_hex();
@@ -104,6 +106,9 @@ fn lists(desk: &Desk) {
     assert_eq!(list(of(&hash[..7].to_uppercase())), "b a");
     assert_eq!(list(of(&hash[..3])), "", "too short to be a hash");
     assert_eq!(list(of("revie")), "", "a name is given whole");
+    assert_eq!(list(of("order")), "g f", "a name alone means all its versions");
+    assert_eq!(list(of("order 1.1.0")), "g");
+    assert_eq!(list(of("order 1")), "", "a version is given whole");
     assert_eq!(list(of("%")), "");
     assert_eq!(list(of("")), "");
 }

@@ -96,6 +96,10 @@ pub(crate) fn damaged(path: &Path, what: &str) -> StoreError {
 /// the file: closing it again would take away the locks that SQLite holds on it in this process.
 fn system_reason(path: &Path) -> String {
     match std::fs::metadata(path) {
+        // It was to be made.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            "it cannot be made: its directory cannot be written".into()
+        }
         Err(e) => e.to_string(),
         Ok(_) => "permission denied, or its directory cannot be written".into(),
     }

@@ -187,8 +187,12 @@ pub(crate) fn workflows(conn: &Connection, filter: &Filter) -> rusqlite::Result<
         ));
     }
     if let Some(wanted) = &filter.definition {
-        query.push_str(" AND (name = ? OR substr(hex(definition), 1, length(?)) = ?)");
-        values.push(wanted.clone());
+        // `order 1.0.0` is found by its name with its version, and by its name alone.
+        query.push_str(
+            " AND (name = ? OR substr(name, 1, length(?)) = ? OR substr(hex(definition), 1, length(?)) = ?)",
+        );
+        let and_version = format!("{wanted} ");
+        values.extend([wanted.clone(), and_version.clone(), and_version]);
         // A name that cannot be a hash must not match one: no hash begins with a dash.
         let digits = if may_be_hash(wanted) { wanted.to_ascii_uppercase() } else { "-".into() };
         values.extend([digits.clone(), digits]);

@@ -349,11 +349,16 @@ fn look_at(path: &Path, missing: Missing) -> StoreResult<()> {
             is_input: true,
         });
     }
-    if let Ok(found) = std::fs::metadata(path) {
-        return has_one_name(path, &found);
-    }
-    if missing == Missing::Refuse {
-        return Err(no_store(path, "does not exist"));
+    use std::io::ErrorKind;
+    match std::fs::metadata(path) {
+        Ok(found) => return has_one_name(path, &found),
+        // Nobody knows whether it is there.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(cannot_look(path, &e)),
+        Err(e) if missing == Missing::Refuse && e.kind() != ErrorKind::NotFound => {
+            return Err(cannot_look(path, &e));
+        }
+        Err(_) if missing == Missing::Refuse => return Err(no_store(path, "does not exist")),
+        Err(_) => {}
     }
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => Err(StoreError {
@@ -403,6 +408,17 @@ fn to_be_brought_up(path: &Path) -> StoreError {
     StoreError {
         message: format!("{} was written by an older foldback and is read-only", path.display()),
         hint: Some("make it writable once, so that its tables are brought up to date; or open a copy".into()),
+        is_input: true,
+    }
+}
+
+/// A place that cannot be looked at: a directory that one may not enter, a name through a file.
+fn cannot_look(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError {
+        message: format!("cannot open {}: {error}", path.display()),
+        hint: Some(
+            "check the path, and that you may enter its directory; or name another with --store".into(),
+        ),
         is_input: true,
     }
 }

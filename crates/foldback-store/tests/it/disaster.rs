@@ -122,7 +122,8 @@ fn child(dir: &tempfile::TempDir, env: &[(&str, String)]) -> Output {
 /// Runs a test of this file that is none of its own, on a directory's store.
 fn run(name: &str, dir: &tempfile::TempDir, env: &[(&str, String)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
-        .args([&format!("disaster::{name}"), "--exact", "--ignored", "--nocapture"])
+        .arg(format!("disaster::{name}"))
+        .args(["--exact", "--ignored", "--nocapture"])
         .env("FOLDBACK_TEST_STORE", url(dir))
         .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
         .output()
