@@ -63,9 +63,13 @@ pub fn start(file: &Path, loaded: &Loaded, id: &str, input: Value) -> Start {
 }
 
 /// The file of a workflow that is no longer what the workflow follows: its place as a person here would
-/// write it. `None` where it is as it was, is gone, or is not known.
+/// write it. `None` where it is as it was, is gone, or is not known. The log may come from a stranger, and name
+/// anything: only a regular file is opened.
 pub fn changed_file(cli: &Cli, state: &WorkflowState) -> Option<String> {
     let place = Path::new(state.file.as_deref()?);
+    if !is_regular(place).ok()? {
+        return None;
+    }
     let is_as_it_was = match read(cli, place) {
         Ok(Ok(loaded)) => loaded.hash == state.definition,
         Ok(Err(_)) => false,
@@ -127,9 +131,14 @@ fn text_inside(cli: &Cli, folder: &Path, name: &str) -> Result<String, String> {
             );
         }
     }
-    // Before it is opened: a pipe that nobody writes to would be waited for.
-    if !path.metadata().map_err(|e| e.to_string())?.is_file() {
+    if !is_regular(&path).map_err(|e| e.to_string())? {
         return Err("it is no regular file".to_owned());
     }
     text_of(&path)
+}
+
+/// Whether a place is a regular file, links followed. Asked before it is opened: a pipe that nobody writes to,
+/// or a terminal, would be waited for.
+fn is_regular(place: &Path) -> std::io::Result<bool> {
+    Ok(place.metadata()?.is_file())
 }
