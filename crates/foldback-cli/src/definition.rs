@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use foldback::core::text::shell_word;
 use foldback::core::{WorkflowState, limits};
 use foldback::engine::Start;
 use foldback::ows::{Loaded, Problem};
 use foldback::programs::start_document;
 use serde_json::Value;
 
-use crate::args::{Cli, quoted};
+use crate::args::Cli;
 use crate::drive::load_config;
 use crate::error::Error;
 
@@ -49,7 +50,7 @@ pub fn parse(cli: &Cli, file: &Path, source: &str) -> Result<Loaded, Vec<Problem
 /// As [`read`], with each problem as `FILE:LINE:COLUMN`.
 pub fn load(cli: &Cli, file: &Path) -> Result<Loaded, Error> {
     read(cli, file)?.map_err(|problems| {
-        let file_shown = quoted(&file.display().to_string());
+        let file_shown = shell_word(file.display().to_string());
         let more = format!("`foldback check {file_shown}` shows each line, with every hint");
         told(file, problems, &more)
     })
