@@ -42,7 +42,7 @@ impl Cli {
     /// How a person calls this program again for the same store: for hints.
     pub fn again(&self) -> String {
         match &self.store {
-            Some(url) => format!("foldback --store {}", quoted(url)),
+            Some(url) => format!("foldback --store {}", shell_word(url)),
             None => "foldback".to_owned(),
         }
     }
@@ -63,11 +63,6 @@ impl Cli {
 
 /// Commands that know no store.
 const STORELESS: [&str; 5] = ["init", "check", "bench", "completions", "man"];
-
-/// A word as a shell takes it.
-pub fn quoted(word: &str) -> String {
-    shell_word(word)
-}
 
 /// The commands.
 #[derive(Debug, Subcommand)]

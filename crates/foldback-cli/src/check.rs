@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use foldback::connectors::{Config, is_priced, providers};
+use foldback::core::text::shell_word;
 use foldback::ows::{Loaded, Problem};
 use serde_json::{Value, json};
 
-use crate::args::{CheckArgs, Cli, quoted};
+use crate::args::{CheckArgs, Cli};
 use crate::definition;
 use crate::drive::load_config;
 use crate::error::{Error, Exit};
@@ -131,7 +132,7 @@ fn strangers(config: &Config, models: &[(String, u32, u32)]) -> Vec<Problem> {
             hint: Some(format!(
                 "known are {}; add [providers.{}] to foldback.toml",
                 known.join(", "),
-                quoted(provider)
+                shell_word(provider)
             )),
         });
     }
@@ -157,7 +158,7 @@ pub fn unpriced(config: &Config, loaded: &Loaded) -> Vec<Problem> {
         hint: Some(format!(
             "under [providers.{}.prices] in foldback.toml set input_usd_per_million_tokens and \
              output_usd_per_million_tokens; or set a budget of tokens too",
-            quoted(provider)
+            shell_word(provider)
         )),
     };
     loaded.money_budgets.iter().map(warning).collect()

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use foldback::core::text::shell_word;
 use foldback::core::{WorkflowState, limits};
 use foldback::engine::Start;
 use foldback::ows::{Loaded, Problem};
 use foldback::programs::start_document;
 use serde_json::Value;
 
-use crate::args::{Cli, quoted};
+use crate::args::Cli;
 use crate::drive::load_config;
 use crate::error::Error;
 
@@ -49,7 +50,7 @@ pub fn parse(cli: &Cli, file: &Path, source: &str) -> Result<Loaded, Vec<Problem
 /// As [`read`], with each problem as `FILE:LINE:COLUMN`.
 pub fn load(cli: &Cli, file: &Path) -> Result<Loaded, Error> {
     read(cli, file)?.map_err(|problems| {
-        let file_shown = quoted(&file.display().to_string());
+        let file_shown = shell_word(file.display().to_string());
         let more = format!("`foldback check {file_shown}` shows each line, with every hint");
         told(file, problems, &more)
     })
@@ -63,9 +64,13 @@ pub fn start(file: &Path, loaded: &Loaded, id: &str, input: Value) -> Start {
 }
 
 /// The file of a workflow that is no longer what the workflow follows: its place as a person here would
-/// write it. `None` where it is as it was, is gone, or is not known.
+/// write it. `None` where it is as it was, is gone, or is not known. The log may come from a stranger, and name
+/// anything: only a regular file is opened.
 pub fn changed_file(cli: &Cli, state: &WorkflowState) -> Option<String> {
     let place = Path::new(state.file.as_deref()?);
+    if !is_regular(place).ok()? {
+        return None;
+    }
     let is_as_it_was = match read(cli, place) {
         Ok(Ok(loaded)) => loaded.hash == state.definition,
         Ok(Err(_)) => false,
@@ -127,9 +132,14 @@ fn text_inside(cli: &Cli, folder: &Path, name: &str) -> Result<String, String> {
             );
         }
     }
-    // Before it is opened: a pipe that nobody writes to would be waited for.
-    if !path.metadata().map_err(|e| e.to_string())?.is_file() {
+    if !is_regular(&path).map_err(|e| e.to_string())? {
         return Err("it is no regular file".to_owned());
     }
     text_of(&path)
+}
+
+/// Whether a place is a regular file, links followed. Asked before it is opened: a pipe that nobody writes to,
+/// or a terminal, would be waited for.
+fn is_regular(place: &Path) -> std::io::Result<bool> {
+    Ok(place.metadata()?.is_file())
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldback::connectors::{Config, check_model, registry};
 use foldback::core::state::{End as Ended, EntryBody};
+use foldback::core::text::shell_word;
 use foldback::core::value::is_too_deep;
 use foldback::core::{Key, Status, StepStatus, Verdict as Settled, WorkflowState, limits};
 use foldback::engine::{Command, Refusal, Rest, Session, SessionError, Start, load, state_seen, text_id};
@@ -17,7 +18,7 @@ use foldback::store::{Filter, Store};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict, quoted};
+use crate::args::{Cli, ResolveArgs, ResumeArgs, RunArgs, Verdict};
 use crate::check::{tell, unpriced};
 use crate::definition;
 use crate::ending;
@@ -74,7 +75,7 @@ fn is_as_it_was(cli: &Cli, store: &dyn Store, id: &str, loaded: &Loaded, file: &
     let state = state_seen(store, id, None).ok().flatten();
     let changed = state.as_ref().and_then(|state| definition::changed_file(cli, state));
     let why = changed.map(|file| format!(": {file} has changed since")).unwrap_or_default();
-    let (again, id, file) = (cli.again(), quoted(id), quoted(&file.display().to_string()));
+    let (again, id, file) = (cli.again(), shell_word(id), shell_word(file.display().to_string()));
     let way = match &*row.status {
         "failed" | "parked" => format!("`{again} retry {id} --definition {file}` goes on with this one"),
         _ => format!("`{again} fork {id} --definition {file}` branches with this one"),
@@ -152,7 +153,7 @@ fn needs_no_answer(cli: &Cli, state: &WorkflowState, key: &str) -> Result<(), Er
     if !matches!(status, Some(StepStatus::Unknown | StepStatus::Running)) {
         return Ok(());
     }
-    let way = format!("{} resolve {} {}", cli.again(), quoted(&state.workflow_id), quoted(key));
+    let way = format!("{} resolve {} {}", cli.again(), shell_word(&state.workflow_id), shell_word(key));
     Err(Error::input(
         format!("if `{key}` happened, it has an answer: the tasks after it and its undo may use it"),
         format!("say what it answered: `{way} landed 'JSON'`; where it answers nothing: `{way} landed null`"),
@@ -502,7 +503,7 @@ fn print_result(
     rest: &Rest,
     is_as_asked: bool,
 ) -> Result<(), Error> {
-    let (name, id) = (&state.workflow_id, quoted(&state.workflow_id));
+    let (name, id) = (&state.workflow_id, shell_word(&state.workflow_id));
     let again = cli.again();
     match &state.end {
         // What it gave, or failed of before, is no news where something it did is still to be known.
@@ -579,7 +580,7 @@ fn print_result(
                 for key in held(state) {
                     say(format!(
                         "hint: `{again} resolve {id} {} live` performs the write; also `stub [JSON]` and `deny`",
-                        quoted(key.as_str())
+                        shell_word(key.as_str())
                     ));
                 }
             }
@@ -590,7 +591,7 @@ fn print_result(
         say(format!(
             "hint: mend what stands in its way, then `{again} compensate {id}` goes on there; or do it by hand, and say so: \
              `{again} resolve {id} {} landed`",
-            quoted(undo.key.undo().as_str())
+            shell_word(undo.key.undo().as_str())
         ));
     }
     Ok(())

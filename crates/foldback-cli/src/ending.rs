@@ -9,12 +9,13 @@ use foldback::core::event::Raised;
 use foldback::core::report::{Book, LedgerEffect, Standing, VersionSpec, example, nearest};
 use foldback::core::state::End;
 use foldback::core::step::error_type;
+use foldback::core::text::shell_word;
 use foldback::core::{Failure, Key, Measure, Micros, StepStatus, Version, WorkflowState};
 use foldback::engine::{Command, state_seen};
 use foldback::store::{Store, WorkflowRow};
 use serde_json::{Value, json};
 
-use crate::args::{CancelArgs, Cli, CompensateArgs, SignalArgs, UnpauseArgs, quoted};
+use crate::args::{CancelArgs, Cli, CompensateArgs, SignalArgs, UnpauseArgs};
 use crate::drive;
 use crate::error::{Error, Exit};
 use crate::moment;
@@ -277,7 +278,7 @@ fn nothing_to_undo(cli: &Cli, args: &CompensateArgs, effects: &[LedgerEffect]) -
     let bounds = [("--down-to", &args.down_to), ("--from", &args.from)];
     let bounds: Vec<String> =
         bounds.iter().filter_map(|(name, at)| Some(format!("{name} {}", at.as_deref()?))).collect();
-    let (again, id) = (cli.again(), quoted(&args.id));
+    let (again, id) = (cli.again(), shell_word(&args.id));
     let armed = due(effects, (None, None));
     let hint = match armed.last().and_then(|effect| effect.armed) {
         Some(first) => format!(
@@ -319,9 +320,9 @@ fn plan(cli: &Cli, effects: &[LedgerEffect], range: Range) -> Result<Exit, Error
 /// The commands that answer a wait for signals, with an example of the data where a schema says what it
 /// looks like.
 pub fn answers(again: &str, id: &str, names: &[Arc<str>], wants: &Value) -> Vec<(String, &'static str)> {
-    let data = wants.get("schema").map(|schema| format!(" {}", quoted(&example(schema).to_string())));
+    let data = wants.get("schema").map(|schema| format!(" {}", shell_word(example(schema).to_string())));
     let data = data.unwrap_or_else(|| " [JSON]".to_owned());
-    let answer = |name: &Arc<str>| (format!("{again} signal {id} {}{data}", quoted(name)), "answer it");
+    let answer = |name: &Arc<str>| (format!("{again} signal {id} {}{data}", shell_word(name)), "answer it");
     names.iter().map(answer).collect()
 }
 
@@ -338,7 +339,7 @@ pub fn say_unsettled(again: &str, state: &WorkflowState, end: &End, reason: Opti
         End::Parked { .. } => "is parked".to_owned(),
     };
     say(format!("{id} {ended}, and not all that it did is compensated yet"));
-    let id = quoted(id);
+    let id = shell_word(id);
     if let Some(reason) = reason {
         say(format!("  {reason}"));
         say(format!("hint: `{again} resume {id}` goes on with it"));
@@ -348,7 +349,7 @@ pub fn say_unsettled(again: &str, state: &WorkflowState, end: &End, reason: Opti
         .iter()
         .filter(|key| state.step(key).is_some_and(|step| step.status == StepStatus::Unknown));
     for key in unknown {
-        let quoted_key = quoted(key.as_str());
+        let quoted_key = shell_word(key.as_str());
         say(format!("  waits for the outcome of {key}: nobody knows whether it happened"));
         say(format!(
             "hint: look whether it happened, then `{again} resolve {id} {quoted_key} landed 'JSON'` or `… didnt`"
@@ -360,7 +361,7 @@ pub fn say_unsettled(again: &str, state: &WorkflowState, end: &End, reason: Opti
 pub fn raise(budget: Option<&(Key, Measure)>) -> String {
     let Some((scope, measure)) = budget else { return String::new() };
     let place = if scope.is_root() { String::new() } else { format!("{scope}:") };
-    format!(" --budget {}", quoted(&format!("{place}{}=N", measure.as_str())))
+    format!(" --budget {}", shell_word(format!("{place}{}=N", measure.as_str())))
 }
 
 /// What is used of a budget, in a line.

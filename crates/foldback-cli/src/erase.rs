@@ -2,11 +2,12 @@
 //! it is and its chain holds. It says what still holds the value; it never rewrites an event.
 
 use foldback::core::Status;
+use foldback::core::text::shell_word;
 use foldback::erasure::{EraseError, Plan, Target, erase as carry_out, plan};
 use foldback::store::Store;
 use serde_json::json;
 
-use crate::args::{Cli, EraseArgs, quoted};
+use crate::args::{Cli, EraseArgs};
 use crate::drive::actor;
 use crate::error::{Error, Exit};
 use crate::out::{Ink, Line, Out, say};
@@ -34,7 +35,7 @@ pub fn erase(cli: &Cli, args: &EraseArgs) -> Result<Exit, Error> {
     if !cli.json && status.is_ok_and(|status| !status.is_ended()) {
         let (id, status) = (&args.id, &row.status);
         say(format!("`{id}` is {status}: where it needs the value it neither goes on nor is taken back"));
-        let (again, id) = (cli.again(), quoted(id));
+        let (again, id) = (cli.again(), shell_word(id));
         say(format!("hint: `{again} cancel {id}` before, if what it did is to be taken back"));
     }
     Ok(Exit::Done)

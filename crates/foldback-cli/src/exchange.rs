@@ -6,11 +6,12 @@ use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
+use foldback::core::text::shell_word;
 use foldback::exchange::{self, Counts, ExchangeError, Exported, Imported};
 use foldback::store::Store;
 use serde_json::{Value, json};
 
-use crate::args::{Cli, ExportArgs, ImportArgs, quoted};
+use crate::args::{Cli, ExportArgs, ImportArgs};
 use crate::error::{Error, Exit};
 use crate::out::{JsonLines, Out, say};
 use crate::reading;
@@ -33,7 +34,7 @@ pub fn export(cli: &Cli, args: &ExportArgs) -> Result<Exit, Error> {
             let Counts { events, payloads } = counts;
             say(format!("exported {}: {events} events, {payloads} payloads{behind}", args.id));
             if out.has_escaped() {
-                let (again, id) = (cli.again(), quoted(&args.id));
+                let (again, id) = (cli.again(), shell_word(&args.id));
                 say(format!(
                     "note: what a terminal obeys is written as escapes; `{again} export {id} > FILE` writes the file"
                 ));

@@ -10,6 +10,7 @@ use foldback::core::change::{Said, Writes};
 use foldback::core::cut::Wish;
 use foldback::core::plan::{Plan, PlannedCalls};
 use foldback::core::report::{ReportedStatus, Rows, StepReport, dollars, nearest};
+use foldback::core::text::shell_word;
 use foldback::core::{Key, Version};
 use foldback::engine::{BranchError, Branching, Command, LoadError, Prepared};
 use foldback::engine::{next_fork_id, plan_retry, prepare_fork, prepare_retry};
@@ -17,7 +18,7 @@ use foldback::programs::Definitions;
 use foldback::store::Store;
 use serde_json::{Value, json};
 
-use crate::args::{ChangeArgs, Cli, ForkArgs, RetryArgs, quoted};
+use crate::args::{ChangeArgs, Cli, ForkArgs, RetryArgs};
 use crate::drive::{self, bounded, read_json, refused};
 use crate::error::{Error, Exit};
 use crate::out::{Out, say};
@@ -145,8 +146,8 @@ fn tell_of_changed_file(cli: &Cli, store: &dyn Store, id: &str) {
     say(format!(
         "hint: `{} retry {} --definition {}` goes on with the file as it is now",
         cli.again(),
-        quoted(id),
-        quoted(&file)
+        shell_word(id),
+        shell_word(&file)
     ));
 }
 
@@ -205,7 +206,7 @@ fn left(cli: &Cli, ends: Vec<drive::End>, plan: &Value) -> Result<Exit, Error> {
             }))?,
             false => out.line(&*rest.workflow_id)?,
         }
-        say(format!("`{} resume {}` goes on with it", cli.again(), quoted(&rest.workflow_id)));
+        say(format!("`{} resume {}` goes on with it", cli.again(), shell_word(&rest.workflow_id)));
     }
     out.flush()?;
     Ok(Exit::Done)

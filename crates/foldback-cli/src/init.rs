@@ -6,9 +6,10 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use foldback::core::text::shell_word;
 use serde_json::json;
 
-use crate::args::{Cli, InitArgs, quoted};
+use crate::args::{Cli, InitArgs};
 use crate::error::{Error, Exit};
 use crate::out::{Line, Out};
 
@@ -50,7 +51,9 @@ pub fn init(cli: &Cli, args: &InitArgs) -> Result<Exit, Error> {
         }
         out.line("")?;
         if args.dir.is_some() {
-            out.line(Line::new().dim("next:  ").plain(format!("cd {}", quoted(&dir.display().to_string()))))?;
+            out.line(
+                Line::new().dim("next:  ").plain(format!("cd {}", shell_word(dir.display().to_string()))),
+            )?;
         }
         let title = if args.dir.is_some() { "       " } else { "next:  " };
         out.line(Line::new().dim(title).plain("foldback run pipeline.yaml --id first"))?;

@@ -71,7 +71,7 @@ const FILES_NEEDED: usize = 56;
 /// It may not.
 fn has_room_for_files() -> Result<(), Error> {
     let opened: Result<Vec<File>, std::io::Error> =
-        (0..FILES_NEEDED).map(|_| File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })).collect();
+        (0..FILES_NEEDED).map(|_| File::open("/dev/null")).collect();
     match opened {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error {
             hint: Some("raise the limit of open files: `ulimit -n 1024`".to_owned()),

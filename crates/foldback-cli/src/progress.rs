@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldback::core::report::{cut, why};
+use foldback::core::text::shell_word;
 use foldback::core::{Effect, Event, Fact, Failure, Found, Key, Measure, Usage, Verdict, Version};
 use foldback::engine::Observer;
 use serde_json::Value;
 
 use ended::{Ended, ended};
 
-use crate::args::quoted;
 use crate::out::{Ink, Line, Notes, clean, columns};
 
 /// Columns of a key, so that what is said of keys stands in one column.
@@ -202,18 +202,18 @@ impl Progress {
 
     /// The command that an event calls for, or what a failure says to do; each of these once.
     fn hint(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<Line> {
-        let (again, id) = (&self.again, quoted(id));
+        let (again, id) = (&self.again, shell_word(id));
         let text = match &event.fact {
             Fact::AttemptFailed(failed) => {
                 told(&failed.error).1.filter(|hint| shown.hinted.insert(hint.clone()))?
             }
             Fact::OutcomeUnknown { key, .. } => format!(
                 "look whether it happened, then `{again} resolve {id} {} landed 'JSON'` or `… didnt`",
-                quoted(key.as_str())
+                shell_word(key.as_str())
             ),
             Fact::WriteHeld { key, .. } => format!(
                 "`{again} resolve {id} {} live` performs it; also `stub [JSON]`, `deny`",
-                quoted(key.as_str())
+                shell_word(key.as_str())
             ),
             Fact::WorkflowStarted(_)
             | Fact::StepAsked(_)

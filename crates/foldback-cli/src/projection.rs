@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldback::core::report::brief;
+use foldback::core::text::shell_word;
 use foldback::engine::projections::{self, Behind, Stand, Standing, State};
 use foldback::engine::projector::{Order, unknown};
 use foldback::engine::{Programs, SessionError};
@@ -16,7 +17,7 @@ use foldback::programs::Definitions;
 use foldback::store::{ProjectionFailure, Store};
 use serde_json::{Value, json};
 
-use crate::args::{Cli, ProjectionCommand, quoted};
+use crate::args::{Cli, ProjectionCommand};
 use crate::drive::{actor, refused};
 use crate::error::{Error, Exit};
 use crate::out::{Ink, Line, Out, say};
@@ -163,14 +164,14 @@ fn tell_failure(cli: &Cli, name: &str, failure: &ProjectionFailure) {
     match &failure.event {
         Some((workflow_id, version)) => {
             say(format!("`{name}` stands still at version {version} of {workflow_id}: {}", failure.message));
-            let id = quoted(workflow_id);
+            let id = shell_word(workflow_id);
             say(format!(
                 "hint: `{again} events {id} --to {version}` shows the event; mend the file and `{again} projection add` it"
             ));
         }
         None => {
             say(format!("`{name}` stands still: {}", failure.message));
-            let name = quoted(name);
+            let name = shell_word(name);
             say(format!("hint: `{again} projection rebuild {name}` tries again with this build"));
         }
     }

@@ -3,11 +3,12 @@
 
 use foldback::core::Micros;
 use foldback::core::report::Moment;
+use foldback::core::text::shell_word;
 use foldback::store::forgetting::{NotForgotten, Plan, plan, plan_named};
 use foldback::store::{Ownership, Pruning, Store, StoreError, Swept};
 use serde_json::json;
 
-use crate::args::{Cli, PruneArgs, quoted};
+use crate::args::{Cli, PruneArgs};
 use crate::drive::actor;
 use crate::error::{Error, Exit};
 use crate::moment::{self, with_seconds};
@@ -85,7 +86,7 @@ pub fn now() -> Micros {
 
 /// Why a workflow that was named is not pruned; nothing was.
 fn stays(cli: &Cli, store: &dyn Store, id: &str, why: NotForgotten) -> Error {
-    let (again, name) = (cli.again(), quoted(id));
+    let (again, name) = (cli.again(), shell_word(id));
     match why {
         NotForgotten::NotThere => match reading::row(cli, store, id) {
             Err(unknown) => unknown,
@@ -108,7 +109,7 @@ fn stays(cli: &Cli, store: &dyn Store, id: &str, why: NotForgotten) -> Error {
             format!("`{id}` is the past of {}; nothing was pruned", forks.join(", ")),
             format!(
                 "name them too: `{again} prune {name} {}`",
-                forks.iter().map(|fork| quoted(fork).to_string()).collect::<Vec<_>>().join(" ")
+                forks.iter().map(shell_word).collect::<Vec<_>>().join(" ")
             ),
         ),
         why @ (NotForgotten::StaleEpoch { .. } | NotForgotten::Failed(_)) => refused(id, why),

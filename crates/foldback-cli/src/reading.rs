@@ -7,13 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldback::core::report::{Ahead, FORKED, REOPENED, Resolving, nearest};
+use foldback::core::text::shell_word;
 use foldback::core::{Event, Fact, Hash, Slot, StoredRef, Version, WorkflowState};
 use foldback::engine::{load, state_seen};
 use foldback::store::chain::verify_chain;
 use foldback::store::{Filter, Recorded, Store, Tombstone, WorkflowRow};
 use serde_json::Value;
 
-use crate::args::{Cli, quoted};
+use crate::args::Cli;
 use crate::error::Error;
 use crate::out::say;
 
@@ -71,7 +72,7 @@ pub struct Broken {
 }
 
 fn broken_hint(cli: &Cli, row: &WorkflowRow, broken: &Broken) -> String {
-    let (again, id) = (cli.again(), quoted(&row.workflow_id));
+    let (again, id) = (cli.again(), shell_word(&row.workflow_id));
     format!(
         "versions up to {} can be read; `{again} events {id}` prints them all, `{again} audit {id}` checks them",
         broken.version - 1
@@ -128,7 +129,9 @@ pub fn walk(
             }
             if let Err(illegal) = state.admits(&event) {
                 broken = Some(Broken { version, reason: illegal.to_string() });
-                state = left.unwrap_or_else(|| state.clone());
+                if let Some(left) = left {
+                    state = left;
+                }
                 return Ok(false);
             }
             state.complete(&mut event);
@@ -198,7 +201,8 @@ pub fn version_of(
         if let Some(broken) = &walked.broken {
             error.hint = Some(broken_hint(cli, row, broken));
         }
-        error.hint = error.hint.map(|hint| hint.replace(" ID", &format!(" {}", quoted(&row.workflow_id))));
+        error.hint =
+            error.hint.map(|hint| hint.replace(" ID", &format!(" {}", shell_word(&row.workflow_id))));
         error
     })
 }

@@ -5,11 +5,12 @@ use foldback::core::report::{
     Book, Growing, Grown, Lasting, LedgerEffect, Moment, PastFailures, Tokens, brief, state_view,
 };
 use foldback::core::state::{End, EntryBody};
+use foldback::core::text::shell_word;
 use foldback::core::{Changes, Fact, Failure, Micros, StepStatus, TaskKind, WorkflowState};
 use foldback::store::WorkflowRow;
 use serde_json::{Value, json};
 
-use crate::args::{Cli, StepArgs, quoted};
+use crate::args::{Cli, StepArgs};
 use crate::error::{Error, Exit};
 use crate::moment::{span, with_seconds};
 use crate::now::Now;
@@ -253,7 +254,7 @@ impl Page {
     }
 
     fn print_end(&self, cli: &Cli, out: &mut Out) -> Result<(), Error> {
-        let (again, id) = (cli.again(), quoted(&self.row.workflow_id));
+        let (again, id) = (cli.again(), shell_word(&self.row.workflow_id));
         let mut next: Vec<(String, &str)> = Vec::new();
         match &self.state.end {
             _ if self.is_quarantined => {
@@ -262,7 +263,7 @@ impl Page {
             }
             Some(_) if let Some((undo, _)) = self.state.stuck() => {
                 next.push((format!("{again} compensate {id}"), "once it is mended, go on taking it back"));
-                let key = quoted(undo.key.undo().as_str());
+                let key = shell_word(undo.key.undo().as_str());
                 next.push((format!("{again} resolve {id} {key} landed"), "once it is done by hand, go on"));
                 next.push((format!("{again} steps {id}"), "what each step got and gave"));
             }
@@ -335,7 +336,7 @@ impl Page {
         for key in &self.state.open {
             match self.state.entries.get(key).map(|entry| &entry.body) {
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Unknown => {
-                    let (step_key, key) = (key.clone(), quoted(key.as_str()));
+                    let (step_key, key) = (key.clone(), shell_word(key.as_str()));
                     next.push((
                         format!("{again} resolve {id} {key} landed 'JSON'"),
                         "if it happened; JSON is what it answered, or null",
@@ -345,7 +346,7 @@ impl Page {
                     next.push((format!("{again} resolve {id} {key} didnt"), then));
                 }
                 Some(EntryBody::Step(step)) if step.status == StepStatus::Held => {
-                    let key = quoted(key.as_str());
+                    let key = shell_word(key.as_str());
                     next.push((format!("{again} resolve {id} {key} live"), "perform it"));
                     next.push((
                         format!("{again} resolve {id} {key} stub [JSON]"),

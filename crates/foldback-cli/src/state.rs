@@ -7,12 +7,13 @@ use foldback::core::report::{
     Book, ReportedStatus, StateView, Tokens, VersionSpec, Whole, dollars, state_view, undos_of,
 };
 use foldback::core::state::Spent;
+use foldback::core::text::shell_word;
 use foldback::core::{Detail, Event, Fact, Key, Status, Version, WorkflowState};
 use foldback::engine::{LoadError, state_at};
 use foldback::store::{Store, WorkflowRow};
 use serde_json::Value;
 
-use crate::args::{AtArgs, Cli, quoted};
+use crate::args::{AtArgs, Cli};
 use crate::error::{Error, Exit};
 use crate::moment::with_millis;
 use crate::now::{Now, until};
@@ -210,7 +211,7 @@ fn print_state(cli: &Cli, out: &mut Out, view: &StateView, now: Option<Now>) -> 
             .dim(format!("  version {} at {at}", view.version)),
     )?;
     if now.is_some_and(|now| now.interrupts(view.status.as_str())) {
-        let (again, id) = (cli.again(), quoted(&view.workflow_id));
+        let (again, id) = (cli.again(), shell_word(&view.workflow_id));
         let text = format!("interrupted: nobody runs it; `{again} resume {id}` goes on");
         out.line(Line::new().ink(Ink::Yellow, text))?;
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use foldback::core::Program;
 use foldback::core::report::brief;
+use foldback::core::text::shell_word;
 use foldback::core::verify::{Parting, Uncompared};
 use foldback::engine::{LoadError, Programs, Verified, verify as walk, verify_own};
 use foldback::ows::Loaded;
@@ -13,7 +14,7 @@ use foldback::programs::Definitions;
 use foldback::store::{Filter, Store, StoreError, WorkflowRow};
 use serde_json::{Value, json};
 
-use crate::args::{Cli, VerifyArgs, quoted};
+use crate::args::{Cli, VerifyArgs};
 use crate::error::{Error, Exit};
 use crate::out::{Ink, Line, Out, say};
 use crate::{definition, exchange, reading};
@@ -68,7 +69,7 @@ pub fn verify(cli: &Cli, args: &VerifyArgs) -> Result<Exit, Error> {
     match (&args.definition, parted) {
         (Some(file), true) => say(format!(
             "hint: what runs keeps the definition that it began with; start new workflows with {}",
-            quoted(&file.display().to_string())
+            shell_word(file.display().to_string())
         )),
         (None, true) => say(
             "hint: this build derives something else than the one that wrote the log; resume the workflow with that one",

@@ -124,18 +124,6 @@ pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Whether an address stays on this machine.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    let Some(host) = url.host_str() else {
-        return false;
-    };
-    let host = host.trim_matches(['[', ']']);
-    match host.parse::<std::net::IpAddr>() {
-        Ok(address) => address.is_loopback() || address.is_unspecified(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
-    }
-}
-
 /// How long the other side asks to wait, in ms: `retry-after-ms`, or `retry-after` in seconds or
 /// as a date.
 pub(crate) fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
@@ -197,18 +185,5 @@ mod tests {
         assert_eq!(retry_after_ms(&HeaderMap::from_iter(both.map(header))), Some(30_000));
         assert_eq!(parse("retry-after", "soon"), None);
         assert_eq!(parse("retry-after", "NaN"), None);
-    }
-
-    #[test]
-    fn loopback_is_known_by_name_and_number() {
-        for (text, expected) in [
-            ("http://127.0.0.1:8080/v1", true),
-            ("http://localhost/v1", true),
-            ("http://[::1]:1/", true),
-            ("https://api.openai.com/v1", false),
-            ("http://localhost.example.com/", false),
-        ] {
-            assert_eq!(is_loopback(&text.parse().expect("an address")), expected, "{text}");
-        }
     }
 }

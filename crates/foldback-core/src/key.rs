@@ -28,6 +28,9 @@ pub struct Key(Arc<str>);
 /// The characters that a name may not hold, because keys use them.
 pub const RESERVED: [char; 5] = ['/', '[', ']', '#', '!'];
 
+/// What follows the key of a scope in the keys of what lies inside it.
+const INSIDE: [char; 4] = ['/', '[', '!', '#'];
+
 /// The mark of what takes a step back.
 const UNDO: &str = "undo";
 
@@ -196,8 +199,16 @@ impl Key {
             return !self.is_root();
         }
         match self.0.strip_prefix(&*scope.0) {
-            Some(rest) => rest.starts_with(['/', '[', '!', '#']),
+            Some(rest) => rest.starts_with(INSIDE),
             None => false,
+        }
+    }
+
+    /// How the keys begin that lie inside this scope; in their order, those that begin alike stand together.
+    pub(crate) fn begins_inside(&self) -> Vec<String> {
+        match self.is_root() {
+            true => vec![String::new()],
+            false => INSIDE.iter().map(|mark| format!("{self}{mark}")).collect(),
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::step::Failure;
 use crate::value::Slot;
 use crate::{Micros, Version, limits};
 
+mod fate;
+
+pub use fate::Fate;
+
 /// A signal that nothing has taken yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {

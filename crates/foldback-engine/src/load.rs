@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
 use foldback_core::event::clock_of;
+use foldback_core::listen::Fate;
 use foldback_core::lists::Shown;
 use foldback_core::report::iso;
 use foldback_core::state::STATE_SCHEMA;
@@ -287,6 +288,25 @@ pub(crate) fn state_to_go_on(
 /// As [`hydrate`].
 pub(crate) fn bring_signals(store: &dyn Store, state: &mut WorkflowState) -> Result<(), LoadError> {
     hydrate_by(store, state, &WorkflowState::visit_awaited_signals)
+}
+
+/// Whether a signal that came at a version was taken, and then left behind where its workflow went back: its
+/// log has it, and nothing will hear it again.
+///
+/// # Errors
+/// When the log cannot be read, or the store fails.
+pub(crate) fn is_left_behind(
+    store: &dyn Store,
+    workflow_id: &str,
+    signal: Version,
+) -> Result<bool, LoadError> {
+    let mut fate = Fate::of(signal);
+    let previous = hash_at(store, workflow_id, signal)?;
+    each(store, workflow_id, signal, previous, &mut |event| {
+        fate.read(&event);
+        Ok(true)
+    })?;
+    Ok(fate.is_lost())
 }
 
 /// As [`state_at`], for reading alone: where a value was erased, its [`marker`] stands. No program

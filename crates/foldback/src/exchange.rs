@@ -6,7 +6,7 @@
 //! The format is told in `docs/export.md`.
 //!
 //! The rooms: `lines` (the format), [`export`](fn@export); `reader` (a file, line by line), `document`
-//! (its judge), `looked` (whether bytes are JSON) and [`import`](fn@import).
+//! (its judge), `keys` (what an event names), `looked` (whether bytes are JSON) and [`import`](fn@import).
 
 use std::fmt;
 
@@ -16,6 +16,7 @@ use foldback_store::StoreError;
 mod document;
 mod export;
 mod import;
+mod keys;
 mod lines;
 mod looked;
 mod reader;

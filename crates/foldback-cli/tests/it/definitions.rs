@@ -105,6 +105,31 @@ fn what_a_definition_names_lies_in_its_folder_or_where_a_named_configuration_all
     }
 }
 
+/// A log may come from a stranger: of what it names as the file of its definition, only a regular file is
+/// opened.
+#[test]
+fn what_a_log_names_is_read_only_where_it_is_a_regular_file() {
+    let world = World::empty();
+    let fails = "do:\n  - one: { run: { shell: { command: 'false' } } }\n";
+    for (made, note) in [
+        ("true", false),
+        ("echo >> w.yaml; sed -i s/false/true/ w.yaml", true),
+        ("rm w.yaml; mkfifo w.yaml", false),
+        ("rm w.yaml; ln -s /dev/ptmx w.yaml", false),
+        ("rm w.yaml; mkdir w.yaml", false),
+        ("rm w.yaml", false),
+    ] {
+        let _ = fs::remove_file(world.path());
+        assert_eq!(line(&world, "rm -rf w.yaml").code, 0);
+        fs::write(world.dir.path().join("w.yaml"), format!("{HEAD}{fails}")).expect("written");
+        assert_eq!(line(&world, "$F run w.yaml --id w").code, 1, "{made}");
+        // Nobody writes to the pipe: whoever opened it would wait for ever.
+        let ran = line(&world, &format!("{made}; timeout -k 1 20 $F retry w"));
+        assert_eq!(ran.code, 1, "{made}: {ran:?}");
+        assert_eq!(ran.err.contains("w.yaml has changed"), note, "{made}: {ran:?}");
+    }
+}
+
 #[test]
 fn check_says_more_than_run() {
     let world = World::empty();

@@ -43,6 +43,56 @@ fn a_webhook_that_repeats_itself_is_heard_once() {
     assert_eq!(world.run(&["audit"]).code, 0);
 }
 
+/// Going back forgets what was heard since, and the log still has the id: whoever repeats it is not told that it
+/// was heard, while the wait goes on for ever.
+#[test]
+fn a_webhook_is_told_what_going_back_left_behind() {
+    let world = World::empty();
+    let fails = "{ run: { shell: { command: 'test -e ok' } } }";
+    put(
+        &world,
+        "w.yaml",
+        &format!("  - zero: {ASK}\n  - first: {ASK}\n  - second: {ASK}\n  - step: {fails}\n"),
+    );
+    assert_eq!(world.run(&["run", "w.yaml", "--id", "w"]).code, 0);
+    let go = |id: &str| world.run(&["signal", "w", "go", "1", "--event-id", id]);
+    let back = |key: &str| world.run(&["retry", "w", "--from", key]);
+    assert_eq!((go("zero").code, go("one").code, go("two").code), (0, 0, 1));
+    assert_eq!((back("second").code, status(&world, "w")), (0, json!("waiting")));
+    // What was heard before the place that it went back to is heard.
+    assert_eq!((go("zero").code, go("one").code), (0, 0));
+    let left = go("two");
+    let heard = events(&world, "w", "SignalReceived")[2]["version"].clone();
+    assert_eq!(left.code, 2, "{left:?}");
+    let told = format!("`w` heard `two` at version {heard}, which going back left behind");
+    assert!(left.err.contains(&told) && left.err.contains("send it under another id"), "{left:?}");
+    assert_eq!(status(&world, "w"), json!("waiting"));
+    std::fs::write(world.dir.path().join("ok"), "").expect("a file");
+    assert_eq!((go("three").code, status(&world, "w")), (0, json!("completed")));
+    // Nothing waits any more.
+    assert_eq!((go("two").code, go("three").code), (0, 0));
+}
+
+/// What nothing had taken stays when a workflow goes back, and is heard then.
+#[test]
+fn a_webhook_that_came_early_is_heard_behind_going_back() {
+    let world = World::empty();
+    let fails = "{ run: { shell: { command: 'test -e ok' } } }";
+    put(&world, "w.yaml", &format!("  - first: {ASK}\n  - step: {fails}\n  - second: {ASK}\n"));
+    assert_eq!(world.run(&["run", "w.yaml", "--id", "w"]).code, 0);
+    let go = |id: &str| world.run(&["signal", "w", "go", "1", "--event-id", id]);
+    let early = world.run(&["signal", "w", "later", "1", "--event-id", "early"]);
+    assert_eq!((early.code, go("one").code), (0, 1));
+    std::fs::write(world.dir.path().join("ok"), "").expect("a file");
+    assert_eq!(
+        (world.run(&["retry", "w", "--from", "first"]).code, status(&world, "w")),
+        (0, json!("waiting"))
+    );
+    let again = world.run(&["signal", "w", "later", "1", "--event-id", "early"]);
+    assert_eq!((again.code, events(&world, "w", "SignalReceived").len()), (0, 2), "{again:?}");
+    assert_eq!(go("one").code, 2);
+}
+
 /// Beside a process that owns the store, the commands of several others lie in the inbox.
 #[test]
 fn a_webhook_is_heard_once_from_several_processes_at_once() {

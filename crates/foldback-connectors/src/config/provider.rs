@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::ModelProblem;
 use crate::llm::{Prices, Rules};
-use crate::web;
+use crate::proxy;
 
 /// One provider of models.
 #[derive(Clone, Debug)]
@@ -229,7 +229,7 @@ pub(super) fn address(kind: &Kind, text: &str) -> Option<(String, bool)> {
         _ => {}
     }
     url.set_path(&format!("{path}/"));
-    let is_loopback = web::is_loopback(&url);
+    let is_loopback = proxy::is_loopback(&url);
     Some((url.into(), is_loopback))
 }
 

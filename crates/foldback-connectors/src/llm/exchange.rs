@@ -119,11 +119,10 @@ async fn answer(
             true => timeout_at(by.min(Instant::now() + END_PATIENCE), response.chunk()).await,
             false => timeout_at(by, response.chunk()).await,
         };
-        let is_whole = matches!(form, Form::Whole);
         let piece = match next {
             Ok(Ok(Some(piece))) => piece,
             Ok(Ok(None)) => break,
-            _ if is_over && !is_whole => break,
+            _ if is_over => break,
             Ok(Err(error)) => return Exchanged::BrokeOff(crate::web::cause(&error)),
             Err(_) => return Exchanged::OutOfTime,
         };

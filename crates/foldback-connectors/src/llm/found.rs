@@ -43,20 +43,21 @@ pub(super) fn json(text: &str) -> Result<Found, String> {
     if is_behind && let Ok(value) = foldback_core::json::parse(rest) {
         return Ok(Found { value, how });
     }
-    let fences = fences(rest);
-    let (place, candidates) = match fences.is_empty() {
-        false => {
-            (FENCE, fences.into_iter().filter_map(|inner| foldback_core::json::parse(inner).ok()).collect())
-        }
-        true => (PROSE, documents(rest)),
+    let (place, mut candidates) = match fenced(rest) {
+        Some(found) => (FENCE, found?),
+        None => (PROSE, documents(rest)),
     };
-    let mut candidates: Vec<Value> = candidates;
-    candidates.dedup();
-    match candidates.len() {
+    let mut distinct: Vec<Value> = Vec::new();
+    for value in candidates.drain(..) {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    match distinct.len() {
         0 => Err(format!("the answer is no JSON: {first}")),
         1 => {
             how.push(place);
-            Ok(Found { value: candidates.remove(0), how })
+            Ok(Found { value: distinct.remove(0), how })
         }
         n => Err(format!("the answer holds {n} JSON values, and only one can be meant")),
     }
@@ -77,19 +78,86 @@ pub(super) fn words(text: &str) -> Option<&str> {
     Some(rest.trim())
 }
 
-/// What stands in the Markdown fences of a text; the last one may lack its end.
-fn fences(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once("```") {
-        // Behind the fence may stand what it holds: json, JSON, json5.
+/// What could be meant by a text with Markdown fences; `None` where it has none. What stands beside a fence that
+/// can be read, or in one that cannot, is not taken: but it speaks against what is.
+///
+/// # Errors
+/// A fence can be read, and something beside it looks like an answer and cannot.
+fn fenced(text: &str) -> Option<Result<Vec<Value>, String>> {
+    let (fences, words) = fences(text);
+    if fences.is_empty() {
+        return None;
+    }
+    let (mut values, mut beside) = (Vec::new(), words);
+    for fence in fences {
+        match foldback_core::json::parse(fence.inner) {
+            Ok(value) => values.push(value),
+            // Code in another language is no answer, also where it holds brackets.
+            Err(_) if fence.may_hold_json() => beside.push(fence.inner),
+            Err(_) => {}
+        }
+    }
+    if !values.is_empty() {
+        for part in beside {
+            match rivals(part) {
+                Some(found) => values.extend(found),
+                None => {
+                    let told = "the answer holds JSON in a fence, and beside it some that cannot be read";
+                    return Some(Err(told.to_owned()));
+                }
+            }
+        }
+    }
+    Some(Ok(values))
+}
+
+/// A Markdown fence.
+struct Fence<'a> {
+    /// What it says it holds: json, JSON, json5, python; or nothing.
+    language: &'a str,
+    /// What it holds.
+    inner: &'a str,
+}
+
+impl Fence<'_> {
+    fn may_hold_json(&self) -> bool {
+        self.language.is_empty() || self.language.to_ascii_lowercase().starts_with("json")
+    }
+}
+
+/// The Markdown fences of a text, the last of which may lack its end; and what stands outside of them.
+fn fences(text: &str) -> (Vec<Fence<'_>>, Vec<&str>) {
+    let (mut found, mut words, mut rest) = (Vec::new(), Vec::new(), text);
+    while let Some((before, after)) = rest.split_once("```") {
+        words.push(before);
         let word = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
-        let inner = &after[word..];
+        let (language, inner) = after.split_at(word);
         let (inner, next) = inner.split_once("```").unwrap_or((inner, ""));
-        found.push(inner.trim());
+        found.push(Fence { language, inner: inner.trim() });
         rest = next;
     }
-    found
+    words.push(rest);
+    (found, words)
+}
+
+/// What else could be meant beside a fence that can be read. `None` where something begins like an answer, and
+/// is cut or is no JSON. A list that is none is a word in brackets, such as a link.
+fn rivals(text: &str) -> Option<Vec<Value>> {
+    let (mut found, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find(['{', '[']) {
+        let here = &rest[at..];
+        let mut reading = serde_json::Deserializer::from_str(here).into_iter::<IgnoredAny>();
+        match reading.next() {
+            Some(Ok(_)) => {
+                let (document, behind) = here.split_at(reading.byte_offset());
+                found.push(foldback_core::json::parse(document).ok()?);
+                rest = behind;
+            }
+            Some(Err(why)) if here.starts_with('[') && !why.is_eof() => rest = &here[1..],
+            Some(Err(_)) | None => return None,
+        }
+    }
+    Some(found)
 }
 
 /// The objects and lists that stand among the words of a text.
@@ -142,6 +210,20 @@ mod tests {
             ("{\"n\": 1, \"in\": {\"n\": 2}", Err("is no JSON")),
             ("```json\n{\"n\": \n", Err("is no JSON")),
             ("no", Err("is no JSON")),
+            // Beside a fence that can be read.
+            ("```json\n{\"n\": 1}\n```\nBetter:\n```json\n{\"n\":", Err("cannot be read")),
+            ("```json\n{\"n\": 1}\n```\nBetter:\n```\n{n: 2}\n```", Err("cannot be read")),
+            ("```json\n{\"n\": 1}\n```\nBetter: {\"n\": 2", Err("cannot be read")),
+            ("```json\n{\"n\": 1}\n```\nBetter: [{\"n\": 2}, oh", Err("holds 2 JSON values")),
+            ("```json\n{\"n\": 1}\n```\nBetter: {\"n\": 2}", Err("holds 2 JSON values")),
+            ("```python [1,2]```\nResult: {\"n\": 1}", Err("holds 2 JSON values")),
+            ("```\nx = {\"n\": 2}\n```\n```json\n{\"n\": 1}\n```", Err("holds 2 JSON values")),
+            ("{\"n\": 1}: \n```json\n{\"n\": 1}\n```", Ok((one(), vec![FENCE]))),
+            ("As [told](http://x.test/):\n```json\n{\"n\": 1}\n```", Ok((one(), vec![FENCE]))),
+            ("```sh\nnpm i\n```\n```json\n{\"n\": 1}\n```", Ok((one(), vec![FENCE]))),
+            ("```js\nif (x) { go() }\n```\n```json\n{\"n\": 1}\n```", Ok((one(), vec![FENCE]))),
+            // In none that can be read.
+            ("```python\nprint(1)\n```\nResult: {\"n\": 1}", Err("is no JSON")),
         ] {
             match (json(text), expected) {
                 (Ok(found), Ok((value, how))) => assert_eq!((found.value, found.how), (value, how), "{text}"),

@@ -17,6 +17,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens that an image or a document is estimated as.
 const ATTACHMENT_TOKENS: u64 = 1_000;
 
+/// Where Gemini counts what the model thought.
+const THOUGHTS: &str = "thoughtsTokenCount";
+
 /// What was asked, as far as it counts.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -94,10 +97,9 @@ fn told(dialect: Dialect, usage: &Map<String, Value>) -> (Option<u64>, Option<u6
             sum(&["output_tokens"]),
         ),
         // Nor are thoughts part of what the candidates are.
-        Dialect::Gemini => (
-            sum(&["promptTokenCount", "toolUsePromptTokenCount"]),
-            sum(&["candidatesTokenCount", "thoughtsTokenCount"]),
-        ),
+        Dialect::Gemini => {
+            (sum(&["promptTokenCount", "toolUsePromptTokenCount"]), sum(&["candidatesTokenCount", THOUGHTS]))
+        }
     }
 }
 
@@ -114,7 +116,12 @@ fn counted(dialect: Dialect, heard: &Heard, input: u64, output: u64) -> Map<Stri
         usage.insert(reads.to_owned(), input.into());
     }
     if told.1 != Some(output) {
-        usage.insert(writes.to_owned(), output.into());
+        // Thoughts that are counted apart are part of the output, and stay where they are counted.
+        let apart = match dialect {
+            Dialect::Gemini => usage.get(THOUGHTS).and_then(Value::as_u64).unwrap_or(0),
+            Dialect::Openai | Dialect::Anthropic => 0,
+        };
+        usage.insert(writes.to_owned(), output.saturating_sub(apart).into());
     }
     usage
 }
@@ -122,6 +129,7 @@ fn counted(dialect: Dialect, heard: &Heard, input: u64, output: u64) -> Map<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use serde_json::json;
 
     #[test]
@@ -144,6 +152,66 @@ mod tests {
         ] {
             let map = usage.as_object().expect("an object");
             assert_eq!(told(dialect, map), expected, "{usage}");
+        }
+    }
+    /// What a cut stream had told stays as it was told, and the rest of what came is added once.
+    #[test]
+    fn what_a_cut_stream_is_priced_with_as_a_table() {
+        let config = Config::default();
+        // 1,000 tokens came.
+        let text = "text".repeat(1_000);
+        for (name, dialect, model, usage, output, micro_usd) in [
+            (
+                "gemini",
+                Dialect::Gemini,
+                "gemini-2.5-flash",
+                json!({"promptTokenCount": 1_000, "candidatesTokenCount": 1, "thoughtsTokenCount": 500}),
+                1_000,
+                2_800,
+            ),
+            // More was thought than came.
+            (
+                "gemini",
+                Dialect::Gemini,
+                "gemini-2.5-flash",
+                json!({"promptTokenCount": 1_000, "thoughtsTokenCount": 2_000}),
+                2_000,
+                5_300,
+            ),
+            (
+                "gemini",
+                Dialect::Gemini,
+                "gemini-2.5-flash",
+                json!({"promptTokenCount": 1_000, "candidatesTokenCount": 1}),
+                1_000,
+                2_800,
+            ),
+            (
+                "openai",
+                Dialect::Openai,
+                "gpt-4o-mini",
+                json!({"prompt_tokens": 1_000, "completion_tokens": 1}),
+                1_000,
+                750,
+            ),
+            (
+                "anthropic",
+                Dialect::Anthropic,
+                "claude-3-5-haiku-20241022",
+                json!({"input_tokens": 1_000, "output_tokens": 1}),
+                1_000,
+                4_800,
+            ),
+        ] {
+            let asked = Asked { model: model.to_owned(), tokens: 7 };
+            let told = usage.as_object().cloned();
+            let heard = Heard { text: text.clone(), usage: told, ..Heard::default() };
+            let used = of(&config.providers[name], dialect, &asked, &heard, true);
+            assert_eq!(
+                (used.input_tokens, used.output_tokens, used.micro_usd),
+                (1_000, output, Some(micro_usd)),
+                "{usage}"
+            );
         }
     }
 }

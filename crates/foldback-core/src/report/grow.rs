@@ -98,6 +98,12 @@ impl Growing {
         self.twigs.len()
     }
 
+    /// The rows among the nodes.
+    #[cfg(test)]
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
     /// The tree of what was read.
     pub fn finish(mut self) -> Grown {
         let (top, end) = (std::mem::take(&mut self.top), self.end);

@@ -1,10 +1,12 @@
 //! The rows of `steps`, made while a log is read event by event. A row that nothing more is said of can be
-//! handed out at once, so that a log of any length needs the memory of what is open in it.
+//! handed out as soon as all before it were, so that a log of any length needs the memory of what is open in it,
+//! and of what was asked behind the first row that is open: those rows are kept.
 //!
 //! Invariants: rows are handed out in the order of their asks; a row that was handed out is the one that
-//! [`super::steps`] gives for the whole log, as long as [`Ahead`] has read that log before.
+//! [`super::steps`] gives for the whole log, as long as [`Ahead`] has read that log before. However many rows
+//! are kept, an event looks at those that it speaks of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -41,6 +43,12 @@ pub struct Rows {
     next: u64,
     /// The newest row of a key.
     of_key: HashMap<Key, u64>,
+    /// Rows whose task may still say what was made of their output, by key: the end of a scope looks at those
+    /// inside it alone.
+    awaiting: BTreeSet<(Key, u64)>,
+    /// Rows that ends of scopes looked at.
+    #[cfg(test)]
+    visited: u64,
     /// Inputs of tasks that a `TaskStarted` recorded, until the task's own fact takes them.
     inputs: HashMap<Key, (Slot, Version, Micros)>,
     /// Attempts of rows that were handed out and may be asked for again, with the version of their ask.
@@ -104,6 +112,9 @@ impl Rows {
     pub(super) fn remove(&mut self, at: u64) -> Option<StepReport> {
         let row = self.rows.remove(&at)?;
         let key = &row.report.key;
+        if row.awaits_shape {
+            self.awaiting.remove(&(key.clone(), at));
+        }
         if self.of_key.get(key) == Some(&at) {
             self.of_key.remove(key);
             if matches!(row.report.status, ReportedStatus::Failed | ReportedStatus::Cancelled) {
@@ -252,13 +263,13 @@ impl Rows {
                     let rows = &self.rows;
                     self.of_key.retain(|_, at| rows.get(at).is_some_and(|row| !row.is_left));
                     self.tried.retain(|_, (_, asked)| *asked <= *version);
-                    again.iter().for_each(|key| self.with(key, Row::renew));
+                    again.iter().for_each(|key| self.renew(key));
                 }
                 changes.iter().for_each(|changes| self.given(changes));
                 self.heard_late(event);
             }
             Fact::WorkflowForked(forked) => {
-                forked.again.iter().for_each(|key| self.with(key, Row::renew));
+                forked.again.iter().for_each(|key| self.renew(key));
                 self.given(&forked.changes);
                 self.heard_late(event);
             }
@@ -385,13 +396,47 @@ impl Rows {
 
     /// A scope ended: nothing more is made of what lies in it.
     fn leave(&mut self, scope: &Key) {
-        for row in self.rows.values_mut().filter(|row| row.awaits_shape) {
-            row.is_shaped |= row.report.key.is_inside(scope);
+        if self.awaiting.is_empty() {
+            return;
         }
+        let mut inside = Vec::new();
+        for begin in scope.begins_inside() {
+            let behind = self.awaiting.range((Key::new(begin.as_str()), 0)..);
+            inside.extend(behind.take_while(|(key, _)| key.as_str().starts_with(&begin)).cloned());
+        }
+        #[cfg(test)]
+        {
+            self.visited += inside.len() as u64;
+        }
+        for place in inside {
+            self.awaiting.remove(&place);
+            if let Some(row) = self.rows.get_mut(&place.1) {
+                row.is_shaped = true;
+            }
+        }
+    }
+
+    /// Owes the newest row of a key anew.
+    fn renew(&mut self, key: &Key) {
+        self.with(key, Row::renew);
+        if let Some(&at) = self.of_key.get(key)
+            && self.rows.get(&at).is_some_and(|row| row.awaits_shape)
+        {
+            self.awaiting.insert((key.clone(), at));
+        }
+    }
+
+    /// How many rows ends of scopes have looked at.
+    #[cfg(test)]
+    pub(super) fn visited(&self) -> u64 {
+        self.visited
     }
 
     fn push(&mut self, row: Row) {
         self.of_key.insert(row.report.key.clone(), self.next);
+        if row.awaits_shape {
+            self.awaiting.insert((row.report.key.clone(), self.next));
+        }
         self.rows.insert(self.next, row);
         self.next += 1;
     }

@@ -12,8 +12,8 @@ use crate::{Event, Fact, Hash, Key, Version};
 
 const ITERATIONS: u64 = 100_000;
 
-/// The facts of a loop of so many iterations with one model call each.
-fn facts() -> impl Iterator<Item = Fact> {
+/// The facts of a loop of so many iterations with one model call each, whose output is shaped or not.
+fn facts(iterations: u64, is_shaped: bool) -> impl Iterator<Item = Fact> {
     let all = Key::from("all");
     let started = WorkflowStarted {
         definition: Hash::ZERO,
@@ -27,7 +27,7 @@ fn facts() -> impl Iterator<Item = Fact> {
         Fact::WorkflowStarted(started),
         Fact::TaskStarted { key: all.clone(), kind: TaskKind::For, input: Slot::null(), collects: false },
     ];
-    let rounds = (0..ITERATIONS).flat_map(move |i| {
+    let rounds = (0..iterations).flat_map(move |i| {
         let (round, key) = (all.item(i), all.item(i).child("ask"));
         let output = Slot::of(json!({"n": i}));
         let usage = Usage {
@@ -38,23 +38,7 @@ fn facts() -> impl Iterator<Item = Fact> {
             ..Usage::default()
         };
         [
-            Fact::StepAsked(Box::new(StepAsked {
-                key: key.clone(),
-                kind: Arc::from("llm"),
-                request: Request::whole(json!({"n": i})),
-                request_hash: Hash::ZERO,
-                program_hash: None,
-                effect: Effect::Read,
-                recovery: None,
-                timeout_ms: None,
-                retry: None,
-                secrets: Default::default(),
-                instance: None,
-                finishes: true,
-                starts: true,
-                undo: None,
-                given: None,
-            })),
+            asked(&key, !is_shaped),
             Fact::StepCompleted(Box::new(StepCompleted {
                 key,
                 attempt: 1,
@@ -68,8 +52,32 @@ fn facts() -> impl Iterator<Item = Fact> {
     begin.into_iter().chain(rounds)
 }
 
+fn asked(key: &Key, finishes: bool) -> Fact {
+    Fact::StepAsked(Box::new(StepAsked {
+        key: key.clone(),
+        kind: Arc::from("llm"),
+        request: Request::whole(json!({})),
+        request_hash: Hash::ZERO,
+        program_hash: None,
+        effect: Effect::Read,
+        recovery: None,
+        timeout_ms: None,
+        retry: None,
+        secrets: Default::default(),
+        instance: None,
+        finishes,
+        starts: true,
+        undo: None,
+        given: None,
+    }))
+}
+
 fn events() -> impl Iterator<Item = Event> {
-    facts().enumerate().map(|(at, fact)| Event {
+    versioned(facts(ITERATIONS, false))
+}
+
+fn versioned(facts: impl Iterator<Item = Fact>) -> impl Iterator<Item = Event> {
+    facts.enumerate().map(|(at, fact)| Event {
         id: EventId((at as u128).to_be_bytes()),
         version: at as Version + 1,
         timestamp: at as i64 * 1_000,
@@ -136,4 +144,36 @@ fn rows_are_handed_out_in_a_turn_that_never_waits_for_the_world() {
     }
     assert!(most < 10, "{most} rows were held");
     assert_eq!(handed, ITERATIONS / 10);
+}
+
+/// What the ends of scopes look at is what lies in them, however many rows are kept.
+#[test]
+fn a_long_log_that_is_kept_whole_is_read_once() {
+    const KEPT: u64 = 20_000;
+    let mut growing = Growing::new(usize::MAX, &Ahead::default());
+    versioned(facts(KEPT, true)).for_each(|event| growing.read(&event));
+    let visited = growing.rows().visited();
+    assert_eq!((growing.rows().held() as u64, visited), (KEPT, KEPT), "held and visited");
+    assert_eq!(growing.finish().nodes[0].children.len() as u64, KEPT);
+}
+
+/// Rows come in the order of their asks: those behind one that is open are kept until it ends.
+#[test]
+fn rows_behind_one_that_is_open_are_kept_until_it_ends() {
+    const KEPT: u64 = 20_000;
+    let open = Key::from("open");
+    let done =
+        StepCompleted { key: open.clone(), attempt: 1, output: Slot::null(), latency_ms: 1, usage: None };
+    let facts = [asked(&open, true)].into_iter().chain(facts(KEPT, true));
+    let mut rows = Rows::default();
+    let mut events = versioned(facts.chain([Fact::StepCompleted(Box::new(done))])).peekable();
+    let mut handed = Vec::new();
+    while let Some(event) = events.next() {
+        rows.read(&event);
+        handed.extend(rows.ready());
+        assert!(events.peek().is_none() || handed.is_empty(), "version {} hands out", event.version);
+    }
+    assert_eq!((handed.len() as u64, rows.held()), (KEPT + 1, 0));
+    assert_eq!((handed[0].key.as_str(), handed[1].key.as_str()), ("open", "all[0]/ask"));
+    assert_eq!(rows.visited(), KEPT, "each was looked at once");
 }

@@ -72,7 +72,6 @@ impl Engine {
             }
             Some(_) | None => Arc::new(|_: &str| {}) as crate::Progress,
         };
-        let kind = self.around.kinds.get(&step.kind);
         let usual_ms = kind.as_ref().map_or(limits::STEP_TIMEOUT_MS, |kind| kind.timeout_ms());
         let call = Call {
             workflow_id: id.clone(),
@@ -220,7 +219,7 @@ impl Engine {
                 self.pending.push_back((id, owed));
                 continue;
             }
-            if !self.is_asked(&id, &owed) {
+            if !self.is_still_owed(&id, &owed) || !self.is_asked(&id, &owed) {
                 self.rest_if_done(&id);
                 continue;
             }
@@ -248,6 +247,22 @@ impl Engine {
                 self.say(&id, stimulus, "engine");
             }
             self.rest_if_done(&id);
+        }
+    }
+
+    /// Whether a step still waits for what was owed to it. The same may lie here twice, as a pause ends while it
+    /// waits for room: what the first one led to is not begun again by the second, least of all a delay skipped.
+    fn is_still_owed(&self, id: &Arc<str>, owed: &Owed) -> bool {
+        let Some(live) = self.live.get(id) else { return false };
+        let status = |key: &Key| live.state.step(key).map(|step| step.status);
+        match owed {
+            Owed::Start(key) => status(key) == Some(StepStatus::Pending),
+            Owed::Retry(key, due) => {
+                status(key) == Some(StepStatus::Backoff)
+                    && live.state.waits_until(key).is_some_and(|(set, _)| set == *due)
+            }
+            // What these lead to is judged by the number of the attempt, or by the state alone.
+            Owed::Attempt(..) | Owed::Timer(..) | Owed::Undo(_) => true,
         }
     }
 

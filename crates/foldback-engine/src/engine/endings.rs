@@ -9,9 +9,19 @@ use foldback_core::value::is_too_deep;
 use foldback_core::{EventId, Owed, Status, Stimulus, Version, WorkflowState, limits};
 use foldback_store::Commit;
 
+use super::orders::unreadable;
 use super::stimuli::With;
 use super::{Engine, ReplyTo};
 use crate::command::{Accepted, Answer, Refusal};
+use crate::load;
+
+/// Where a signal is that was sent before.
+enum Delivered {
+    /// On its way to the log.
+    UnderWay,
+    /// In the log, at this version.
+    At(Version),
+}
 
 impl Engine {
     /// Ends a workflow by a person's word.
@@ -130,8 +140,11 @@ impl Engine {
                     "send the id that the sender gave it, or leave --event-id out",
                 ));
             }
-            if self.was_delivered(id, &EventId::of_signal(id, event_id))? {
+            if let Some(delivered) = self.delivered(id, &EventId::of_signal(id, event_id))? {
                 self.attach(id)?;
+                if let Delivered::At(version) = delivered {
+                    self.is_still_heard(id, event_id, version)?;
+                }
                 return Ok(self.answer_in_turn(id, from));
             }
         }
@@ -153,13 +166,31 @@ impl Engine {
         self.say_or_refuse(id, signal, actor, from)
     }
 
-    /// True where this signal is in the log, or on its way there.
-    fn was_delivered(&self, id: &Arc<str>, event: &EventId) -> Result<bool, Refusal> {
+    /// Where this signal is: in the log, or on its way there.
+    fn delivered(&self, id: &Arc<str>, event: &EventId) -> Result<Option<Delivered>, Refusal> {
         if self.live.get(id).is_some_and(|live| live.is_delivering(event)) {
-            return Ok(true);
+            return Ok(Some(Delivered::UnderWay));
         }
         let known = self.around.store.supplied(event);
-        known.map(|version| version.is_some()).map_err(|e| Refusal::new(e.to_string(), "try again"))
+        let known = known.map_err(|e| Refusal::new(e.to_string(), "try again"))?;
+        Ok(known.map(Delivered::At))
+    }
+
+    /// Whoever sends a signal again waits for nothing where it was heard, and going back left that behind.
+    fn is_still_heard(&self, id: &Arc<str>, event_id: &str, version: Version) -> Result<(), Refusal> {
+        // Who never went back has no rules, and who has ended hears nothing any more.
+        let may_have_lost = |state: &WorkflowState| state.end.is_none() && state.rules.is_some();
+        if !self.live.get(id).is_some_and(|live| may_have_lost(&live.state)) {
+            return Ok(());
+        }
+        match load::is_left_behind(&*self.around.store, id, version) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Refusal::new(
+                format!("`{id}` heard `{event_id}` at version {version}, which going back left behind"),
+                "send it under another id",
+            )),
+            Err(error) => Err(unreadable(id, &error)),
+        }
     }
 
     /// Answers a command that changes nothing, once all that was written before it is on disk.

@@ -81,7 +81,10 @@ impl Engine {
         }
         let owed = match &stimulus {
             Stimulus::Lost { .. } => Owed::Attempt(key.clone(), attempt),
-            _ => Owed::Retry(key.clone(), 0),
+            _ => match self.live.get(id).and_then(|live| live.state.waits_until(&key)) {
+                Some((due, _)) => Owed::Retry(key.clone(), due),
+                None => Owed::Start(key.clone()),
+            },
         };
         let remains = self.remains(id, &key, attempt, || Then::Owed(owed))?;
         match (stimulus, remains) {
@@ -165,23 +168,40 @@ impl Engine {
         }
     }
 
-    /// Goes on with what waited for a look.
+    /// Goes on with what waited for a look. All of it hears of this one finding: who said that a step did not
+    /// happen said so before what was left of it was ended, however many they were.
     pub(super) fn looked(&mut self, id: &Arc<str>, key: &Key, attempt: u32, remains: Remains) {
+        let place = (key.clone(), attempt);
         let of_it = self.looks.0.entry(id.clone()).or_default();
-        let state = of_it.insert((key.clone(), attempt), State::Done(remains));
-        let Some(State::UnderWay(waiting)) = state else { return };
+        let Some(State::UnderWay(waiting)) = of_it.remove(&place) else { return };
+        let mut is_taken_later = matches!(remains, Remains::Running { .. });
         for then in waiting {
+            self.found(id, &place, &remains);
             match then {
-                Then::Owed(owed) => self.pending.push_back((id.clone(), owed)),
+                Then::Owed(owed) => {
+                    is_taken_later = true;
+                    self.pending.push_back((id.clone(), owed));
+                }
                 Then::Didnt { actor, from } => {
                     let outcome = self.resolve(id, key.clone(), None, &actor, &from);
                     self.answered(id, outcome, from);
                 }
             }
         }
+        match is_taken_later {
+            true => self.found(id, &place, &remains),
+            // Who answers after this looks anew.
+            false => drop(self.looks.0.get_mut(id).and_then(|of_it| of_it.remove(&place))),
+        }
         if !self.live.contains_key(id) {
             self.looks.forget(id);
         }
         self.rest_if_done(id);
+    }
+
+    /// Keeps what was found of an attempt for whoever asks next.
+    fn found(&mut self, id: &Arc<str>, place: &(Key, u32), remains: &Remains) {
+        let of_it = self.looks.0.entry(id.clone()).or_default();
+        of_it.insert(place.clone(), State::Done(remains.clone()));
     }
 }

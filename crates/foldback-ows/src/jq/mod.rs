@@ -89,12 +89,6 @@ impl From<String> for Wrong {
     }
 }
 
-impl From<Wrong> for String {
-    fn from(wrong: Wrong) -> String {
-        wrong.message
-    }
-}
-
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -265,7 +259,7 @@ pub(crate) fn attempt(text: &str, input: &Value) -> (Result<Value, String>, u64)
     let value = filter.eval_metered(input, &|_| context.clone(), &meter);
     // What decisions record about it is looked at too.
     filter.reasons(input, &|_| context.clone());
-    (value.map_err(String::from), meter.work())
+    (value.map_err(|wrong| wrong.message), meter.work())
 }
 
 /// All that an expression gives from an input, and the error it ends with if it does.

@@ -7,7 +7,7 @@ fn eval(text: &str, input: Value) -> Result<Value, String> {
     let filter =
         Filter::new(text, &["$context", "$item"]).map_err(|fault| format!("load: {}", fault.message))?;
     let variables = |name: &str| Arc::new(json!({"name": name, "n": 2, "xs": [1, 2]}));
-    filter.eval(&input, &variables).map_err(String::from)
+    filter.eval(&input, &variables).map_err(|wrong| wrong.message)
 }
 
 #[test]

@@ -443,7 +443,7 @@ impl<'a> Walker<'a> {
             timeout_ms: step.attempt_ms(match &step.computed_limit {
                 Some(limit) => {
                     let sight = Sight::of_task(task, key, scope, input);
-                    Some(duration_ms(&limit.eval(input, &|name| self.variable(&sight, name))?)?)
+                    Some(self.delay_ms(&Delay::Computed(limit.clone()), input, &sight)?)
                 }
                 None => None,
             }),

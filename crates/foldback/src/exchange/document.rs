@@ -9,13 +9,14 @@ use std::sync::Arc;
 use foldback_core::asked::{Hashed, Requests};
 use foldback_core::event::clock_of;
 use foldback_core::value::{Part, StoredRef};
-use foldback_core::{Event, Fact, Hash, Key, Slot, Version, WorkflowState, limits};
+use foldback_core::{Event, Fact, Hash, Slot, Version, WorkflowState, limits};
 use foldback_engine::load::decode;
 use foldback_engine::{Fork, LoadError, Start};
 use foldback_store::chain::verify_chain;
 use foldback_store::{Definition, NewEvent};
 use serde_json::Value;
 
+use super::keys::keys;
 use super::lines::{self, DefinitionLine, End, EventLine, FORMAT, Header, PayloadLine};
 use super::looked::whole_json;
 use super::reader::{Lines, Trouble};
@@ -188,8 +189,8 @@ impl Document {
             LoadError::Store(error) => error.message,
             erased @ LoadError::Erased { .. } => erased.to_string(),
         })?;
-        if let Some(key) = keys(&event.fact).find(|key| key.as_str().contains(char::is_control)) {
-            return Err(format!("the key {:?} holds control characters", key.as_str()).into());
+        if let Some(key) = keys(&event.fact).into_iter().find(|key| key.contains(char::is_control)) {
+            return Err(format!("the key {key:?} holds control characters").into());
         }
         self.needs(&event.fact)?;
         self.is_what_was_hashed(&event, before)?;
@@ -489,23 +490,6 @@ fn folded(before: &[Document], last: Option<&Document>, version: Version) -> Res
     }
     let whose = last.or(before.last()).map_or("", |document| &document.header.workflow_id);
     Ok(WorkflowState::folded(whose, &events))
-}
-
-/// The keys that an event names.
-fn keys(fact: &Fact) -> impl Iterator<Item = &Key> {
-    let (scope, again): (Option<&Key>, &[Key]) = match fact {
-        Fact::WorkflowReopened { again, .. } | Fact::CompensationRequested { again, .. } => (None, again),
-        Fact::WorkflowForked(forked) => (None, &forked.again),
-        Fact::CompensationStarted { scope, .. }
-        | Fact::CompensationEnded { scope }
-        | Fact::UndoCompleted { scope, .. }
-        | Fact::UndoFailed { scope, .. }
-        | Fact::BudgetWarned { scope, .. }
-        | Fact::BudgetExceeded { scope, .. } => (Some(scope), &[]),
-        Fact::UndoStarted(started) => (Some(&started.scope), &[]),
-        _ => (None, &[]),
-    };
-    fact.key().into_iter().chain(scope).chain(again)
 }
 
 /// The input that an event brings.

@@ -499,6 +499,33 @@ fn a_file_of_forks_that_somebody_made_up_is_refused_with_its_line() {
     imported(&*memory(), &forged(&family())).expect("the forger's own work is sound");
 }
 
+/// A key that a terminal would obey is refused wherever an event names it.
+#[test]
+fn a_key_of_a_stranger_is_looked_at_wherever_it_stands() {
+    const FORKED: usize = FAMILY[1].1 + 3;
+    const REOPENED: usize = FAMILY[1].1 + 9;
+    let given = r#""outputs":[{"key":"orders","output":{"inline":"1"}}]"#;
+    let edit = r#""edits":[{"target":{"key":"draft"},"path":"/x","value":{"inline":1}}]"#;
+    let error = r#""instance":"/do/1/draft","key":"draft""#;
+    for (line, before, after) in [
+        (FORKED, r#""again":[]"#, r#""again":["KEY"]"#.to_owned()),
+        (FORKED, r#""target":{"key":"draft"}"#, r#""target":{"key":"KEY"}"#.to_owned()),
+        (FORKED, r#""edits":"#, format!("{},\"edits\":", given.replace("orders", "KEY"))),
+        (FORKED, r#"{"policy":"stub"}"#, r#"{"policy":"stub","by_key":{"KEY":"deny"}}"#.to_owned()),
+        (FORKED, r#"{"policy":"stub"}"#, r#"{"policy":"stub"},"rerun":["KEY"]"#.to_owned()),
+        (REOPENED, r#""up_to":8}"#, format!("\"up_to\":8}},{}", edit.replace("draft", "KEY"))),
+        (REOPENED, r#""up_to":8}"#, format!("\"up_to\":8}},{}", given.replace("orders", "KEY"))),
+        (7, error, error.replace("\"draft\"", "\"KEY\"")),
+        (8, error, error.replace("\"draft\"", "\"KEY\"")),
+    ] {
+        let mut lines = family();
+        let member = |text: &str| text.replace("KEY", "lo\\u001b[2Jng");
+        said(&mut lines[line], before, &member(&after));
+        let wanted = format!("line {}: the key \"lo\\u{{1b}}[2Jng\" holds control characters", line + 1);
+        refused(&after, &forged(&lines), &wanted);
+    }
+}
+
 /// A value stands right before the first event that needs it, so that one log has one file.
 #[test]
 fn a_value_that_stands_too_early_is_refused() {

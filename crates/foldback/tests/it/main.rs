@@ -2,6 +2,7 @@
 
 mod attempts;
 mod branching;
+mod by_hand;
 mod code;
 mod code_undo;
 mod conversation;
