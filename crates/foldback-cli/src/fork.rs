@@ -125,7 +125,9 @@ fn print_plain(cli: &Cli, plan: &Plan, what: &str, kept: &[Key]) -> Result<Exit,
         out.json(&json!({"plan": plan}))?;
     } else {
         // What follows depends on answers that nobody has yet, for each step of such a plan.
-        let mut told = lines(&Plan { unknown_behind: Vec::new(), ..plan.clone() }, what);
+        let mut known = plan.clone();
+        known.unknown_behind.clear();
+        let mut told = lines(&known, what);
         told[0] = format!("plan  {what}  goes on from the step that failed, behind version {}", plan.cut);
         if let Some(line) = keys_line("kept", kept, "  (done; nothing of them runs again)") {
             told.insert(1, line);
