@@ -15,7 +15,7 @@ use super::steps::{AttemptReport, Edited, ReportedStatus, ReusedFrom, StepReport
 use super::{Ahead, Moment, Tokens, null};
 use crate::change::Changes;
 use crate::event::{Event, Fact, Found, StepAsked, TaskKind, Verdict};
-use crate::step::{Effect, Failure, Usage, error_type};
+use crate::step::{Effect, Failure, Usage};
 use crate::value::Slot;
 use crate::{Key, Micros, Version};
 
@@ -25,7 +25,10 @@ struct Row {
     started_at: Option<Micros>,
     /// Attempts of the rows of this key before it: the step was asked for again.
     attempts_before: u32,
-    /// Whether an attempt had an unknown outcome: until the next one has begun, the step is in doubt.
+    /// Whether an attempt had an unknown outcome and was sent again.
+    is_in_doubt: bool,
+    /// Whether an attempt may have done something that nobody knew of then: what is given up after that may still
+    /// be asked about.
     was_unknown: bool,
     /// Whether the workflow went back to before its ask: nothing more is said of it.
     is_left: bool,
@@ -93,7 +96,8 @@ impl Rows {
     }
 
     fn is_over(&self, row: &Row) -> bool {
-        let has_ended = row.report.ended_version.is_some();
+        let may_be_asked_about = row.was_unknown && row.report.status == ReportedStatus::Cancelled;
+        let has_ended = row.report.ended_version.is_some() && !may_be_asked_about;
         (row.is_left || (has_ended && !row.may_be_shaped())) && !self.expected.contains_key(&row.report.key)
     }
 
@@ -141,10 +145,8 @@ impl Rows {
             Fact::AttemptFailed(failed) => self.with(&failed.key, |row| {
                 row.spend(failed.usage.as_ref());
                 row.report.error = Some(failed.error.plain());
-                let is_for_room = failed.error.error_type == error_type::NO_ROOM;
-                row.was_unknown |= failed.unknown || (is_for_room && row.report.lost_attempts > 0);
-                // Another variant is another request.
-                row.was_unknown &= failed.variant.is_none();
+                row.is_in_doubt |= failed.unknown;
+                row.was_unknown |= failed.unknown || row.report.lost_attempts > 0;
                 row.report.due = Some(Moment(failed.due));
                 row.report.failed_attempts.push(AttemptReport {
                     attempt: failed.attempt,
@@ -196,9 +198,10 @@ impl Rows {
                     }
                 }
             }),
-            Fact::OutcomeUnknown { key, .. } => {
-                self.with(key, |row| row.report.status = ReportedStatus::Unknown)
-            }
+            Fact::OutcomeUnknown { key, .. } => self.with(key, |row| {
+                row.report.status = ReportedStatus::Unknown;
+                row.was_unknown = true;
+            }),
             Fact::StepCancelled { key, attempt, reason } => {
                 self.with(key, |row| row.cancel(*attempt, reason, version, at));
             }
@@ -212,10 +215,7 @@ impl Rows {
                     }
                     Some(output) => row.complete(output, version, at),
                     None if row.report.cancelled.is_some() => row.end(ReportedStatus::Cancelled, version, at),
-                    None => {
-                        row.report.status = ReportedStatus::Pending;
-                        row.was_unknown = true;
-                    }
+                    None => row.report.status = ReportedStatus::Pending,
                 });
             }
             Fact::TaskStarted { key, kind: TaskKind::Set | TaskKind::Compute | TaskKind::Shape, input, .. }
@@ -514,6 +514,7 @@ impl Row {
             report,
             started_at: None,
             attempts_before: 0,
+            is_in_doubt: false,
             was_unknown: false,
             is_left: false,
             awaits_shape: false,
@@ -575,10 +576,8 @@ impl Row {
     fn cancel(&mut self, attempt: Option<u32>, reason: &str, version: Version, at: Micros) {
         self.report.cancelled = Some(reason.to_owned());
         let is_write = self.report.effect == Effect::Write;
-        let is_unknown = self.report.status == ReportedStatus::Unknown;
-        let is_sent_again = self.was_unknown && self.report.due.is_some();
         // What may have changed the world is waited for: under way, or to be sent again in doubt.
-        if is_write && (attempt.is_some() || is_unknown || is_sent_again) {
+        if is_write && (attempt.is_some() || self.is_in_doubt) {
             return;
         }
         self.report.lost_attempts += u32::from(attempt.is_some());
@@ -593,7 +592,8 @@ impl Row {
         (report.started_version, report.ended_version) = (None, None);
         (report.duration_ms, report.latency_ms, report.due, report.held) = (None, None, None, None);
         report.answered = None;
-        (self.started_at, self.attempts_before, self.was_unknown) = (None, 0, false);
+        (self.started_at, self.attempts_before) = (None, 0);
+        (self.is_in_doubt, self.was_unknown) = (false, false);
         // A scope around it that had ended goes on.
         self.is_shaped = false;
     }
