@@ -6,7 +6,7 @@
 //! The format is told in `docs/export.md`.
 //!
 //! The rooms: `lines` (the format), [`export`](fn@export); `reader` (a file, line by line), `document`
-//! (its judge), `looked` (whether bytes are JSON) and [`import`](fn@import).
+//! (its judge) and [`import`](fn@import).
 
 use std::fmt;
 
@@ -17,7 +17,6 @@ mod document;
 mod export;
 mod import;
 mod lines;
-mod looked;
 mod reader;
 
 pub use export::{Exported, export};
