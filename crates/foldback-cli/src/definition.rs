@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use foldback::connectors::file_inside;
 use foldback::core::text::shell_word;
 use foldback::core::{WorkflowState, limits};
 use foldback::engine::Start;
@@ -119,22 +120,13 @@ pub fn text_of(path: &Path) -> Result<String, String> {
 /// The text of a file that a definition names. A definition may come from a stranger, so what it names is a
 /// regular file inside its own folder, links followed, or in a folder that the configuration allows.
 fn text_inside(cli: &Cli, folder: &Path, name: &str) -> Result<String, String> {
-    let path = std::fs::canonicalize(folder.join(name)).map_err(|e| e.to_string())?;
-    let is_inside =
-        |folder: &Path| std::fs::canonicalize(folder).is_ok_and(|folder| path.starts_with(folder));
-    if !is_inside(folder) {
+    let also = || {
         let config = load_config(cli).map_err(|error| error.message)?;
-        if !config.definition_folders().iter().any(|folder| is_inside(folder)) {
-            return Err(
-                "it lies outside the definition's folder; a configuration that --config names may allow \
-                        its folder: [definitions] folders = [\"DIR\"]"
-                    .to_owned(),
-            );
-        }
-    }
-    if !is_regular(&path).map_err(|e| e.to_string())? {
-        return Err("it is no regular file".to_owned());
-    }
+        Ok(config.definition_folders().to_vec())
+    };
+    let outside = "it lies outside the definition's folder; a configuration that --config names may allow its \
+                   folder: [definitions] folders = [\"DIR\"]";
+    let path = file_inside(folder, Path::new(name), also, outside)?;
     text_of(&path)
 }
 

@@ -49,7 +49,7 @@ pub fn until(due: Micros, now: Option<Now>) -> String {
     let at = with_seconds(due);
     match now {
         Some(now) if due < now.at => {
-            let ago = u64::try_from(now.at - due).unwrap_or(0) / 1_000;
+            let ago = u64::try_from(now.at.saturating_sub(due)).unwrap_or(0) / 1_000;
             let why = if now.is_unowned() { "; nobody runs it" } else { "" };
             format!("until {at}, {} ago{why}", span(ago))
         }
@@ -60,4 +60,18 @@ pub fn until(due: Micros, now: Option<Now>) -> String {
 /// The deadline of what stands at a key, in words that follow a name; nothing where it has none.
 pub fn deadline(state: &WorkflowState, key: &Key, now: Option<Now>) -> String {
     state.deadline(key).map(|due| format!(", {}", until(due, now))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_moment_can_be_told() {
+        let now = Some(Now { at: 1_769_850_900_000_000, is_owned: Some(true) });
+        assert!(until(i64::MIN, now).contains(" ago"), "{}", until(i64::MIN, now));
+        assert!(!until(i64::MAX, now).contains(" ago"), "{}", until(i64::MAX, now));
+        let before_all = Some(Now { at: i64::MIN, is_owned: None });
+        assert!(!until(i64::MAX, before_all).contains(" ago"));
+    }
 }

@@ -261,7 +261,7 @@ impl Progress {
     fn line(&self, id: &str, event: &Event, shown: &mut Shown) -> Option<Line> {
         let took = |shown: &Shown, key: &Key| {
             let asked = shown.steps.get(&(id.to_owned(), key.clone()))?;
-            Some((event.timestamp - asked.at, asked.kind.clone()))
+            Some((event.timestamp.saturating_sub(asked.at), asked.kind.clone()))
         };
         let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
         let of_scope = |scope: &Key| if scope.is_root() { id.to_owned() } else { scope.as_str().to_owned() };

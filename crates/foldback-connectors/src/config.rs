@@ -5,7 +5,7 @@
 //! configuration; only its variable's name is told. A provider of a new name and with an address of
 //! its own gets no key that the file does not name, so that a key never goes to a stranger. A file that
 //! nobody named, but that lies in the folder, leads a key nowhere but to its kind's own service or to
-//! this machine.
+//! this machine, and names no file outside of its folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +20,10 @@ use foldback_core::{Redaction, limits};
 use serde::Deserialize;
 use toml::Spanned;
 
+mod files;
 mod provider;
 
+pub use files::file_inside;
 use provider::{Entry, provider};
 pub(crate) use provider::{Kind, Provider, under, variable};
 
@@ -114,7 +116,8 @@ struct Definitions {
 impl Config {
     /// The built-in providers and those of a file: of this path, or of the variable `FOLDBACK_CONFIG`.
     /// Who names neither has `./foldback.toml` read where it exists; a file that is named must exist.
-    /// One that is merely found sends a key only to its kind's own service or to this machine.
+    /// One that is merely found is a regular file of the folder, as are the files that it names, and sends a
+    /// key only to its kind's own service or to this machine.
     ///
     /// ```toml
     /// [providers.local]
@@ -145,9 +148,17 @@ impl Config {
             None if Path::new(FILE).exists() => PathBuf::from(FILE),
             None => return Ok(Config::default()),
         };
-        let text = read_bounded(&path).map_err(|why| ConfigError {
-            message: format!("{}: {why}", path.display()),
-            hint: format!("name an existing file with --config or {VARIABLE}, or leave both out"),
+        let refused =
+            |why: String, hint: String| ConfigError { message: format!("{}: {why}", path.display()), hint };
+        if !is_named {
+            // It may have come with the folder, and is read in passing.
+            let none = || Ok(Vec::new());
+            file_inside(Path::new("."), &path, none, "it leads out of this folder, and nobody named it")
+                .map_err(|why| refused(why, format!("remove it, or name it with --config or {VARIABLE}")))?;
+        }
+        let text = read_bounded(&path).map_err(|why| {
+            let hint = format!("name an existing file with --config or {VARIABLE}, or leave both out");
+            refused(why, hint)
         })?;
         let mut config = Config::of(&text, &path, is_named)?;
         if !is_named {

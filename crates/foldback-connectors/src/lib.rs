@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use foldback_engine::Registry;
 
-pub use config::{Config, ConfigError, ModelProblem, check_model, is_priced, price};
+pub use config::{Config, ConfigError, ModelProblem, check_model, file_inside, is_priced, price};
 pub use llm::{Answer, Asking, Attachment, ChatRequest, Message, Model, ModelError, Role, messages};
 pub use probe::{ProviderStatus, probe, providers};
 pub use process::end_all as end_processes;

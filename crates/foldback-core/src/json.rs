@@ -66,6 +66,17 @@ pub fn parse_if_json(bytes: &[u8]) -> Option<Result<Value, JsonError>> {
     }
 }
 
+/// Whether a text has a value, without making it: few bytes may ask for much memory.
+///
+/// # Errors
+/// As [`parse`].
+pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
+    numbers_fit(bytes)?;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Looked.deserialize(&mut reader)?;
+    Ok(reader.end()?)
+}
+
 /// Looks at the numbers of a JSON text alone.
 ///
 /// # Errors
@@ -134,14 +145,75 @@ impl<'de> Visitor<'de> for Strict {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
-                return Err(serde::de::Error::custom(format!(
-                    "the member {name:?} stands twice in one object"
-                )));
+                return Err(twice(&name));
             }
             let value = members.next_value_seed(Strict)?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))
+    }
+}
+
+fn twice<E: serde::de::Error>(name: &str) -> E {
+    E::custom(format!("the member {name:?} stands twice in one object"))
+}
+
+/// Any JSON value, looked at and let go. Unlike serde's own `IgnoredAny` it is as strict as a reader: about
+/// nesting, numbers and texts.
+struct Looked;
+
+impl<'de> DeserializeSeed<'de> for Looked {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Looked {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Looked)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let mut names = std::collections::BTreeSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            members.next_value_seed(Looked)?;
+            if let Some(name) = names.replace(name) {
+                return Err(twice(&name));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -202,7 +274,7 @@ pub fn is_outside(number: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::parse;
+    use super::{check, parse};
 
     #[test]
     fn what_json_can_keep_is_kept() {
@@ -216,6 +288,7 @@ mod tests {
             (r#" {"a": {"a": 1}, "b": [1, {"a": null}]} "#, json!({"a": {"a": 1}, "b": [1, {"a": null}]})),
         ] {
             assert_eq!(parse(text), Ok(wanted), "{text}");
+            assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
         }
     }
 
@@ -236,6 +309,8 @@ mod tests {
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(wanted), "{text}: {error}");
+            let looked = check(text.as_bytes()).expect_err(text).to_string();
+            assert!(looked.contains(wanted), "{text}: {looked}");
         }
     }
 

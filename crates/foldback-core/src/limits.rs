@@ -2,6 +2,10 @@
 //! it there is an error that names it. (What one expression may cost is jq's own matter: see
 //! `foldback-ows`, `jq/bounds.rs`.)
 
+use std::ops::RangeInclusive;
+
+use crate::Micros;
+
 /// A value whose JSON is longer than this many bytes is stored once, by its hash, beside the log.
 /// Measured (BENCHMARKS.md, rows `value-*`): at this size a value that stands in three events, as
 /// the output of a step usually does, costs less by reference.
@@ -68,6 +72,10 @@ pub const SIGNAL_ID_MAX_BYTES: usize = 512;
 /// it once. Measured: 100,000 rows of a kilobyte are 0.9 s of the store's writer, and no memory.)
 pub const HANDED_ON_MAX: usize = 16;
 
+/// Moments that a log may tell, in microseconds since 1970: to the end of the year 9999, the last that ISO 8601
+/// writes. What is due may be later: a wait has no bound.
+pub const MOMENTS: RangeInclusive<Micros> = 0..=253_402_300_799_999_999;
+
 /// Commits that may be under way when a model call starts: a crash repeats at most this many.
 pub const RUN_AHEAD_MODEL: u32 = 1;
 
@@ -112,6 +120,10 @@ pub const MODEL_STREAM_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// Bytes of the body of a model server's error that are read.
 pub const MODEL_ERROR_MAX_BYTES: usize = 64 * 1024;
+
+/// Tokens that one model call can have read or written. No model has a thousandth of it; a server that tells
+/// more is not believed, and the tokens are estimated: one such number would use up any budget.
+pub const CALL_MAX_TOKENS: u64 = 1_000_000_000;
 
 /// Bytes of the attachments of one model call, all together. Past it every provider refuses.
 pub const ATTACHMENTS_MAX_BYTES: usize = 20 * 1024 * 1024;

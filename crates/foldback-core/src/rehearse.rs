@@ -181,7 +181,8 @@ fn go_on(
                 Fact::AttemptStarted { key, attempt, .. } => (key, *attempt, since),
                 _ => continue,
             };
-            let due = (stage.pace)(key).map(|ms| since + i64::try_from(ms).unwrap_or(i64::MAX) * 1_000);
+            let micros = |ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+            let due = (stage.pace)(key).map(|ms: u64| since.saturating_add(micros(ms)));
             flying.insert(key.clone(), (attempt, due));
         }
         events.extend(batch.events);

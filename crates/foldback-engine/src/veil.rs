@@ -2,8 +2,8 @@
 //! everything that the kind gives back.
 //!
 //! It masks outputs, errors, reasons, usage and progress, of every kind, a user's own too. A secret is
-//! found as it is, percent-encoded, escaped for JSON, in base64, and where progress cuts it into pieces.
-//! It never looks into what is compressed, encrypted or spelled in another way.
+//! found as it is, percent-encoded, in base64, in whatever way JSON spells any of these, and where progress
+//! cuts it into pieces. It never looks into what is compressed, encrypted or spelled in another way.
 //!
 //! Invariants:
 //! * A [`Registry`](crate::Registry) hands out no kind but behind [`Veiled`].
@@ -12,8 +12,8 @@
 //! * The keys that [`Registry::hiding`](crate::Registry::hiding) names are masked in every step, whether
 //!   or not its request holds them.
 //!
-//! Modules: `spelling` (how a secret comes back), `flow` (progress in pieces), `keys` (the variables that
-//! are masked everywhere).
+//! Modules: `spelling` (how a secret comes back), `escaped` (inside JSON), `flow` (progress in pieces),
+//! `keys` (the variables that are masked everywhere).
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -27,7 +27,9 @@ use serde_json::Value;
 use url::Url;
 
 use crate::kind::{Call, Performing, StepKind};
+use escaped::{Beginnings, Fit, Match, fit};
 
+mod escaped;
 mod flow;
 mod keys;
 mod spelling;
@@ -93,6 +95,8 @@ pub struct Veil {
 struct Finder {
     /// `None` where there are too many to build it: then each is searched for.
     any: Option<AhoCorasick>,
+    /// Where one of them may begin inside JSON.
+    beginnings: Beginnings,
     /// Whether one of them could stand in a number.
     is_in_numbers: bool,
 }
@@ -165,13 +169,28 @@ impl Veil {
         self.finder.get_or_init(|| {
             let texts = || self.hidden.iter().map(|hidden| hidden.text.as_str());
             let is_numeric = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-            Finder { any: AhoCorasick::new(texts()).ok(), is_in_numbers: texts().any(is_numeric) }
+            Finder {
+                any: AhoCorasick::new(texts()).ok(),
+                beginnings: Beginnings::of(&self.hidden),
+                is_in_numbers: texts().any(is_numeric),
+            }
         })
     }
 
     /// Whether a text may hold one of them.
     fn is_in(&self, text: &str) -> bool {
+        self.is_there(text) || self.escaped(text).next().is_some()
+    }
+
+    /// Whether a text may hold one of them in the very spelling.
+    fn is_there(&self, text: &str) -> bool {
         self.finder().any.as_ref().is_none_or(|any| any.is_match(text))
+    }
+
+    /// Where a text that may be part of JSON holds one of them. A text without a backslash holds each as it is.
+    fn escaped<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Match> + 'a {
+        let looked_at = if text.contains('\\') { text } else { "" };
+        self.finder().beginnings.in_text(&self.hidden, looked_at)
     }
 
     /// Whether a value may hold one of them, in its strings, its names or its numbers.
@@ -188,7 +207,14 @@ impl Veil {
     /// The text without secrets.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
-        if self.is_empty() || !self.is_in(text) {
+        if self.is_empty() {
+            return clean;
+        }
+        let escaped: Vec<Match> = self.escaped(text).collect();
+        if !escaped.is_empty() {
+            clean = Cow::Owned(escaped::replaced(text, &self.hidden, escaped));
+        }
+        if !self.is_there(&clean) {
             return clean;
         }
         for hidden in &self.hidden {
@@ -202,19 +228,34 @@ impl Veil {
     /// How much of a text can be shown while more is to come: what is behind may be the beginning of
     /// a secret.
     fn settled(&self, text: &str) -> usize {
+        let is_json = text.contains('\\');
         let may_go_on = |at: usize| {
+            let rest = &text[at..];
             self.hidden.iter().any(|hidden| {
-                let is_begun = hidden.text.starts_with(&text[at..]);
+                let is_begun = hidden.text.starts_with(rest);
                 // Whether a short one stands alone is known with the next character.
-                is_begun && (hidden.stands_alone || hidden.text.len() > text.len() - at)
+                (is_begun && (hidden.stands_alone || hidden.text.len() > rest.len()))
+                    || is_json
+                        && match fit(&hidden.text, rest) {
+                            Fit::Begun(_) => true,
+                            Fit::Whole(length) => hidden.stands_alone && length == rest.len(),
+                            Fit::Not => false,
+                        }
             })
         };
         let longest = self.hidden.first().map_or(0, |hidden| hidden.text.len());
+        let longest = longest * if is_json { escaped::LONGEST_FOR_A_BYTE } else { 1 };
         let from = text.len().saturating_sub(longest);
         let mut starts = text.char_indices().map(|(at, _)| at).filter(|at| *at >= from);
         let mut cut = starts.find(|at| may_go_on(*at)).unwrap_or(text.len());
         // Nor through the middle of one.
-        while let Some(start) = self.hidden.iter().find_map(|hidden| hidden.over(text, cut)) {
+        let escaped: Vec<Match> = self.escaped(text).collect();
+        let over = |cut: usize| {
+            let as_it_is = self.hidden.iter().find_map(|hidden| hidden.over(text, cut));
+            let found = || escaped.iter().find(|found| found.at < cut && cut < found.end);
+            as_it_is.or_else(|| found().map(|found| found.at))
+        };
+        while let Some(start) = over(cut) {
             cut = start;
         }
         cut
@@ -269,12 +310,8 @@ impl Veil {
         let inner = clean.get(from..to).unwrap_or_default();
         let (mut head, mut tail) = (0, 0);
         for hidden in self.hidden.iter().filter(|hidden| !hidden.stands_alone) {
-            let ends = |at: &usize| hidden.text.is_char_boundary(*at);
-            let left = (REST_MIN..hidden.text.len()).filter(ends);
-            tail = left.filter(|n| inner.ends_with(&hidden.text[..*n])).fold(tail, usize::max);
-            let right = (1..=hidden.text.len().saturating_sub(REST_MIN)).filter(ends);
-            let rests = right.map(|at| &hidden.text[at..]).filter(|rest| inner.starts_with(rest));
-            head = rests.map(str::len).fold(head, usize::max);
+            tail = tail.max(escaped::begun_at_end(&hidden.text, inner, REST_MIN));
+            head = head.max(escaped::ended_at_begin(&hidden.text, inner, REST_MIN));
         }
         let kept = inner.get(head..inner.len() - tail).unwrap_or_default();
         format!("{}{kept}{}", &clean[..from], &clean[to.max(from)..])

@@ -6,7 +6,7 @@
 //! The format is told in `docs/export.md`.
 //!
 //! The rooms: `lines` (the format), [`export`](fn@export); `reader` (a file, line by line), `document`
-//! (its judge), `keys` (what an event names), `looked` (whether bytes are JSON) and [`import`](fn@import).
+//! (its judge), `keys` (what an event names) and [`import`](fn@import).
 
 use std::fmt;
 
@@ -18,7 +18,6 @@ mod export;
 mod import;
 mod keys;
 mod lines;
-mod looked;
 mod reader;
 
 pub use export::{Exported, export};

@@ -32,7 +32,12 @@ pub fn mended(file: &[u8]) -> Option<Vec<u8>> {
         if lines[at].contains_key("foldback_export") {
             let definition = lines[at + 1].get("definition")?.clone();
             lines[at].insert("definition".into(), definition);
-            lines[at].insert("input_hash".into(), Value::Null);
+            // Who leaves it out wants that judged.
+            if lines[at].get("input_hash").is_some_and(|hash| !hash.is_null())
+                && let Some(hash) = input_hash(&lines[at..])
+            {
+                lines[at].insert("input_hash".into(), json!(hash.to_hex()));
+            }
         }
     }
 
@@ -81,6 +86,19 @@ pub fn mended(file: &[u8]) -> Option<Vec<u8>> {
         out.push(b'\n');
     }
     Some(out)
+}
+
+/// The hash of the input that the first event of a document brings, where it is at hand.
+fn input_hash(document: &[Map<String, Value>]) -> Option<Hash> {
+    let first = document.iter().find(|line| line.contains_key("event"))?;
+    let payload: Value = serde_json::from_str(first.get("payload")?.as_str()?).ok()?;
+    let slot = payload.get("input").or_else(|| payload["changes"].get("input"))?;
+    if let Some(value) = slot.get("inline") {
+        return Some(Hash::of_json(value));
+    }
+    let is_it = |line: &&Map<String, Value>| line.get("payload") == slot.get("ref");
+    let text = document.iter().find(is_it)?.get("text")?.as_str()?;
+    serde_json::from_str(text).ok().map(|value: Value| Hash::of_json(&value))
 }
 
 /// Gives a line its true hash, and remembers the one it had.

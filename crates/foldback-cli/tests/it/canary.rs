@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::echo::{Echo, base64};
+use crate::echo::{Echo, base64, escaped};
 use crate::world::World;
 
 /// Secrets that a step is given, by the variable that holds them. They have characters that encodings
@@ -30,8 +30,8 @@ fn canaries() -> Vec<&'static str> {
     SECRETS.iter().map(|(_, value)| *value).chain(REDACTED).collect()
 }
 
-/// Every spelling in which a canary would be found: itself, percent-encoded, and the digits of its
-/// base64 that do not depend on what stands beside it.
+/// Every spelling in which a canary would be found: itself, percent-encoded, escaped for JSON, and the
+/// digits of its base64 that do not depend on what stands beside it.
 fn forms(canary: &str) -> Vec<String> {
     let percent = |is_lower: bool| -> String {
         canary
@@ -45,9 +45,14 @@ fn forms(canary: &str) -> Vec<String> {
             })
             .collect()
     };
-    let quoted = serde_json::to_string(canary).expect("JSON");
+    let quoted = |text: &str| {
+        let quoted = serde_json::to_string(text).expect("JSON");
+        quoted[1..quoted.len() - 1].to_owned()
+    };
+    // What was escaped for JSON and kept as a text stands escaped once more in what is written.
+    let json = escaped(canary);
     let mut forms =
-        vec![canary.to_owned(), percent(true), percent(false), quoted[1..quoted.len() - 1].to_owned()];
+        vec![canary.to_owned(), percent(true), percent(false), quoted(canary), quoted(&json), json];
     forms.push(percent(false).replace("%20", "+"));
     for shift in 0..3 {
         let coded = base64(&[&vec![0; shift], canary.as_bytes()].concat());
@@ -230,6 +235,7 @@ fn the_search_finds_a_canary_in_every_spelling() {
         for text in [
             format!("x{canary}y"),
             format!("k={}", crate::echo::percent(canary)),
+            format!("\"{}\"", escaped(canary)),
             base64(format!("a:{canary}b").as_bytes()),
         ] {
             assert!(found(text.as_bytes(), &[canary]).is_some(), "{canary}: {text}");

@@ -130,6 +130,50 @@ fn what_a_log_names_is_read_only_where_it_is_a_regular_file() {
     }
 }
 
+/// What merely lies in the folder is looked at before it is opened: nothing waits for a pipe, reads the
+/// terminal, or tells what stands elsewhere.
+#[test]
+fn a_configuration_that_was_found_is_a_regular_file_of_the_folder() {
+    let world = World::empty();
+    let home = world.dir.path();
+    fs::write(home.join("a.yaml"), format!("{HEAD}do:\n  - one: {{ set: {{ x: 1 }} }}\n")).expect("written");
+    fs::create_dir(home.join("here")).expect("made");
+    fs::write(home.join("here/fine.toml"), "[definitions]\nfolders = []\n").expect("written");
+    fs::write(home.join("secret"), "password = \"hunter2\"\n").expect("written");
+    assert_eq!(line(&world, "mkfifo quiet").code, 0);
+    let commands = ["run ../a.yaml", "check ../a.yaml", "doctor"];
+    for (made, wanted) in [
+        ("mkfifo foldback.toml", Some("foldback.toml: it is no regular file")),
+        ("mkfifo pipe; ln -s pipe foldback.toml", Some("foldback.toml: it is no regular file")),
+        (
+            "ln -s ../secret foldback.toml",
+            Some("foldback.toml: it leads out of this folder, and nobody named it"),
+        ),
+        ("ln -s /dev/stdin foldback.toml", Some("foldback.toml: it ")),
+        ("mkdir foldback.toml", Some("foldback.toml: it is no regular file")),
+        ("ln -s nowhere foldback.toml", None),
+        ("ln -s fine.toml foldback.toml", None),
+        ("cp fine.toml foldback.toml", None),
+    ] {
+        assert_eq!(line(&world, &format!("cd here; {made}")).code, 0, "{made}");
+        for command in commands {
+            // Its standard input is open, and says nothing.
+            let ran = line(&world, &format!("cd here; timeout 20 $F {command} 0<> ../quiet"));
+            let told = format!("{}{}", ran.out, ran.err);
+            assert_ne!(ran.code, 124, "{made}: {command} waits: {told}");
+            assert!(!told.contains("password") && !told.contains("hunter2"), "{made}: {told}");
+            match wanted {
+                Some(wanted) => {
+                    assert!(ran.code != 0 && told.contains(wanted), "{made}: {command}: {told}");
+                    assert!(told.contains("--config or FOLDBACK_CONFIG"), "{made}: {command}: {told}");
+                }
+                None => assert!(!told.contains("foldback.toml: "), "{made}: {command}: {told}"),
+            }
+        }
+        assert_eq!(line(&world, "rm -r here/foldback.toml; rm -f here/pipe").code, 0, "{made}");
+    }
+}
+
 #[test]
 fn check_says_more_than_run() {
     let world = World::empty();

@@ -51,7 +51,7 @@ fn send(signal: &str, child: &Child) {
 
 /// The ways in which a process can be out of its engine's sight. Each leaves a line in `begun`, and pays
 /// once somebody says GO.
-const WAYS: [(&str, &str); 5] = [
+const WAYS: [(&str, &str); 6] = [
     ("in its group", "echo $$ >> begun; GO; echo paid >> paid"),
     ("in a session of its own", "setsid sh -c 'echo $$ >> begun; GO; echo paid >> paid' & wait"),
     (
@@ -59,14 +59,30 @@ const WAYS: [(&str, &str); 5] = [
         "(setsid sh -c '(echo $$ >> begun; GO; echo paid >> paid) &' &); sleep 0.1; exec sleep 1",
     ),
     ("its environment cleared", "env -i setsid sh -c 'echo $$ >> begun; GO; echo paid >> paid' & wait"),
+    ("its first thread ended", "exec python3 headless.py"),
     ("several", "for i in 1 2 3; do (GO; echo paid >> paid) & done; echo $$ >> begun; wait"),
 ];
+
+/// A process whose first thread ends, and another one of which pays.
+const HEADLESS: &str = "import ctypes, os, threading, time
+def work():
+    with open('begun', 'a') as file:
+        file.write(f'{os.getpid()}\\n')
+    while not os.path.exists('go'):
+        time.sleep(0.02)
+    with open('paid', 'a') as file:
+        file.write('paid\\n')
+    os._exit(0)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+";
 
 /// A workflow for each of the ways, whose engine was killed once its step had begun.
 fn killed(metadata: &str) -> Vec<(&'static str, World)> {
     let world = |(way, command): &(&'static str, &str)| {
         let world = World::empty();
         let command = command.replace("GO", "until [ -e go ]; do sleep 0.02; done");
+        std::fs::write(world.dir.path().join("headless.py"), HEADLESS).expect("a script");
         paying(&world, "pay.yaml", &command, metadata);
         killed_once(&world, "pay.yaml", "p", "begun");
         (*way, world)
@@ -125,6 +141,66 @@ fn what_a_killed_engine_left_running_is_ended_before_it_begins_again() {
         let events = world.run(&["events", "p", "--json"]).out;
         assert!(events.contains("its process was ended (pid "), "{way}: {events}");
     }
+}
+
+/// An engine runs inside a step of another, and both are killed: the outer one's successor finds what the
+/// inner one had begun, which nobody else may ever look for.
+#[test]
+fn what_an_engine_inside_a_step_left_running_is_ended_by_the_outer_ones_successor() {
+    let world = World::empty();
+    let begun = "setsid sh -c 'echo $FOLDBACK_ATTEMPT >> begun; until [ -e go ]; do sleep 0.02; done; \
+                 echo paid >> paid' & wait";
+    paying(&world, "inner.yaml", begun, "");
+    let outer = "if [ -e again ]; then echo done; exit; fi; echo $$ > engine; \
+                 exec \"$FOLDBACK\" --store sqlite:inner.db run inner.yaml --id i";
+    paying(&world, "outer.yaml", outer, "metadata: { foldback: { recovery: retry } }");
+    let mut run = begin(&world, "outer.yaml", "o");
+    await_file(&world.dir.path().join("begun"));
+    let marks = text(&world, "begun").trim().to_owned();
+    run.kill().expect("it is killed");
+    run.wait().expect("it has ended");
+    let inner = text(&world, "engine").trim().to_owned();
+    assert!(Command::new("kill").args(["-KILL", &inner]).status().expect("kill runs").success());
+    std::thread::sleep(Duration::from_millis(200));
+
+    // Only what the inner engine had begun is left.
+    std::fs::write(world.dir.path().join("again"), "").expect("a file");
+    let resumed = world.run(&["resume", "o"]);
+    assert_eq!(resumed.code, 0, "{}", resumed.err);
+    let events = world.run(&["events", "o", "--json"]).out;
+    assert!(events.contains("its process was ended (pid "), "{events}");
+    std::fs::write(world.dir.path().join("go"), "").expect("a file");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(text(&world, "paid"), "", "it was paid behind our back");
+    // Each name stands alone, the outer one first.
+    let marks: Vec<&str> = marks.split(':').collect();
+    assert!(
+        marks.len() == 2 && marks[0] != marks[1] && marks.iter().all(|mark| mark.len() == 32),
+        "{marks:?}"
+    );
+}
+
+/// The other way round: the inner engine dies alone, and its successor runs inside the same step. It ends
+/// what the inner one had begun, and not the step that it runs in.
+#[test]
+fn a_successor_inside_a_step_ends_what_was_its_own_and_not_the_step() {
+    let world = World::empty();
+    let begun = "if [ -e begun ]; then echo done; exit; fi; echo $$ > begun; \
+                 until [ -e go ]; do sleep 0.02; done; echo paid >> paid";
+    paying(&world, "inner.yaml", begun, "metadata: { foldback: { recovery: retry } }");
+    let engine = "\"$FOLDBACK\" --store sqlite:inner.db";
+    let outer = format!(
+        "{engine} run inner.yaml --id i & until [ -s begun ]; do sleep 0.02; done; kill -KILL $!; \
+         {engine} resume i > resumed 2>&1; {engine} events i --json > events; echo over"
+    );
+    paying(&world, "outer.yaml", &outer, "");
+    let mut run = begin(&world, "outer.yaml", "o");
+    assert_eq!(run.wait().expect("it ends").code(), Some(0), "{}", text(&world, "resumed"));
+    let events = text(&world, "events");
+    assert!(events.contains("its process was ended (pid "), "{events}");
+    std::fs::write(world.dir.path().join("go"), "").expect("a file");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(text(&world, "paid"), "", "it was paid behind our back");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::io::{BufRead, Read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::World;
+use crate::world::{Script, World, published, write};
+use foldback::core::rehearse::rehearse;
+use foldback::core::{Ask, Fact, Key, Step};
 use serde_json::{Value, json};
 
 const HEAD: &str = "document: { dsl: '1.0.3', namespace: t, name: standing, version: '1.0.0' }\ndo:\n";
@@ -173,4 +175,38 @@ fn a_wait_tells_how_long_it_has_been_and_until_when() {
 fn has_seconds(page: &str, words: &str) -> bool {
     let told = page.split(words).skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<f64>().ok());
     told.max_by(f64::total_cmp).is_some_and(|seconds| seconds >= 2.0)
+}
+
+/// A log that somebody made: whatever its moments are, it can be looked at.
+#[test]
+fn moments_beyond_all_time_are_shown() {
+    let wait = || Ask::Timer { key: Key::from("wait"), delay_ms: 5, finishes: true, limits: false };
+    let nothing = |_: &Key, _: &Step, _: u32| published();
+    for (n, time) in [i64::MIN, i64::MAX].into_iter().enumerate() {
+        let world = World::empty();
+        for (id, is_due) in [("due", true), ("began", false)] {
+            let mut events = rehearse(&Script(vec![wait()]), id, json!({}), &nothing).events;
+            events.truncate(2);
+            for event in &mut events {
+                match &mut event.fact {
+                    Fact::TimerSet { due, .. } if is_due => *due = time,
+                    _ if !is_due => event.timestamp = time,
+                    _ => {}
+                }
+            }
+            assert!(matches!(events[1].fact, Fact::TimerSet { .. }), "{:?}", events[1]);
+            write(&*world.store(), id, &events, Some("waiting"));
+            for command in ["show", "state", "steps", "events", "replay", "decisions", "export", "audit"] {
+                for words in [&[command, id][..], &["--json", command, id]] {
+                    let ran = world.run(words);
+                    assert!(
+                        matches!(ran.code, 0 | 1) && !ran.err.contains("panick"),
+                        "{n}: {words:?}: {ran:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(world.run(&["list"]).code, 0, "{n}");
+        assert_eq!(world.run(&["prune", "--ended-before", "2027-01-01", "--dry-run"]).code, 0, "{n}");
+    }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::ModelProblem;
+use super::files::{file_inside, is_regular};
+use super::{ModelProblem, VARIABLE};
 use crate::llm::{Prices, Rules};
 use crate::proxy;
 
@@ -258,7 +259,7 @@ pub(super) fn provider(
     }
     let kind_name = entry.kind.as_deref().unwrap_or(name);
     if kind_name == Kind::SCRIPTED {
-        return scripted(name, entry, path);
+        return scripted(name, entry, path, is_named);
     }
     let Some(kind) = Kind::of(kind_name) else {
         let what = if entry.kind.is_some() { "this `kind` is not known" } else { "`kind` is missing" };
@@ -303,7 +304,7 @@ pub(super) fn provider(
     Ok(provider)
 }
 
-fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, String)> {
+fn scripted(name: &str, entry: Entry, path: &Path, is_named: bool) -> Result<Provider, (String, String)> {
     let hint = || "kind = \"scripted\" takes `file` and nothing else".to_owned();
     let Some(file) = entry.file else {
         return Err(("`file` is missing".to_owned(), hint()));
@@ -312,7 +313,24 @@ fn scripted(name: &str, entry: Entry, path: &Path) -> Result<Provider, (String, 
     if entry.base_url.is_some() || entry.api_key_env.is_some() || has_more {
         return Err(("a scripted provider has no address, no key and no prices".to_owned(), hint()));
     }
-    let file = path.parent().unwrap_or(Path::new("")).join(file);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let is_fit = match is_named {
+        true => is_regular(&folder.join(&file)),
+        false => {
+            let outside = "it lies outside the folder of the configuration, which nobody named";
+            file_inside(folder, &file, || Ok(Vec::new()), outside).map(drop)
+        }
+    };
+    let file = folder.join(file);
+    is_fit.map_err(|why| {
+        let hint = "name a regular file beside the configuration";
+        let hint = if is_named {
+            hint.to_owned()
+        } else {
+            format!("{hint}, or name that with --config or {VARIABLE}")
+        };
+        (format!("{}: {why}", file.display()), hint)
+    })?;
     let rules = Rules::load(&file)
         .map_err(|why| (why, "write its rules as [[rules]] contains = …, answer = …".to_owned()))?;
     Ok(Provider {

@@ -168,6 +168,61 @@ fn a_key_goes_where_it_belongs_unless_a_person_named_the_file() {
     check_model(&found, "lan/x").expect("no key is needed");
 }
 
+/// A configuration that came with a folder names regular files of that folder; one that a person named may
+/// name any regular file. Nothing of such a file is told but what is wrong with it.
+#[cfg(unix)]
+#[test]
+fn the_answers_of_a_found_configuration_lie_in_its_folder() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().expect("a directory");
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(home.join("inside")).expect("made");
+    let rules = "[[rules]]\nanswer = \"a\"\n";
+    let secret = "password = \"hunter2\"\n";
+    std::fs::write(home.join("inside/rules.toml"), rules).expect("written");
+    std::fs::write(folder.path().join("outside.toml"), rules).expect("written");
+    for name in ["secret", "secret.json"] {
+        std::fs::write(folder.path().join(name), secret).expect("written");
+        std::fs::write(home.join(name), secret).expect("written");
+    }
+    symlink("inside/rules.toml", home.join("link.toml")).expect("linked");
+    symlink("../outside.toml", home.join("leads-out.toml")).expect("linked");
+    symlink("/dev/stdin", home.join("stdin")).expect("linked");
+    let made = std::process::Command::new("mkfifo").arg(home.join("pipe")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let (lies_outside, no_file) = ("it lies outside the folder", "it is no regular file");
+    for (file, found, named) in [
+        ("inside/rules.toml", "", ""),
+        ("inside/../link.toml", "", ""),
+        ("leads-out.toml", lies_outside, ""),
+        ("../outside.toml", lies_outside, ""),
+        ("/dev/zero", lies_outside, no_file),
+        ("pipe", no_file, no_file),
+        ("inside", no_file, no_file),
+        ("no.toml", "No such file", "No such file"),
+        ("../secret", lies_outside, "secret: line 1: expected `rules`"),
+        ("../secret.json", lies_outside, "secret.json: line 1: it cannot be read as rules"),
+        ("secret", "line 1: expected `rules`", "line 1: expected `rules`"),
+    ] {
+        let text = format!("[providers.x]\nkind = \"scripted\"\nfile = \"{file}\"\n");
+        for (is_named, wanted) in [(false, found), (true, named)] {
+            match Config::of(&text, &home.join("foldback.toml"), is_named) {
+                Ok(_) => assert_eq!(wanted, "", "{file}, named: {is_named}"),
+                Err(error) => {
+                    let told = format!("{error:?}");
+                    assert!(!wanted.is_empty() && told.contains(wanted), "{file}, named: {is_named}: {told}");
+                    assert!(!error.hint.is_empty() && !told.contains("hunter2"), "{told}");
+                    assert!(!told.contains("password"), "{told}");
+                }
+            }
+        }
+    }
+    // Standard input is another thing in each process: it lies outside, or is no regular file.
+    let stdin = "[providers.x]\nkind = \"scripted\"\nfile = \"stdin\"\n";
+    let error = Config::of(stdin, &home.join("foldback.toml"), false).expect_err("no file of the folder");
+    assert!(error.message.contains("stdin: "), "{error}");
+}
+
 #[test]
 fn prices_of_ones_own_are_counted_by_the_million() {
     let config = parse(

@@ -2,7 +2,8 @@
 //! configured by name; nothing falls back to it.
 //!
 //! The file is TOML (`[[rules]]`) or JSON (`{"rules": [...]}`, or the list itself). The first rule
-//! that holds and is not used up answers; where none holds, the call fails and says so.
+//! that holds and is not used up answers; where none holds, the call fails and says so. An error of the
+//! file names its place and quotes nothing of it: it may be another file than was meant.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,19 +70,37 @@ impl Rules {
 
     /// Reads rules from their text, JSON or TOML.
     pub(crate) fn parse(text: &str, is_json: bool) -> Result<Rules, String> {
+        let line = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
         let rules = if is_json {
             let list: Result<Vec<Rule>, _> = serde_json::from_str(text);
             list.or_else(|_| serde_json::from_str(text).map(|file: RuleFile| file.rules))
-                .map_err(|why| why.to_string())
+                .map_err(|why| (why.line(), why.to_string()))
         } else {
-            toml::from_str(text).map(|file: RuleFile| file.rules).map_err(|why| why.message().to_owned())
+            let file: Result<RuleFile, toml::de::Error> = toml::from_str(text);
+            file.map(|file| file.rules)
+                .map_err(|why| (line(why.span().map_or(0, |span| span.start)), why.message().to_owned()))
         };
+        let rules = rules.map_err(|(line, why)| format!("line {line}: {}", unquoted(&why)));
         rules.map(|rules| Rules(Arc::new(rules)))
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// A parser's message without anything of what it read: what is expected, where it says so.
+fn unquoted(message: &str) -> String {
+    let quoting = ["invalid type", "invalid value", "invalid length", "unknown field", "unknown variant"];
+    let message = message.rsplit_once(" at line ").map_or(message, |(words, _)| words);
+    // The name of a field that is missing is one of ours. What is expected stands last, and is ours too.
+    match (message.starts_with("missing field"), message.rsplit_once(", expected ")) {
+        (true, _) => message.to_owned(),
+        (false, Some((_, expected))) if quoting.iter().any(|start| message.starts_with(start)) => {
+            format!("expected {expected}")
+        }
+        (false, _) => "it cannot be read as rules".to_owned(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a call used: as its provider tells it, and where it does not, estimated and marked as such,
-//! so that no budget is passed in silence. It never judges the answer.
+//! so that no budget is passed in silence. A number that cannot be is as good as none: it would use up every
+//! budget for ever. It never judges the answer.
 
-use foldback_core::Usage;
+use foldback_core::{Usage, limits};
 use serde_json::{Map, Value};
 
 use super::dialect::Dialect;
@@ -16,9 +17,6 @@ const BYTES_PER_TOKEN: u64 = 4;
 
 /// Tokens that an image or a document is estimated as.
 const ATTACHMENT_TOKENS: u64 = 1_000;
-
-/// Where Gemini counts what the model thought.
-const THOUGHTS: &str = "thoughtsTokenCount";
 
 /// What was asked, as far as it counts.
 #[derive(Clone, Debug)]
@@ -80,50 +78,76 @@ pub(super) fn of(
     }
 }
 
-/// The tokens that a provider says were read and written.
+/// The members of a usage, in a provider's words, that are added up to what was read and to what was
+/// written; where none of the first is there, those of the second.
+type Words = [&'static [&'static str]; 2];
+
+fn words(dialect: Dialect) -> (Words, Words) {
+    match dialect {
+        Dialect::Openai => {
+            ([&["prompt_tokens"], &["input_tokens"]], [&["completion_tokens"], &["output_tokens"]])
+        }
+        // What is read from the cache, or written to it, is not part of the first.
+        Dialect::Anthropic => (
+            [&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"], &[]],
+            [&["output_tokens"], &[]],
+        ),
+        // Nor are thoughts part of what the candidates are.
+        Dialect::Gemini => (
+            [&["promptTokenCount", "toolUsePromptTokenCount"], &[]],
+            [&["candidatesTokenCount", "thoughtsTokenCount"], &[]],
+        ),
+    }
+}
+
+/// The tokens that a provider says were read and written, as far as that can be.
 fn told(dialect: Dialect, usage: &Map<String, Value>) -> (Option<u64>, Option<u64>) {
     let sum = |names: &[&str]| {
         let counts = names.iter().filter_map(|name| usage.get(*name).and_then(Value::as_u64));
         counts.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or(0).saturating_add(count)))
     };
-    match dialect {
-        Dialect::Openai => (
-            sum(&["prompt_tokens"]).or_else(|| sum(&["input_tokens"])),
-            sum(&["completion_tokens"]).or_else(|| sum(&["output_tokens"])),
-        ),
-        // What is read from the cache, or written to it, is not part of the first.
-        Dialect::Anthropic => (
-            sum(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
-            sum(&["output_tokens"]),
-        ),
-        // Nor are thoughts part of what the candidates are.
-        Dialect::Gemini => {
-            (sum(&["promptTokenCount", "toolUsePromptTokenCount"]), sum(&["candidatesTokenCount", THOUGHTS]))
-        }
-    }
+    let of = |[first, second]: Words| {
+        let told = sum(first).or_else(|| sum(second));
+        told.filter(|tokens| *tokens <= limits::CALL_MAX_TOKENS)
+    };
+    let (reads, writes) = words(dialect);
+    (of(reads), of(writes))
 }
 
 /// The usage in the provider's words, with what is estimated filled in: price lists read these.
 fn counted(dialect: Dialect, heard: &Heard, input: u64, output: u64) -> Map<String, Value> {
     let mut usage = heard.usage.clone().unwrap_or_default();
     let told = told(dialect, &usage);
-    let (reads, writes) = match dialect {
-        Dialect::Openai => ("prompt_tokens", "completion_tokens"),
-        Dialect::Anthropic => ("input_tokens", "output_tokens"),
-        Dialect::Gemini => ("promptTokenCount", "candidatesTokenCount"),
-    };
+    let (reads, writes) = words(dialect);
     if told.0.is_none() {
-        usage.insert(reads.to_owned(), input.into());
+        count(&mut usage, reads, input);
     }
     if told.1 != Some(output) {
-        // Thoughts that are counted apart are part of the output, and stay where they are counted.
-        let apart = match dialect {
-            Dialect::Gemini => usage.get(THOUGHTS).and_then(Value::as_u64).unwrap_or(0),
-            Dialect::Openai | Dialect::Anthropic => 0,
-        };
-        usage.insert(writes.to_owned(), output.saturating_sub(apart).into());
+        count(&mut usage, writes, output);
     }
+    keep_parts(&mut usage, input.saturating_add(output));
     usage
+}
+
+/// Puts one number in the place of those that a provider told.
+fn count(usage: &mut Map<String, Value>, [first, second]: Words, tokens: u64) {
+    for name in first.iter().chain(second) {
+        usage.remove(*name);
+    }
+    if let Some(name) = first.first() {
+        usage.insert((*name).to_owned(), tokens.into());
+    }
+}
+
+/// Takes out numbers that are larger than the whole: none of its parts is.
+fn keep_parts(usage: &mut Map<String, Value>, whole: u64) {
+    usage.retain(|_, value| match value {
+        Value::Object(parts) => {
+            keep_parts(parts, whole);
+            true
+        }
+        value => value.as_u64().is_none_or(|tokens| tokens <= whole),
+    });
 }
 
 #[cfg(test)]
@@ -149,11 +173,25 @@ mod tests {
                 (Some(7), Some(13)),
             ),
             (Dialect::Gemini, json!({"promptTokenCount": 7}), (Some(7), None)),
+            // What cannot be is not believed: alone, and together.
+            (Dialect::Openai, json!({"prompt_tokens": u64::MAX, "completion_tokens": 3}), (None, Some(3))),
+            (
+                Dialect::Openai,
+                json!({"prompt_tokens": 1_000_000_000, "completion_tokens": 1_000_000_001}),
+                (Some(1_000_000_000), None),
+            ),
+            (Dialect::Openai, json!({"prompt_tokens": 1e30, "completion_tokens": -1}), (None, None)),
+            (
+                Dialect::Anthropic,
+                json!({"input_tokens": 7, "cache_read_input_tokens": u64::MAX, "output_tokens": 3}),
+                (None, Some(3)),
+            ),
         ] {
             let map = usage.as_object().expect("an object");
             assert_eq!(told(dialect, map), expected, "{usage}");
         }
     }
+
     /// What a cut stream had told stays as it was told, and the rest of what came is added once.
     #[test]
     fn what_a_cut_stream_is_priced_with_as_a_table() {
@@ -213,5 +251,27 @@ mod tests {
                 "{usage}"
             );
         }
+    }
+
+    /// What is not believed costs nothing either, and what is told of parts is no more than the whole.
+    #[test]
+    fn a_price_is_of_what_is_believed() {
+        let config = crate::config::Config::default();
+        let asked = Asked { model: "gpt-4o-mini".to_owned(), tokens: 1_000 };
+        let cost = |usage: Value| {
+            let usage = usage.as_object().cloned();
+            let heard = Heard { text: "x".repeat(4_000), usage, ..Heard::default() };
+            let usage = of(&config.providers["openai"], Dialect::Openai, &asked, &heard, false);
+            (usage.input_tokens, usage.output_tokens, usage.is_estimated, usage.micro_usd)
+        };
+        let estimated = (1_000, 1_000, true, Some(750));
+        assert_eq!(cost(json!({})), estimated);
+        let all = u64::MAX;
+        let huge = json!({"prompt_tokens": all, "completion_tokens": all, "total_tokens": all,
+            "prompt_tokens_details": {"cached_tokens": all}, "completion_tokens_details": {"reasoning_tokens": all}});
+        assert_eq!(cost(huge), estimated);
+        let parts = json!({"prompt_tokens": 1_000, "completion_tokens": 1_000,
+            "prompt_tokens_details": {"cached_tokens": all, "audio_tokens": all}});
+        assert_eq!(cost(parts), (1_000, 1_000, false, Some(750)));
     }
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child as Process, ChildStdin, Command};
 
-use super::orphans::MARK;
+use super::orphans::{MARK, mark};
 
 /// Bytes of stderr that are kept: the newest.
 const STDERR_MAX_BYTES: usize = 1024 * 1024;
@@ -26,7 +26,7 @@ pub(super) struct Child<'a> {
     pub(super) keys: &'a [String],
     /// Variables beyond the inherited ones.
     pub(super) environment: Vec<(String, String)>,
-    /// The mark by which a later engine finds it, and all that it starts.
+    /// The name by which a later engine finds it, and all that it starts.
     pub(super) attempt_id: &'a str,
     /// What it reads; nothing where there is none.
     pub(super) stdin: Option<Vec<u8>>,
@@ -114,7 +114,7 @@ impl Child<'_> {
             .args(self.arguments)
             .envs(self.environment)
             // Last: nothing may take it away.
-            .env(MARK, self.attempt_id)
+            .env(MARK, mark(self.attempt_id))
             .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -9,7 +9,8 @@
 //! A child inherits the environment of the engine, without the variables of secrets
 //! (`FOLDBACK_SECRET_*`) and of the providers' keys: a secret reaches it only where the request says so. It is told
 //! `FOLDBACK_WORKFLOW_ID`, `FOLDBACK_KEY`, `FOLDBACK_ATTEMPT_NUMBER` and, for a `write`,
-//! `FOLDBACK_IDEMPOTENCY_KEY`. `FOLDBACK_ATTEMPT` is the attempt's mark. Lines on stderr are progress.
+//! `FOLDBACK_IDEMPOTENCY_KEY`. `FOLDBACK_ATTEMPT` is the attempt's mark, behind those that the engine carries
+//! itself. Lines on stderr are progress.
 //!
 //! Output, by `return`: `stdout` (default), `stderr`, `code`, `all` (`{code, stdout, stderr}`) or
 //! `none` (`null`). Without its last line break, `stdout` is a text for a shell command; for a

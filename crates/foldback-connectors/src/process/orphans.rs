@@ -5,15 +5,34 @@
 //! lose: who takes the store over looks through `/proc`. What carries the mark is ended, with all that
 //! descends from it. This never ends the process it runs in, nor one that started it.
 //!
+//! A step may run an engine itself. What that one starts carries the names of both attempts: either engine's
+//! successor finds it. It is looked for by one name alone, that of an attempt of the own log.
+//!
+//! A process runs as long as one of its threads does, also where the first one has ended.
+//!
 //! Not found: what cleared its environment and whose parents are gone, what this user may not look
 //! into, and what runs on another host. The words of the answer say what was looked for.
 
+use std::ffi::OsString;
 use std::io;
 
 use foldback_engine::kind::{Looking, Remains};
 
-/// The variable that holds an attempt's name.
+/// The variable that holds the names of attempts, the outermost first.
 pub(super) const MARK: &str = "FOLDBACK_ATTEMPT";
+
+/// Stands between two names. A name is made of hexadecimal digits.
+const BETWEEN: &str = ":";
+
+/// What a child of an attempt carries: the names that this process carries itself, and the attempt's.
+pub(super) fn mark(attempt_id: &str) -> OsString {
+    let mut mark = std::env::var_os(MARK).unwrap_or_default();
+    if !mark.is_empty() {
+        mark.push(BETWEEN);
+    }
+    mark.push(attempt_id);
+    mark
+}
 
 /// Looks for what is left of an attempt, and ends it.
 pub(super) fn end(attempt_id: String) -> Looking {
@@ -51,7 +70,7 @@ mod found {
     use foldback_engine::kind::Remains;
     use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
-    use super::MARK;
+    use super::{BETWEEN, MARK};
 
     /// How long a process that was told to end may take. One that waits for a device takes longer, and is
     /// said to run.
@@ -116,16 +135,18 @@ mod found {
         parent: i32,
         /// When it began, in the kernel's ticks: a number that is given out anew has another.
         began: u64,
-        mark: Option<String>,
+        /// The attempts that it belongs to.
+        marks: Option<String>,
     }
 
     impl Process {
         /// One that has ended, or cannot be seen, is `None`. `shut` counts those that may not be looked
         /// into.
         fn seen(pid: i32, shut: &mut usize) -> Option<Process> {
-            let (parent, began) = stat(pid)?;
-            let mark = match environment(pid) {
-                Ok(environment) => mark_in(&environment),
+            let Stat { parent, began, is_headless } = stat(pid)?;
+            let environment = if is_headless { environment_of_threads(pid) } else { environment(pid) };
+            let marks = match environment {
+                Ok(environment) => marks_in(&environment),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     *shut += 1;
                     None
@@ -133,7 +154,7 @@ mod found {
                 // It has ended meanwhile.
                 Err(_) => return None,
             };
-            Some(Process { pid, parent, began, mark })
+            Some(Process { pid, parent, began, marks })
         }
 
         /// Ends it, and never another one that was given its number meanwhile. One that has ended is
@@ -141,7 +162,7 @@ mod found {
         fn end(&self) -> io::Result<()> {
             let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
             let sent = match pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(file) if stat(self.pid).is_some_and(|(_, began)| began == self.began) => {
+                Ok(file) if stat(self.pid).is_some_and(|seen| seen.began == self.began) => {
                     pidfd_send_signal(file, Signal::KILL)
                 }
                 Ok(_) | Err(rustix::io::Errno::SRCH) => return Ok(()),
@@ -155,29 +176,59 @@ mod found {
         }
     }
 
-    /// The parent of a process and when it began; `None` where it has ended (a zombie has, too).
-    fn stat(pid: i32) -> Option<(i32, u64)> {
+    /// What the system says of a process that runs.
+    struct Stat {
+        parent: i32,
+        began: u64,
+        /// Whether its first thread has ended and others run.
+        is_headless: bool,
+    }
+
+    /// `None` where the process has ended. A zombie has, unless it has further threads: then only the first
+    /// one has.
+    fn stat(pid: i32) -> Option<Stat> {
         let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold anything; what follows the last one are numbers.
         let rest =
             String::from_utf8_lossy(&stat[stat.iter().rposition(|byte| *byte == b')')? + 1..]).into_owned();
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        let is_over = matches!(*fields.first()?, "Z" | "X" | "x");
-        (!is_over).then_some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+        let threads: u64 = fields.get(17)?.parse().ok()?;
+        let is_headless = match *fields.first()? {
+            "Z" if threads > 1 => true,
+            "Z" | "X" | "x" => return None,
+            _ => false,
+        };
+        Some(Stat { parent: fields.get(1)?.parse().ok()?, began: fields.get(19)?.parse().ok()?, is_headless })
     }
 
     fn environment(pid: i32) -> io::Result<Vec<u8>> {
+        read_environment(Path::new(&format!("/proc/{pid}/environ")))
+    }
+
+    /// The environment of a process whose first thread has ended: that one has none any more.
+    fn environment_of_threads(pid: i32) -> io::Result<Vec<u8>> {
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            match read_environment(&thread?.path().join("environ")) {
+                Ok(environment) if !environment.is_empty() => return Ok(environment),
+                Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied => return Err(refused),
+                // It has ended meanwhile, or is the first one.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn read_environment(place: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(format!("/proc/{pid}/environ"))?;
-        file.take(ENVIRONMENT_MAX_BYTES).read_to_end(&mut bytes)?;
+        std::fs::File::open(place)?.take(ENVIRONMENT_MAX_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    fn mark_in(environment: &[u8]) -> Option<String> {
+    fn marks_in(environment: &[u8]) -> Option<String> {
         let mut variables = environment.split(|byte| *byte == 0);
-        let mark =
+        let marks =
             variables.find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
-        Some(String::from_utf8_lossy(mark).into_owned())
+        Some(String::from_utf8_lossy(marks).into_owned())
     }
 
     /// All processes that run on this host, as they were seen at one look.
@@ -220,8 +271,9 @@ mod found {
             let mut found: BTreeSet<i32> = BTreeSet::new();
             loop {
                 let is_new = |process: &&Process| {
+                    let carries = |marks: &str| marks.split(BETWEEN).any(|mark| mark == attempt_id);
                     let is_of_it =
-                        process.mark.as_deref() == Some(attempt_id) || found.contains(&process.parent);
+                        process.marks.as_deref().is_some_and(carries) || found.contains(&process.parent);
                     is_of_it && !found.contains(&process.pid)
                 };
                 let new: Vec<i32> = self.processes.iter().filter(is_new).map(|process| process.pid).collect();

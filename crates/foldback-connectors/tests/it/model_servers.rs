@@ -73,6 +73,10 @@ fn used() -> Value {
     json!({"model": "m-9", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 }
 
+fn counts(read: Value, written: Value) -> Value {
+    json!({"model": "m-9", "choices": [], "usage": {"prompt_tokens": read, "completion_tokens": written}})
+}
+
 /// A whole stream of OpenAI's that says this.
 fn said(text: &str) -> String {
     events(&[delta("content", text), stop(), used()]) + "data: [DONE]\n\n"
@@ -157,6 +161,13 @@ fn cases() -> Vec<Case> {
         case("lines that end as on Windows", "openai", said("Hello").replace('\n', "\r\n")).gives(json!("Hello")),
         case("no mark at the end", "openai", events(&[delta("content", "Hello"), stop()])).gives(json!("Hello"))
             .uses(json!({"is_estimated": true, "input_tokens": 2, "output_tokens": 2})),
+        case("a count that cannot be", "openai", events(&[delta("content", "Hello"), stop(), counts(json!(u64::MAX), json!(3))]))
+            .gives(json!("Hello")).uses(json!({"is_estimated": true, "input_tokens": 2, "output_tokens": 3})),
+        case("two of them", "openai", events(&[delta("content", "Hello"), stop(), counts(json!(1u64 << 53), json!(1e300))]))
+            .gives(json!("Hello")).uses(json!({"is_estimated": true, "input_tokens": 2, "output_tokens": 2})),
+        case("the largest that can be", "openai",
+            events(&[delta("content", "Hello"), stop(), counts(json!(limits::CALL_MAX_TOKENS), json!(3))]))
+            .gives(json!("Hello")).uses(json!({"is_estimated": null, "input_tokens": limits::CALL_MAX_TOKENS, "output_tokens": 3})),
         case("cut behind a reason that each part has", "gemini", events(&[google(json!([{"text": "Hel"}]), json!("STOP"))])).cut()
             .fails(503, "broke off after 3 characters"),
         case("cut behind the reason", "openai", events(&[delta("content", "Hello"), stop()])).cut().gives(json!("Hello"))

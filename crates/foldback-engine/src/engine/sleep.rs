@@ -26,7 +26,8 @@ impl Engine {
             return false;
         }
         self.forget(id);
-        self.asleep.push(Reverse((at - limits::WAKE_AHEAD_MS as Micros * 1_000, id.clone())));
+        let ahead = limits::WAKE_AHEAD_MS as Micros * 1_000;
+        self.asleep.push(Reverse((at.saturating_sub(ahead), id.clone())));
         true
     }
 

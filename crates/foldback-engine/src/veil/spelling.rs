@@ -1,5 +1,6 @@
-//! The ways in which a secret comes back: as it is, percent-encoded, in base64, escaped for JSON. A
-//! server that echoes a header, a form or a whole request gives it back in one of them.
+//! The ways in which a secret comes back: as it is, percent-encoded, in base64, also in base64 of JSON. A
+//! server that echoes a header, a form or a whole request gives it back in one of them. What JSON makes of
+//! each is no matter of a list: see `escaped`.
 
 use std::collections::BTreeSet;
 

@@ -84,7 +84,13 @@ impl Reader<'_> {
         };
         let at = member.value.at(member.key);
         let name = member.name.as_str();
-        if name.is_empty() || name.contains(key::RESERVED) || name.chars().any(char::is_control) {
+        if let Some(control) = name.chars().find(|c| c.is_control()) {
+            self.report.hinted(
+                &at,
+                format!("the name {name:?} holds the control character U+{:04X}", u32::from(control)),
+                "names are keys, which are shown and typed: take it out",
+            );
+        } else if name.is_empty() || name.contains(key::RESERVED) {
             self.report.hinted(
                 &at,
                 format!("`{name}` is no name"),

@@ -215,6 +215,15 @@ impl Reader<'_> {
     /// An endpoint: an expression, or a text with `{name}` places.
     pub(super) fn uri(&mut self, node: &Node) -> Option<Uri> {
         let text = self.text(node, "an endpoint")?;
+        if inside(text).and_then(|(_, inner)| secret_name(inner)).is_some() {
+            self.report.hinted(
+                node,
+                "an endpoint cannot be a secret: the log tells where a request goes",
+                "write the address, and the secret where one can stand as a whole value: in `authentication`, in a \
+                 header, in a member of `query` or of `body`",
+            );
+            return None;
+        }
         if inside(text).is_some() || text.contains("${") {
             return Some(Uri::Whole(self.template(node, Allow::Expressions)));
         }

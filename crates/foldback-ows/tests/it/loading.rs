@@ -68,6 +68,12 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
         (with_head("do:\n  - a: {}\n"), (3, 8), "does not say what it does", "call, do"),
         (with_head("do:\n  - a/b: { set: { x: 1 } }\n"), (3, 5), "is no name", "none of"),
         (with_head("do:\n  - end: { set: { x: 1 } }\n"), (3, 5), "says where to go", "another"),
+        (
+            with_head("do:\n  - \"a\\eb\": { set: { x: 1 } }\n"),
+            (3, 5),
+            "the name \"a\\u{1b}b\" holds the control character U+001B",
+            "take it out",
+        ),
         (with_head("do:\n  - '': { set: { x: 1 } }\n"), (3, 6), "is no name", ""),
         (
             with_head("do:\n  - a: { set: { x: 1 } }\n  - a: { set: { x: 1 } }\n"),
@@ -179,6 +185,22 @@ fn what_is_wrong_is_named_with_its_place_and_a_way_out() {
             (3, 51),
             "cannot be read",
             "relative",
+        ),
+        (
+            with_head(
+                "use: { secrets: [key] }\ndo:\n  - a: { call: http, with: { method: get, endpoint: \"${ $secrets.key }\" } }\n",
+            ),
+            (4, 54),
+            "an endpoint cannot be a secret",
+            "`authentication`, in a header, in a member of `query`",
+        ),
+        (
+            with_head(
+                "use: { secrets: [key] }\ndo:\n  - a: { call: http, with: { method: get, endpoint: { uri: \"${$secrets.key}\" } } }\n",
+            ),
+            (4, 61),
+            "an endpoint cannot be a secret",
+            "`authentication`",
         ),
         (
             with_head("use: { secrets: [key] }\ndo:\n  - a: { set: { x: \"${ $secrets.key }\" } }\n"),

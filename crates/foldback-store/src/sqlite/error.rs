@@ -1,6 +1,6 @@
 //! SQLite's errors, told to a person: the file, what went wrong, what to do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
@@ -44,6 +44,9 @@ pub(crate) fn of_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
             hint: Some("name another file with --store sqlite:PATH".into()),
             is_input: true,
         },
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) if let Some(link) = link_beside(path) => {
+            is_link(&link)
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => StoreError {
             message: format!("cannot open {}: {}", path.display(), system_reason(path)),
             hint: Some("check the path and its permissions".into()),
@@ -59,6 +62,29 @@ pub(crate) fn of_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
             is_input: false,
         },
         _ => of_work(path, error),
+    }
+}
+
+/// The write-ahead log of a database, or its index, where a link stands in its place: SQLite follows none.
+pub(crate) fn link_beside(path: &Path) -> Option<PathBuf> {
+    // SQLite names them by the database's own place.
+    let path = std::fs::canonicalize(path).ok()?;
+    let beside = ["-wal", "-shm"].map(|end| {
+        let mut name = path.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    beside.into_iter().find(|path| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()))
+}
+
+/// A link where a file of the store must be.
+pub(crate) fn is_link(link: &Path) -> StoreError {
+    StoreError {
+        message: format!("{} is a link: a store's files are never found through one", link.display()),
+        hint: Some(
+            "put the file itself there, or remove the link where it leads to nothing of the store".into(),
+        ),
+        is_input: true,
     }
 }
 

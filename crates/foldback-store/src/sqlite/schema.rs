@@ -549,6 +549,9 @@ fn to_be_read(path: &Path) -> StoreResult<Connection> {
         refusal.sqlite_error_code(),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
     );
+    if let Some(link) = error::link_beside(path).filter(|_| is_shut) {
+        return Err(error::is_link(&link));
+    }
     match (is_shut && std::fs::File::open(path).is_ok(), as_uri(path)) {
         (true, Some(_)) if has_log(path) => Err(error::not_closed(path)),
         (true, Some(uri)) => look(&uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use crate::desk::{Desk, event, url};
-use foldback_store::{CommitError, Expected, open};
+use foldback_store::{CommitError, Expected, open, open_existing};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
@@ -54,6 +54,27 @@ fn a_lock_file_follows_no_link_and_takes_nothing_out_of_a_file() {
     fs::hard_link(&precious, &lock).unwrap();
     drop(store.acquire(0, "me").unwrap().expect("nobody has it"));
     assert_eq!(fs::read_to_string(&precious).unwrap(), "years of work");
+}
+
+#[test]
+fn a_link_in_the_place_of_a_file_of_the_store_is_told_as_one() {
+    for name in ["foldback.db-wal", "foldback.db-shm"] {
+        for target in ["elsewhere", "not there"] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(open(&url(&dir)).unwrap());
+            let link = dir.path().join(name);
+            let _ = fs::remove_file(&link);
+            fs::write(dir.path().join("elsewhere"), "years of work").unwrap();
+            symlink(dir.path().join(target), &link).unwrap();
+            for opened in [open(&url(&dir)), open_existing(&url(&dir))] {
+                let Err(refused) = opened else { panic!("{name} was followed to {target}") };
+                assert!(refused.message.contains(&format!("{name} is a link")), "{name}: {refused}");
+                assert!(refused.hint.is_some() && refused.is_input, "{name}: {refused}");
+            }
+            assert_eq!(fs::read_to_string(dir.path().join("elsewhere")).unwrap(), "years of work");
+            assert!(!dir.path().join("not there").exists(), "a file was made through a link");
+        }
+    }
 }
 
 #[test]

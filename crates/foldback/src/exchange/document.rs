@@ -9,7 +9,7 @@ use std::sync::Arc;
 use foldback_core::asked::{Hashed, Requests};
 use foldback_core::event::clock_of;
 use foldback_core::value::{Part, StoredRef};
-use foldback_core::{Event, Fact, Hash, Slot, Version, WorkflowState, limits};
+use foldback_core::{Event, Fact, Hash, Micros, Slot, Version, WorkflowState, json, limits};
 use foldback_engine::load::decode;
 use foldback_engine::{Fork, LoadError, Start};
 use foldback_store::chain::verify_chain;
@@ -18,7 +18,6 @@ use serde_json::Value;
 
 use super::keys::keys;
 use super::lines::{self, DefinitionLine, End, EventLine, FORMAT, Header, PayloadLine};
-use super::looked::whole_json;
 use super::reader::{Lines, Trouble};
 use crate::programs::definition_hash;
 
@@ -153,6 +152,9 @@ impl Document {
         let hash = line.payload;
         let value = line.into_value().map_err(|why| format!("payload {hash}: {why}"))?;
         let most = limits::VALUE_MAX_BYTES;
+        if matches!(&value, lines::Value::Erased(tombstone) if !limits::MOMENTS.contains(&tombstone.at)) {
+            return Err(format!("payload {hash}: it was not erased in the years 1970 to 9999").into());
+        }
         if matches!(&value, lines::Value::There(payload) if payload.bytes.len() > most) {
             return Err(Trouble::TooLong(format!("payload {hash} has more than {most} bytes")));
         }
@@ -184,11 +186,13 @@ impl Document {
             return Err(format!("version {found} stands where version {version} is expected").into());
         }
         verify_chain(self.chain, &recorded)?;
+        json::check(recorded.event.payload.as_bytes()).map_err(|why| format!("its payload: {why}"))?;
         let mut event = decode(&recorded).map_err(|error| match error {
             LoadError::Quarantined { reason, .. } => reason,
             LoadError::Store(error) => error.message,
             erased @ LoadError::Erased { .. } => erased.to_string(),
         })?;
+        is_in_time(&event)?;
         if let Some(key) = keys(&event.fact).into_iter().find(|key| key.contains(char::is_control)) {
             return Err(format!("the key {key:?} holds control characters").into());
         }
@@ -262,7 +266,8 @@ impl Document {
             && stored.is_json()
             && !place.is_json
         {
-            whole_json(&payload.bytes).map_err(|why| format!("payload {} is no JSON: {why}", stored.hash))?;
+            json::check(&payload.bytes)
+                .map_err(|why| format!("payload {} is no JSON: {why}", stored.hash))?;
             place.is_json = true;
         }
         Ok(())
@@ -364,10 +369,11 @@ impl Document {
         // Whether an erased input is the one that the header names, nobody can tell any more.
         let input = self.state.input.get();
         match (self.header.input_hash, input.as_str()) {
+            (None, Some(_)) => Err("the header names no input, and the first event has one".into()),
             (Some(said), Some(hash)) if said.to_hex() != hash => {
                 Err("the header names another input than the first event".into())
             }
-            _ => Ok(()),
+            (_, Some(_) | None) => Ok(()),
         }
     }
 
@@ -490,6 +496,24 @@ fn folded(before: &[Document], last: Option<&Document>, version: Version) -> Res
     }
     let whose = last.or(before.last()).map_or("", |document| &document.header.workflow_id);
     Ok(WorkflowState::folded(whose, &events))
+}
+
+/// Whether all moments of an event are ones that an engine could have seen. When something is due it may be
+/// as far away as somebody likes to wait.
+fn is_in_time(event: &Event) -> Result<(), String> {
+    let due = match &event.fact {
+        Fact::TimerSet { due, .. } => Some(*due),
+        Fact::AttemptFailed(failed) => Some(failed.due),
+        _ => None,
+    };
+    let is_seen = |at: Micros| limits::MOMENTS.contains(&at);
+    if !is_seen(event.timestamp) || !is_seen(event.clock()) {
+        return Err("its time is not in the years 1970 to 9999".into());
+    }
+    match due.is_some_and(|due| due < *limits::MOMENTS.start()) {
+        true => Err("it is due before the year 1970".into()),
+        false => Ok(()),
+    }
 }
 
 /// The input that an event brings.

@@ -54,7 +54,7 @@ fn at(version: usize) -> usize {
 fn a_forged_file_is_judged_by_the_law() {
     type Edit = fn(&mut Vec<Value>);
     const VALUE: usize = 4;
-    let table: [(&str, Edit, &str); 23] = [
+    let table: [(&str, Edit, &str); 32] = [
         ("no JSON", |l| valued(l, VALUE, "no JSON"), "line 6: payload"),
         ("JSON too deep", |l| valued(l, VALUE, &"[".repeat(200)), "line 6: payload"),
         (
@@ -109,6 +109,38 @@ fn a_forged_file_is_judged_by_the_law() {
             |l| said(&mut l[at(2)], "\"stdout\"", "\"stderr\""),
             "line 4: the request of the step does not match its hash",
         ),
+        (
+            "a member twice",
+            |l| said(&mut l[at(14)], "{\"n\":1}", "{\"n\":1,\"a\":1,\"a\":2}"),
+            "line 17: its payload: the member \"a\" stands twice in one object at line 1 column ",
+        ),
+        (
+            "a number outside 64 bits",
+            |l| said(&mut l[at(14)], "{\"n\":1}", "{\"n\":123456789012345678901234567890}"),
+            "line 17: its payload: the number 123456789012345678901234567890 is outside 64 bits at line 1 column ",
+        ),
+        ("due before all time", |l| due(l, i64::MIN), "line 14: it is due before the year 1970"),
+        ("before all time", |l| times(l, i64::MIN), "line 3: its time is not in the years 1970 to 9999"),
+        ("before 1970", |l| times(l, -1), "line 3: its time is not in the years 1970 to 9999"),
+        ("after all time", |l| times(l, i64::MAX), "line 3: its time is not in the years 1970 to 9999"),
+        (
+            "a clock before 1970",
+            |l| said(&mut l[at(3)], "\"latency_ms\":16}", "\"latency_ms\":16,\"clock\":-1}"),
+            "line 6: its time is not in the years 1970 to 9999",
+        ),
+        (
+            "erased before 1970",
+            |l| {
+                let erased = json!({"bytes": 2027, "at": -1, "actor": "a", "reason": "r"});
+                l[VALUE] = json!({"payload": l[VALUE]["payload"], "media_type": "application/json", "erased": erased});
+            },
+            "line 5: payload 775b0c5e34b97ba19f8ba1ea0e69d0709c81e020c130498e0b4fdeba041d3a7c: it was not erased in",
+        ),
+        (
+            "no input in the header",
+            |l| l[0]["input_hash"] = json!(null),
+            "line 3: the header names no input, and the first event has one",
+        ),
         ("an id with a fork's mark", |l| l[0]["workflow_id"] = json!("a~b"), "line 1: "),
     ];
     let store = memory();
@@ -125,6 +157,22 @@ fn a_forged_file_is_judged_by_the_law() {
     }
     assert_eq!(store.workflow("waits"), Ok(None), "nothing was written");
     imported(&*store, &forged(&waits())).expect("the forger's own work is sound");
+    // Somebody may wait for as long as he likes.
+    let mut lines = waits();
+    due(&mut lines, i64::MAX);
+    imported(&*memory(), &forged(&lines)).expect("an engine writes such a log");
+}
+
+/// The moment at which the one timer is due.
+fn due(lines: &mut [Value], at_last: i64) {
+    said(&mut lines[at(11)], "\"due\":1795491501228514", &format!("\"due\":{at_last}"));
+}
+
+/// One time for all events.
+fn times(lines: &mut [Value], time: i64) {
+    for line in lines.iter_mut().filter(|line| line.get("timestamp").is_some()) {
+        line["timestamp"] = json!(time);
+    }
 }
 
 /// Another value, of the length that its event says.
@@ -262,6 +310,7 @@ fn conversations_side_by_side_come_back() {
         begins: Some(NewWorkflow {
             definition: Some(started.definition),
             name: started.name.clone(),
+            input_hash: Some(Hash::of_json(&started.input.get())),
             ..NewWorkflow::default()
         }),
         status: Some("completed"),

@@ -1,5 +1,5 @@
 //! A server that gives back all it is told: in bodies, errors, headers and a model's tokens, as it is,
-//! percent-encoded and in base64.
+//! percent-encoded, in base64 and as JSON that escapes much.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -59,7 +59,7 @@ fn answer(request: &[u8], words: &[&'static str]) -> Vec<u8> {
         format!("{head}\r\n\r\n{body}").into_bytes()
     };
     let echoed = json!({
-        "plain": text, "percent": percent(&text), "base64": base64(request), "again": base64(text.trim().as_bytes()),
+        "plain": text, "percent": percent(&text), "base64": base64(request), "escaped": escaped(&text), "again": base64(text.trim().as_bytes()),
         "of": person, "by name": {text.clone(): 1},
     });
     if path.contains("/chat/completions") {
@@ -68,7 +68,11 @@ fn answer(request: &[u8], words: &[&'static str]) -> Vec<u8> {
             .find(|line| line.to_ascii_lowercase().starts_with("authorization"))
             .unwrap_or_default();
         if text.contains("refuse") {
-            let message = format!("bad key {authorization}, {}, {}", percent(authorization), person);
+            let message = format!(
+                "bad key {authorization}, {}, {}, {person}",
+                percent(authorization),
+                escaped(authorization)
+            );
             return json(
                 "401 Unauthorized",
                 "",
@@ -131,6 +135,17 @@ fn read_request(stream: &mut TcpStream) -> Vec<u8> {
             Ok(n) => bytes.extend_from_slice(&part[..n]),
         }
     }
+}
+
+/// As in JSON of a writer that escapes what it need not: slashes, what HTML reads, and all but ASCII.
+pub fn escaped(text: &str) -> String {
+    let spell = |unit: u16| match u8::try_from(unit).ok().filter(u8::is_ascii) {
+        Some(b'/') => "\\/".to_owned(),
+        Some(b'"') => "\\\"".to_owned(),
+        Some(c) if c.is_ascii_alphanumeric() || b" -._~+=?!;$%".contains(&c) => char::from(c).to_string(),
+        _ => format!("\\u{unit:04X}"),
+    };
+    text.encode_utf16().map(spell).collect()
 }
 
 /// Percent-encoded as in a query.
