@@ -215,7 +215,7 @@ fn what_is_refused_begins_nothing_and_what_fails_names_its_place() {
 fn a_configuration_that_cannot_be_read_is_not_passed_over() {
     let world = prepared(&[OK]);
     fs::create_dir(world.dir.path().join("foldback.toml")).expect("made");
-    run(&world, "a directory", &["run", "ok.yaml"], 2, &["foldback.toml: Is a directory"]);
+    run(&world, "a directory", &["run", "ok.yaml"], 2, &["foldback.toml: it is no regular file"]);
 }
 
 /// A call of a server, and a task behind it.

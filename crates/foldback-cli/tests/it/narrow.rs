@@ -89,9 +89,11 @@ fn a_call_without_a_file_to_spare_is_made_later() {
     };
     for (wait, call, server) in [("first", "get", &page), ("second", "ask", &model)] {
         until(wait, || logged("TimerSet", wait));
-        // The next file would get the first number that is free.
-        allow((0..).find(|n| !std::path::Path::new(&format!("/proc/{id}/fd/{n}")).exists()).unwrap_or(0));
-        until(call, || logged("No room on this machine", call));
+        until(call, || {
+            // The next file would get the first number that is free; what was open until now may be closed.
+            allow((0..).find(|n| !std::path::Path::new(&format!("/proc/{id}/fd/{n}")).exists()).unwrap_or(0));
+            logged("No room on this machine", call)
+        });
         assert_eq!(server.requests(), 0, "{call}");
         allow(1024);
     }

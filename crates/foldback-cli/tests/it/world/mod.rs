@@ -304,7 +304,7 @@ fn new_event(id: &str, event: &Event) -> NewEvent {
     };
     NewEvent {
         id: own(event.id),
-        timestamp: event.timestamp + 1_700_000_000_000_000,
+        timestamp: event.timestamp.saturating_add(1_700_000_000_000_000),
         causation_id: event.causation_id.map(own),
         correlation_id: event.correlation_id.map(own),
         ..foldback::engine::new_event(event)
