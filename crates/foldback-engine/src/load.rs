@@ -290,6 +290,26 @@ pub(crate) fn bring_signals(store: &dyn Store, state: &mut WorkflowState) -> Res
     hydrate_by(store, state, &WorkflowState::visit_awaited_signals)
 }
 
+/// The name of the signal that came at a version, and why it was refused, where that stands in the page behind it.
+///
+/// # Errors
+/// When the log cannot be read, or the store fails.
+pub(crate) fn signal_at(
+    store: &dyn Store,
+    workflow_id: &str,
+    signal: Version,
+) -> Result<(Arc<str>, Option<String>), LoadError> {
+    let (mut name, mut refused) = (Arc::from(""), None);
+    for recorded in store.read(workflow_id, signal.saturating_sub(1), PAGE)? {
+        match decode(&recorded)?.fact {
+            Fact::SignalReceived(came) if recorded.version == signal => name = came.name,
+            Fact::SignalRefused { signal: of, reason, .. } if of == signal => refused = Some(reason),
+            _ => {}
+        }
+    }
+    Ok((name, refused))
+}
+
 /// Whether a signal that came at a version was taken, and then left behind where its workflow went back: its
 /// log has it, and nothing will hear it again.
 ///

@@ -43,6 +43,26 @@ fn a_webhook_that_repeats_itself_is_heard_once() {
     assert_eq!(world.run(&["audit"]).code, 0);
 }
 
+/// One id is one signal: what else is sent under it is not swallowed.
+#[test]
+fn another_signal_under_a_known_id_is_refused() {
+    let world = World::empty();
+    let form = "{ listen: { to: { one: { with: { type: form } } } }, metadata: { foldback: { schema: { type: object, \
+                required: [ok] } } } }";
+    put(&world, "w.yaml", &format!("  - first: {ASK}\n  - form: {form}\n"));
+    assert_eq!(world.run(&["run", "w.yaml", "--id", "w"]).code, 0);
+    let say = |name: &str, data: &str, id: &str| world.run(&["signal", "w", name, data, "--event-id", id]);
+    assert_eq!(say("go", "1", "e1").code, 0);
+    let other = say("form", "{\"ok\": 1}", "e1");
+    assert!(other.code == 2 && other.err.contains("is a signal `go`, not `form`"), "{other:?}");
+    assert_eq!(say("form", "{\"bad\": 1}", "e2").code, 2);
+    let again = say("form", "{\"ok\": 1}", "e2");
+    assert!(again.code == 2 && again.err.contains("was refused: "), "{again:?}");
+    assert!(again.err.contains("under an id of its own"), "{again:?}");
+    assert_eq!(say("form", "{\"ok\": 1}", "e3").code, 0);
+    assert_eq!(status(&world, "w"), "completed");
+}
+
 /// Going back forgets what was heard since, and the log still has the id: whoever repeats it is not told that it
 /// was heard, while the wait goes on for ever.
 #[test]

@@ -143,6 +143,7 @@ impl Engine {
             if let Some(delivered) = self.delivered(id, &EventId::of_signal(id, event_id))? {
                 self.attach(id)?;
                 if let Delivered::At(version) = delivered {
+                    self.is_the_same(id, name, event_id, version)?;
                     self.is_still_heard(id, event_id, version)?;
                 }
                 return Ok(self.answer_in_turn(id, from));
@@ -174,6 +175,27 @@ impl Engine {
         let known = self.around.store.supplied(event);
         let known = known.map_err(|e| Refusal::new(e.to_string(), "try again"))?;
         Ok(known.map(Delivered::At))
+    }
+
+    /// One id is one signal: who sends another under it, or an answer anew that was refused, is told so.
+    fn is_the_same(
+        &self,
+        id: &Arc<str>,
+        name: &str,
+        event_id: &str,
+        version: Version,
+    ) -> Result<(), Refusal> {
+        let (known, refused) =
+            load::signal_at(&*self.around.store, id, version).map_err(|error| unreadable(id, &error))?;
+        let why = match refused {
+            _ if *known != *name => format!("is a signal `{known}`, not `{name}`"),
+            Some(reason) => format!("was refused: {reason}"),
+            None => return Ok(()),
+        };
+        Err(Refusal::new(
+            format!("what `{id}` heard under the id `{event_id}`, at version {version}, {why}"),
+            "send this one under an id of its own",
+        ))
     }
 
     /// Whoever sends a signal again waits for nothing where it was heard, and going back left that behind.
