@@ -19,8 +19,9 @@ pub fn shell_word(word: impl AsRef<str>) -> String {
     let word = word.as_ref();
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "_-./:@,+%".contains(c);
     // `~user` and zsh's `=command` are expanded where a word begins with them, `-x` is an option.
-    let is_safe_inside =
-        |c: char| is_safe(c) || c == '~' || c == '=' || (!c.is_ascii() && c.is_alphanumeric());
+    let is_safe_inside = |c: char| {
+        is_safe(c) || c == '~' || c == '=' || (!c.is_ascii() && c.is_alphanumeric() && !is_hidden(c))
+    };
     let begins_well = word.starts_with(|c: char| is_safe_inside(c) && !matches!(c, '~' | '='));
     if begins_well && word.chars().all(is_safe_inside) {
         return word.to_owned();
