@@ -427,17 +427,34 @@ impl Growing {
         }
     }
 
+    /// A node with all below it. Keys nest hundreds deep: those around come first in a list, which is gone
+    /// through from its end, and nothing calls itself.
     fn take(&mut self, at: usize, around: Ended) -> TreeNode {
-        let mut twig = self.twigs.remove(&at).expect("a child is taken once");
+        let (mut all, mut next) = (vec![(at, around)], 0);
+        while let Some(&(at, around)) = all.get(next) {
+            let twig = self.twigs.get(&at).expect("a child is taken once");
+            let own = if twig.ended.is_some() { Some(true) } else { around };
+            all.extend(twig.children.iter().map(|child| (*child, own)));
+            next += 1;
+        }
+        let mut made = HashMap::new();
+        for (at, around) in all.into_iter().rev() {
+            let node = self.node(at, around, &mut made);
+            made.insert(at, node);
+        }
+        made.remove(&at).expect("it is the last that was made")
+    }
+
+    /// A node whose children are made.
+    fn node(&mut self, at: usize, around: Ended, made: &mut HashMap<usize, TreeNode>) -> TreeNode {
+        let twig = self.twigs.remove(&at).expect("a child is taken once");
         if self.of_key.get(&twig.key) == Some(&at) {
             self.of_key.remove(&twig.key);
         }
         if !self.limits.is_empty() {
             self.limits.remove(&twig.key.mark("timeout"));
         }
-        let own = if twig.ended.is_some() { Some(true) } else { around };
-        let children: Vec<TreeNode> =
-            std::mem::take(&mut twig.children).into_iter().map(|child| self.take(child, own)).collect();
+        let children: Vec<TreeNode> = twig.children.iter().filter_map(|child| made.remove(child)).collect();
         let report = twig.row.and_then(|row| self.rows.remove(row));
         let left_out = twig.left_out.unwrap_or_default();
         let (mut tokens, mut micro_usd) = (left_out.tokens, left_out.micro_usd);
