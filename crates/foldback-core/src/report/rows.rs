@@ -96,7 +96,8 @@ impl Rows {
     }
 
     fn is_over(&self, row: &Row) -> bool {
-        let may_be_asked_about = row.was_unknown && row.report.status == ReportedStatus::Cancelled;
+        let is_given_up = matches!(row.report.status, ReportedStatus::Cancelled | ReportedStatus::Unknown);
+        let may_be_asked_about = row.was_unknown && is_given_up;
         let has_ended = row.report.ended_version.is_some() && !may_be_asked_about;
         (row.is_left || (has_ended && !row.may_be_shaped())) && !self.expected.contains_key(&row.report.key)
     }
