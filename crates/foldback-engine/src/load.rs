@@ -301,10 +301,16 @@ pub(crate) fn signal_at(
 ) -> Result<(Arc<str>, Option<String>), LoadError> {
     let (mut name, mut refused) = (Arc::from(""), None);
     for recorded in store.read(workflow_id, signal.saturating_sub(1), PAGE)? {
-        match decode(&recorded)?.fact {
-            Fact::SignalReceived(came) if recorded.version == signal => name = came.name,
-            Fact::SignalRefused { signal: of, reason, .. } if of == signal => refused = Some(reason),
-            _ => {}
+        let fact = decode(&recorded)?.fact;
+        if let Fact::SignalReceived(came) = &fact
+            && recorded.version == signal
+        {
+            name = came.name.clone();
+        }
+        if let Fact::SignalRefused { signal: of, reason, .. } = fact
+            && of == signal
+        {
+            refused = Some(reason);
         }
     }
     Ok((name, refused))
