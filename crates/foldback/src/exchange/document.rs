@@ -501,10 +501,12 @@ fn folded(before: &[Document], last: Option<&Document>, version: Version) -> Res
 /// Whether all moments of an event are ones that an engine could have seen. When something is due it may be
 /// as far away as somebody likes to wait.
 fn is_in_time(event: &Event) -> Result<(), String> {
-    let due = match &event.fact {
-        Fact::TimerSet { due, .. } => Some(*due),
-        Fact::AttemptFailed(failed) => Some(failed.due),
-        _ => None,
+    let due = if let Fact::TimerSet { due, .. } = &event.fact {
+        Some(*due)
+    } else if let Fact::AttemptFailed(failed) = &event.fact {
+        Some(failed.due)
+    } else {
+        None
     };
     let is_seen = |at: Micros| limits::MOMENTS.contains(&at);
     if !is_seen(event.timestamp) || !is_seen(event.clock()) {
