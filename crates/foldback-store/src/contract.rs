@@ -419,7 +419,7 @@ pub trait Store: Forget + Projected {
     /// workflow: what a store that was moved away would record of it, nobody would find again.
     ///
     /// # Errors
-    /// A file of it was moved, removed or replaced: nothing may be performed any more.
+    /// A file of it was moved, removed, replaced or cut: nothing may be performed any more.
     fn still_there(&self) -> StoreResult<()> {
         Ok(())
     }

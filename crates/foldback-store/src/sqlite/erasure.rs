@@ -72,6 +72,7 @@ impl Sqlite {
     fn leave_no_trace(&self) -> StoreResult<()> {
         let conn = connect(&self.place.path, Use::Forget)?;
         let is_busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.place.cut();
         if !sql(&self.place.path, is_busy)? {
             return Ok(());
         }

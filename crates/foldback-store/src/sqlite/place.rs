@@ -1,7 +1,7 @@
 //! The place of a store: the names of its files, and whether they still name the files that were opened.
 //!
-//! A database that is moved, removed or replaced under its owner takes every later commit with it, and a
-//! lock file that is replaced excludes nobody. Both go on without an error; so the owner compares.
+//! A database that is moved, removed or replaced under its owner takes every later commit with it, a
+//! write-ahead log that is cut takes those that were told to be durable, and a lock file that is replaced excludes nobody. Both go on without an error; so the owner compares.
 //!
 //! Invariant: no file is opened here. Closing it would take away the locks that SQLite holds on it in this
 //! process.
@@ -31,6 +31,18 @@ impl Identity {
     }
 }
 
+/// Up to here SQLite itself cuts a write-ahead log that grew longer, in bytes; the writer's connection is
+/// set so.
+pub(crate) const LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A file beside the database: while a connection that wrote is open, it is never shorter than it was.
+#[derive(Clone)]
+struct Beside {
+    path: PathBuf,
+    identity: Identity,
+    bytes: u64,
+}
+
 /// A store's files, by name and by what stood there.
 pub(crate) struct Place {
     /// The database, without links.
@@ -39,7 +51,7 @@ pub(crate) struct Place {
     /// The lock file, while this store is owned here.
     lock: Mutex<Option<Identity>>,
     /// The write-ahead log and its index, once something was written here.
-    log: Mutex<Vec<(PathBuf, Identity)>>,
+    log: Mutex<Vec<Beside>>,
 }
 
 impl Place {
@@ -50,9 +62,11 @@ impl Place {
         Ok(Place { path, database, lock: Mutex::default(), log: Mutex::default() })
     }
 
-    /// Notes the lock file that is held; `None` when it is let go.
+    /// Notes the lock file that is held; `None` when it is let go. Whoever owned the store meanwhile may
+    /// have cut its log.
     pub(crate) fn locked(&self, held: Option<Identity>) {
         *super::lock(&self.lock) = held;
+        super::lock(&self.log).clear();
     }
 
     /// Notes the write-ahead log and its index, which exist from the first write of a connection until its end.
@@ -61,31 +75,54 @@ impl Place {
         let mut log = super::lock(&self.log);
         if log.is_empty() {
             let names = ["-wal", "-shm"].map(|ending| beside(&self.path, ending));
-            let found = names.into_iter().filter_map(|name| {
-                let found = std::fs::symlink_metadata(&name).ok()?;
-                Some((name, Identity::of(&found)))
+            let found = names.into_iter().filter_map(|path| {
+                let found = std::fs::symlink_metadata(&path).ok()?;
+                Some(Beside { path, identity: Identity::of(&found), bytes: kept(&found) })
             });
             log.extend(found);
+            return;
+        }
+        for file in &mut *log {
+            // What cannot be looked at now is told before the next write.
+            if let Ok(found) = std::fs::symlink_metadata(&file.path) {
+                file.bytes = kept(&found);
+            }
         }
     }
 
-    /// Whether each name still stands for the file that was opened.
+    /// Notes that the write-ahead log was cut here, by the owner's own word.
+    pub(crate) fn cut(&self) {
+        super::lock(&self.log).iter_mut().for_each(|file| file.bytes = 0);
+    }
+
+    /// Whether each name still stands for the file that was opened, and none of these was cut short.
     ///
     /// # Errors
     /// One does not: nothing may be written, and nothing that changes the world may be begun.
     pub(crate) fn still_there(&self) -> StoreResult<()> {
         let held = super::lock(&self.lock).map(|held| (lock::place(&self.path), held));
         let log = super::lock(&self.log).clone();
-        let database = (self.path.clone(), self.database);
-        for (path, identity) in std::iter::once(database).chain(held).chain(log) {
+        let log = log.into_iter().map(|file| (file.path, file.identity, file.bytes));
+        let database = (self.path.clone(), self.database, 0);
+        let held = held.map(|(path, identity)| (path, identity, 0));
+        for (path, identity, bytes) in std::iter::once(database).chain(held).chain(log) {
             match std::fs::symlink_metadata(&path) {
-                Ok(found) if Identity::of(&found) == identity => {}
+                Ok(found) if Identity::of(&found) == identity && found.len() >= bytes => {}
+                Ok(found) if Identity::of(&found) == identity => {
+                    let now = found.len();
+                    return Err(gone(&path, &format!("it was cut from {bytes} to {now} bytes")));
+                }
                 Ok(_) => return Err(gone(&path, "another file has its name now")),
                 Err(error) => return Err(gone(&path, &error.to_string())),
             }
         }
         Ok(())
     }
+}
+
+/// How much of a file nobody but its owner may take away, in bytes.
+fn kept(file: &Metadata) -> u64 {
+    file.len().min(LOG_KEPT_BYTES)
 }
 
 /// The name of a file beside a database.
@@ -97,11 +134,22 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn gone(path: &Path, why: &str) -> StoreError {
     StoreError {
-        message: format!("{} was moved, removed or replaced while it was in use: {why}", path.display()),
+        message: format!("{} was moved, removed, replaced or cut while it was in use: {why}", path.display()),
         hint: Some(
             "nothing was written since; put the files of the store back under their names, then `foldback resume`"
                 .into(),
         ),
         is_input: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LOG_KEPT_BYTES;
+    use crate::sqlite::schema::WRITE_PRAGMAS;
+
+    #[test]
+    fn a_log_is_kept_as_long_as_sqlite_keeps_it() {
+        assert!(WRITE_PRAGMAS.contains(&format!("journal_size_limit = {LOG_KEPT_BYTES};")), "{WRITE_PRAGMAS}");
     }
 }

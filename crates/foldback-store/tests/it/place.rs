@@ -80,7 +80,7 @@ fn a_link_in_the_place_of_a_file_of_the_store_is_told_as_one() {
 #[test]
 fn an_owner_whose_files_went_away_writes_nothing() {
     type Harm = fn(&Path);
-    let harms: [(&str, Harm); 7] = [
+    let harms: [(&str, Harm); 8] = [
         ("moved", |dir| fs::rename(dir.join("foldback.db"), dir.join("other.db")).unwrap()),
         ("removed", |dir| fs::remove_file(dir.join("foldback.db")).unwrap()),
         ("replaced", |dir| {
@@ -93,6 +93,7 @@ fn an_owner_whose_files_went_away_writes_nothing() {
             fs::rename(dir.join("fresh"), dir.join("foldback.db-lock")).unwrap();
         }),
         ("the index of its log removed", |dir| fs::remove_file(dir.join("foldback.db-shm")).unwrap()),
+        ("its log cut", |dir| drop(fs::File::create(dir.join("foldback.db-wal")).unwrap())),
         ("its log removed", |dir| fs::remove_file(dir.join("foldback.db-wal")).unwrap()),
     ];
     for (what, harm) in harms {
@@ -106,7 +107,7 @@ fn an_owner_whose_files_went_away_writes_nothing() {
             panic!("{what}: it was written");
         };
         assert_eq!(asked, refused, "{what}");
-        assert!(refused.message.contains("was moved, removed or replaced") && !refused.is_input, "{refused}");
+        assert!(refused.message.contains("was moved, removed, replaced or cut") && !refused.is_input, "{refused}");
     }
     // Who has let go of a store needs no lock file.
     let dir = tempfile::tempdir().unwrap();
