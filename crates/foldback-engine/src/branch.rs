@@ -180,7 +180,7 @@ pub fn plan_retry(store: &Arc<dyn Store>, programs: &dyn Programs, id: &str) -> 
 }
 
 fn row(store: &dyn Store, id: &str) -> Result<WorkflowRow, BranchError> {
-    let row = store.workflow(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
+    let row = store.workflow(id)?.ok_or_else(|| Refusal::not_there(store, id))?;
     if row.definition.is_none() {
         return Err(refused(
             format!("`{id}` is a stream of domain events, not a workflow"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldback_core::event::Raised;
 use foldback_core::{Changes, Failure, Hash, Key, Redaction, Slot, Status, Verdict, Version, limits};
-use foldback_store::Definition;
+use foldback_store::{Definition, Pruned, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -410,7 +410,22 @@ impl Refusal {
         }
     }
 
-    /// The refusal of a command to a workflow that is not there.
+    /// The refusal of a command to a workflow whose log was taken away.
+    pub fn pruned(id: &str, pruned: &Pruned) -> Refusal {
+        Refusal::new(
+            format!("`{id}` was pruned: it ended `{}` at version {}", pruned.status, pruned.versions.1),
+            "its log is gone; `foldback list` shows what there is",
+        )
+    }
+
+    /// The refusal of a command to a workflow that a store does not have, or no longer.
+    pub fn not_there(store: &dyn Store, id: &str) -> Refusal {
+        // Where the store cannot say, the workflow is not there all the same.
+        let pruned = store.pruned(id).ok().flatten();
+        pruned.map_or_else(|| Refusal::unknown_workflow(id), |pruned| Refusal::pruned(id, &pruned))
+    }
+
+    /// The refusal of a command to a workflow that never was there.
     pub fn unknown_workflow(id: &str) -> Refusal {
         Refusal::new(
             format!("no workflow {id:?} in this store"),

@@ -31,7 +31,7 @@ impl Engine {
             let refusal = Refusal::new(format!("workflow `{id}` exists already"), hint);
             return Err(Refusal { is_taken: true, ..refusal });
         }
-        let row = self.row(&parent)?.ok_or_else(|| Refusal::unknown_workflow(&parent))?;
+        let row = self.known_row(&parent)?;
         let store = self.around.store.clone();
         let state = match load::state_to_go_on(&*store, &parent, Some(cut)) {
             Ok(Some(state)) if state.version == cut && state.is_started() => state,

@@ -92,10 +92,10 @@ impl Engine {
         if known.is_none()
             && let Some(pruned) = self.pruned(&id)?
         {
-            return Err(Refusal::new(
-                format!("`{id}` was pruned: it ended `{}` at version {}", pruned.status, pruned.versions.1),
-                "name another id: its idempotency keys would repeat",
-            ));
+            return Err(Refusal {
+                hint: "name another id: its idempotency keys would repeat".into(),
+                ..Refusal::pruned(&id, &pruned)
+            });
         }
         let definition = start.stored_definition();
         let program = self.around.programs.program(&definition).map_err(unusable)?;
@@ -222,6 +222,11 @@ impl Engine {
         self.around.store.workflow(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
 
+    /// The row of a workflow that must be there.
+    pub(super) fn known_row(&mut self, id: &str) -> Result<WorkflowRow, Refusal> {
+        self.row(id)?.ok_or_else(|| Refusal::not_there(&*self.around.store, id))
+    }
+
     pub(super) fn pruned(&mut self, id: &str) -> Result<Option<Pruned>, Refusal> {
         self.around.store.pruned(id).map_err(|e| Refusal::new(e.to_string(), e.hint.unwrap_or_default()))
     }
@@ -232,7 +237,7 @@ impl Engine {
         if self.live.contains_key(id) {
             return Ok(());
         }
-        let row = self.row(id)?.ok_or_else(|| Refusal::unknown_workflow(id))?;
+        let row = self.known_row(id)?;
         let state = match load::state_to_go_on(&*self.around.store, id, None) {
             Ok(Some(state)) if state.is_started() => state,
             Ok(_) => {
