@@ -31,6 +31,15 @@ pub struct PlannedWrite {
     pub when: &'static str,
 }
 
+/// A wait that is waited anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedWait {
+    /// The task that waits.
+    pub key: Key,
+    /// How long, in milliseconds.
+    pub ms: u64,
+}
+
 /// Steps of a plan that ask the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedCalls {
@@ -84,6 +93,12 @@ pub struct Plan {
     /// Steps whose answer is not known, so that nothing can be said of what lies behind them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_behind: Vec<Key>,
+    /// Waits for a moment: each is waited anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<PlannedWait>,
+    /// Waits for a signal: what was signalled there is not taken, and nothing is said of what lies behind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listens: Vec<Key>,
     /// Each write, and what becomes of it.
     pub writes: Vec<PlannedWrite>,
     /// Writes that were done behind the cut and that nothing asks for any more: they stay done.
@@ -260,6 +275,8 @@ impl Planning {
                 }
                 // A wait passes; what limits a task that runs again is not taken to run out.
                 Owed::Timer(key, due) if !is_limit(state, &key) => {
+                    let ms = u64::try_from((due - state.now) / 1_000).unwrap_or(0);
+                    self.plan.waits.push(PlannedWait { key: key.clone(), ms });
                     state.now = state.now.max(due);
                     Stimulus::TimerDue { key }
                 }
@@ -388,10 +405,11 @@ impl Planning {
     ) -> Result<Plan, R::Error> {
         if state.end.is_none() {
             self.plan.unknown_behind = self.waiting.iter().cloned().collect();
+            self.plan.listens = listening(state);
         }
         let is_met = |key: &Key| self.plan.writes.iter().any(|write| write.key == *key);
         // Where the end is not known, nobody can say what will be asked for.
-        if self.plan.unknown_behind.is_empty() {
+        if self.plan.unknown_behind.is_empty() && self.plan.listens.is_empty() {
             let mut left: Vec<Key> = recorded.writes(state)?.into_iter().filter(|key| !is_met(key)).collect();
             left.sort_unstable();
             self.plan.left_done = left;
@@ -407,6 +425,15 @@ fn changed_action(state: &WorkflowState, key: &Key) -> &'static str {
         Policy::Reuse | Policy::Ask => "ask",
         policy @ (Policy::Stub | Policy::Deny | Policy::Live) => policy.as_str(),
     }
+}
+
+/// Tasks that wait for a signal.
+fn listening(state: &WorkflowState) -> Vec<Key> {
+    let waits = |body: &EntryBody| matches!(body, EntryBody::Listening { heard: None, .. });
+    let open = state.entries.iter().filter(|(_, entry)| waits(&entry.body));
+    let mut open: Vec<Key> = open.map(|(key, _)| key.clone()).collect();
+    open.sort_unstable();
+    open
 }
 
 fn is_limit(state: &WorkflowState, key: &Key) -> bool {
