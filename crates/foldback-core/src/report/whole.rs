@@ -3,6 +3,7 @@
 //! Made of the few events that speak of its key and of what the program sees there ([`Seen`]); it never
 //! looks at a state and never renders a prompt, which is its connector's matter.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -49,6 +50,10 @@ pub struct Whole {
     pub item: Option<Value>,
     /// The request as recorded; `null` where it asks nothing of the world.
     pub request: Arc<Value>,
+    /// Places in the request at which a secret is filled in when it is sent, and the secret's name; there
+    /// the request reads `null`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// The messages that a model is sent, `{role, content}`. Filled in by whoever knows the step kind.
     pub messages: Vec<Value>,
     /// The answer as it came, before the task shaped it.
@@ -198,6 +203,7 @@ pub fn whole(key: &Key, events: &[Event], after: Option<Version>, seen: Option<S
         told.output = null();
         told.error = told.error.or(Some(error));
     }
+    told.secrets = secrets_of(told.asked_version, events);
     told.decisions = task.decisions;
     told.items = task.items;
     told.item = task.item;
@@ -211,6 +217,13 @@ pub fn whole(key: &Key, events: &[Event], after: Option<Version>, seen: Option<S
         told.pointer = told.pointer.or(seen.instance.map(|at| at.to_string()));
     }
     Some(told)
+}
+
+/// The secrets of the ask at a version.
+fn secrets_of(version: Option<Version>, events: &[Event]) -> BTreeMap<String, String> {
+    let asked = events.iter().find(|event| Some(event.version) == version);
+    let Some(Fact::StepAsked(asked)) = asked.map(|event| &event.fact) else { return BTreeMap::new() };
+    asked.secrets.clone()
 }
 
 fn of_row(row: StepReport) -> Whole {
@@ -259,6 +272,7 @@ impl Whole {
             items: None,
             item: None,
             request: null(),
+            secrets: BTreeMap::new(),
             messages: Vec::new(),
             answer: null(),
             output: null(),
