@@ -415,6 +415,32 @@ async fn what_never_ends_is_counted_where_it_is_read() {
     was_read("headers", &sent, 1024 * 1024).await;
 }
 
+/// A server that always has the next piece ready is out of time like one that never has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_never_pauses_ends_in_time() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        let piece = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n".repeat(2_000);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        // An end, so that a fault here fails the test and does not hang it.
+        let since = std::time::Instant::now();
+        while since.elapsed() < Duration::from_secs(8) && stream.write_all(piece.as_bytes()).await.is_ok() {}
+    });
+    let (registry, _directory) =
+        configured(&format!("[providers.p]\nkind = \"openai\"\nbase_url = \"{url}\"\n"));
+    let since = std::time::Instant::now();
+    let (mut call, _) = call(json!({"model": "p/m", "template": "Hello"}), Read);
+    call.timeout_ms = 500;
+    let (_, status, detail) = failed(perform(&registry, "llm", call).await);
+    assert!(status == 408 && detail.contains("no answer within 500 ms"), "{status} {detail}");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+}
+
 /// No more was read than a bound, give or take what sockets hold.
 async fn was_read(about: &str, sent: &std::sync::atomic::AtomicUsize, most: usize) {
     // Whoever had stopped reading without hanging up would be sent more yet.
