@@ -97,9 +97,7 @@ pub fn resume(cli: &Cli, args: &ResumeArgs) -> Result<Exit, Error> {
         args.ids.iter().map(|id| Arc::from(id.as_str())).collect()
     };
     for id in &args.ids {
-        if store.workflow(id)?.is_none() {
-            return Err(refused(Refusal::unknown_workflow(id)));
-        }
+        reading::row(cli, &*store, id)?;
     }
     if ids.is_empty() {
         say("nothing is unfinished");
@@ -318,11 +316,17 @@ pub fn actor() -> Arc<str> {
     if login.is_empty() { Arc::from("user") } else { Arc::from(format!("user:{login}")) }
 }
 
+/// The same on Linux (but for MIPS), macOS and the BSDs.
+const SIGXFSZ: i32 = 25;
+
 /// The signals that stop a command, heard from the moment this is made.
 struct Signals {
     terminate: Signal,
     /// The terminal was closed. `None` where whoever started us wants that to mean nothing (`nohup`).
     hangup: Option<Signal>,
+    /// A file grew past what this process may write (`ulimit -f`). Heard, so that the write fails and is told;
+    /// unheard, it would end the process without a word.
+    _too_long: Option<Signal>,
 }
 
 impl Signals {
@@ -330,7 +334,8 @@ impl Signals {
         // Looked at before: from the first handler on it is ours.
         let is_ignored = ignores(SignalKind::hangup()).unwrap_or(true);
         let hangup = (!is_ignored).then(|| signal(SignalKind::hangup()).ok()).flatten();
-        Some(Signals { terminate: signal(SignalKind::terminate()).ok()?, hangup })
+        let too_long = signal(SignalKind::from_raw(SIGXFSZ)).ok();
+        Some(Signals { terminate: signal(SignalKind::terminate()).ok()?, hangup, _too_long: too_long })
     }
 
     /// The next word to stop. A closed terminal says it once, however often it is sent.

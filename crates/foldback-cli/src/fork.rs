@@ -236,6 +236,10 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     keys("behind", &plan.depending, "  (reused where the request stays the same)");
     keys("open", &plan.unknown_behind, "  (never answered there: what follows is not known)");
     keys("left done", &plan.left_done, "  (writes that nothing asks for any more; they stay as they are)");
+    let waits: Vec<Key> = plan.waits.iter().map(|wait| wait.key.clone()).collect();
+    let longest = plan.waits.iter().map(|wait| wait.ms).max().unwrap_or(0);
+    keys("waits", &waits, &format!("  (waited anew; the longest takes {})", crate::moment::span(longest)));
+    keys("listens", &plan.listens, "  (for signals anew: what was signalled there is not taken)");
     for calls in &plan.calls {
         lines.push(format!("  calls      {:>3}  {}{}", calls.count, calls.to, figures(calls)));
     }

@@ -242,6 +242,9 @@ pub fn print(out: &mut Out, told: &Whole) -> Result<(), Error> {
     if *told.request != Value::Null {
         print_value(out, "request", &told.request)?;
     }
+    for (at, name) in &told.secrets {
+        out.line(title("secret").plain(format!("{name} is filled in at {at} when it is sent")))?;
+    }
     for message in &told.messages {
         let text = message["content"].as_str().unwrap_or_default();
         let role = message["role"].as_str().unwrap_or_default();

@@ -131,6 +131,21 @@ fn a_prompt_is_shown_as_it_was_sent_with_the_answer_that_was_rejected() {
     assert_eq!(shown["failures"][0]["then"], "tried again", "{shown}");
 }
 
+/// Its value is nowhere; its name says why a part of the request reads `null`.
+#[test]
+fn a_secret_is_named_where_it_stands_in_a_request() {
+    let world = World::empty();
+    let text = "document: { dsl: '1.0.3', namespace: test, name: d, version: '1.0.0' }\nuse: { secrets: [ token ] }\n\
+                do:\n- one: { run: { shell: { command: 'true', environment: { T: '${ $secrets.token }' } } } }\n";
+    put(&world, "d.yaml", text);
+    world.run(&["run", "d.yaml", "--id", "w"]);
+    let step = world.run(&["show", "w", "one", "--json"]).document(0);
+    assert_eq!(step["request"]["environment"], json!({"T": null}), "{step}");
+    assert_eq!(step["secrets"], json!({"/environment/T": "token"}), "{step}");
+    let text = world.run(&["show", "w", "one"]).out;
+    assert!(text.contains("secret   token is filled in at /environment/T when it is sent"), "{text}");
+}
+
 #[test]
 fn values_that_were_redacted_or_erased_are_not_shown_again() {
     let redacting = ", metadata: { foldback: { redact: [{ path: $.secret }] } }";

@@ -154,6 +154,34 @@ fn a_plan_says_where_its_knowledge_ends_and_what_is_left_done() {
 }
 
 #[test]
+fn a_plan_says_what_is_waited_for_anew() {
+    let world = World::empty();
+    put(
+        &world,
+        "waits.yaml",
+        r#"
+document: { dsl: '1.0.3', namespace: test, name: waits, version: '1.0.0' }
+do:
+- pause: { wait: { milliseconds: 20 } }
+- look: { run: { shell: { command: 'echo one' } }, metadata: { foldback: { effect: read } } }
+- approve: { listen: { to: { one: { with: { type: approved } } } } }
+- pay: { run: { shell: { command: 'echo paid >> paid' } } }
+"#,
+    );
+    world.run(&["run", "waits.yaml", "--id", "w"]);
+    let told = world.run(&["signal", "w", "approved"]);
+    assert_eq!((told.code, read(&world, "paid").len()), (0, 1), "{told:?}");
+    let plan = &world.run(&["fork", "w", "--at", "1", "--dry-run", "--json"]).document(0)["plan"];
+    assert_eq!(plan["waits"], json!([{"key": "pause", "ms": 20}]), "{plan}");
+    assert_eq!((&plan["listens"], &plan["reused"]), (&json!(["approve"]), &json!(["look"])), "{plan}");
+    // Nobody can say whether the payment is asked for behind an answer that is not there yet.
+    assert_eq!((&plan["writes"], plan.get("left_done")), (&json!([]), None), "{plan}");
+    let told = world.run(&["fork", "w", "--at", "1", "--dry-run"]).out;
+    assert!(told.contains("pause  (waited anew; the longest takes 20 ms)"), "{told}");
+    assert!(told.contains("approve  (for signals anew"), "{told}");
+}
+
+#[test]
 fn a_slip_of_the_pen_is_no_licence() {
     let world = failed();
     for (call, says) in [
