@@ -26,14 +26,6 @@ impl WorkflowState {
     /// Counts jumps back, and forgets them where a step or a wait is met. To be called before the fact
     /// is applied: afterwards no visit is new.
     pub(crate) fn count_jumps(&mut self, fact: &Fact) {
-        if let Some(Jump { scope, .. }) = self.jump_of(fact) {
-            for scope in counting(scope) {
-                *self.jumps.entry(scope).or_insert(0) += 1;
-            }
-        }
-        if self.jumps.is_empty() {
-            return;
-        }
         let is_wait = matches!(
             fact,
             Fact::StepAsked(_)
@@ -41,6 +33,15 @@ impl WorkflowState {
                 | Fact::ListenStarted { .. }
                 | Fact::SignalTaken { .. }
         );
+        // A jump to a step or a wait is forgotten at once, with all that were counted around it.
+        if !is_wait && let Some(Jump { scope, .. }) = self.jump_of(fact) {
+            for scope in counting(scope) {
+                *self.jumps.entry(scope).or_insert(0) += 1;
+            }
+        }
+        if self.jumps.is_empty() {
+            return;
+        }
         if matches!(fact, Fact::WorkflowForked(_) | Fact::WorkflowReopened { .. }) {
             self.jumps.clear();
         } else if let (true, Some(key)) = (is_wait || fact.class() == Class::Stimulus, fact.key()) {
@@ -50,8 +51,11 @@ impl WorkflowState {
 
     /// The jump back that this fact is the first to tell of.
     fn jump_of(&self, fact: &Fact) -> Option<Jump> {
+        if fact.class() == Class::Stimulus {
+            return None;
+        }
         let key = fact.key()?;
-        if !key.last().contains(['#', '!']) || fact.class() == Class::Stimulus {
+        if !key.last().contains(['#', '!']) {
             return None;
         }
         let task = key.unmarked();
