@@ -71,8 +71,8 @@ impl Sqlite {
     /// Folds the write-ahead log into the file, and cuts it to nothing.
     fn leave_no_trace(&self) -> StoreResult<()> {
         let conn = connect(&self.place.path, Use::Forget)?;
-        let is_busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-        self.place.cut();
+        let cut = || conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        let is_busy = self.place.cutting(cut);
         if !sql(&self.place.path, is_busy)? {
             return Ok(());
         }

@@ -36,7 +36,6 @@ impl Identity {
 pub(crate) const LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A file beside the database: while a connection that wrote is open, it is never shorter than it was.
-#[derive(Clone)]
 struct Beside {
     path: PathBuf,
     identity: Identity,
@@ -77,22 +76,18 @@ impl Place {
             let names = ["-wal", "-shm"].map(|ending| beside(&self.path, ending));
             let found = names.into_iter().filter_map(|path| {
                 let found = std::fs::symlink_metadata(&path).ok()?;
-                Some(Beside { path, identity: Identity::of(&found), bytes: kept(&found) })
+                Some(Beside { path, identity: Identity::of(&found), bytes: kept(found.len()) })
             });
             log.extend(found);
-            return;
-        }
-        for file in &mut *log {
-            // What cannot be looked at now is told before the next write.
-            if let Ok(found) = std::fs::symlink_metadata(&file.path) {
-                file.bytes = kept(&found);
-            }
         }
     }
 
-    /// Notes that the write-ahead log was cut here, by the owner's own word.
-    pub(crate) fn cut(&self) {
-        super::lock(&self.log).iter_mut().for_each(|file| file.bytes = 0);
+    /// Cuts the write-ahead log, by the owner's own word; nobody compares meanwhile.
+    pub(crate) fn cutting<T>(&self, cut: impl FnOnce() -> T) -> T {
+        let mut log = super::lock(&self.log);
+        let done = cut();
+        log.iter_mut().for_each(|file| file.bytes = 0);
+        done
     }
 
     /// Whether each name still stands for the file that was opened, and none of these was cut short.
@@ -101,28 +96,33 @@ impl Place {
     /// One does not: nothing may be written, and nothing that changes the world may be begun.
     pub(crate) fn still_there(&self) -> StoreResult<()> {
         let held = super::lock(&self.lock).map(|held| (lock::place(&self.path), held));
-        let log = super::lock(&self.log).clone();
-        let log = log.into_iter().map(|file| (file.path, file.identity, file.bytes));
-        let database = (self.path.clone(), self.database, 0);
-        let held = held.map(|(path, identity)| (path, identity, 0));
-        for (path, identity, bytes) in std::iter::once(database).chain(held).chain(log) {
-            match std::fs::symlink_metadata(&path) {
-                Ok(found) if Identity::of(&found) == identity && found.len() >= bytes => {}
-                Ok(found) if Identity::of(&found) == identity => {
-                    let now = found.len();
-                    return Err(gone(&path, &format!("it was cut from {bytes} to {now} bytes")));
-                }
-                Ok(_) => return Err(gone(&path, "another file has its name now")),
-                Err(error) => return Err(gone(&path, &error.to_string())),
-            }
+        is_there(&self.path, self.database, 0)?;
+        if let Some((path, identity)) = held {
+            is_there(&path, identity, 0)?;
+        }
+        for file in &mut *super::lock(&self.log) {
+            // As long as it is now it stays, but for what its owner cuts.
+            file.bytes = kept(is_there(&file.path, file.identity, file.bytes)?);
         }
         Ok(())
     }
 }
 
-/// How much of a file nobody but its owner may take away, in bytes.
-fn kept(file: &Metadata) -> u64 {
-    file.len().min(LOG_KEPT_BYTES)
+/// A name still stands for a file, which is not shorter than it was: how long it is, in bytes.
+fn is_there(path: &Path, identity: Identity, bytes: u64) -> StoreResult<u64> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if Identity::of(&found) != identity => Err(gone(path, "another file has its name now")),
+        Ok(found) if found.len() < bytes => {
+            Err(gone(path, &format!("it was cut from {bytes} to {} bytes", found.len())))
+        }
+        Ok(found) => Ok(found.len()),
+        Err(error) => Err(gone(path, &error.to_string())),
+    }
+}
+
+/// How much of so long a file nobody but its owner may take away, in bytes.
+fn kept(bytes: u64) -> u64 {
+    bytes.min(LOG_KEPT_BYTES)
 }
 
 /// The name of a file beside a database.
@@ -150,6 +150,9 @@ mod tests {
 
     #[test]
     fn a_log_is_kept_as_long_as_sqlite_keeps_it() {
-        assert!(WRITE_PRAGMAS.contains(&format!("journal_size_limit = {LOG_KEPT_BYTES};")), "{WRITE_PRAGMAS}");
+        assert!(
+            WRITE_PRAGMAS.contains(&format!("journal_size_limit = {LOG_KEPT_BYTES};")),
+            "{WRITE_PRAGMAS}"
+        );
     }
 }
