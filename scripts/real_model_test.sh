@@ -10,7 +10,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 trap 'scripts/local-model.sh stop "$dir" "$port"' EXIT
 scripts/local-model.sh start "$dir" "$port"
 export FOLDBACK_TEST_LLM_URL=http://127.0.0.1:$port/v1 FOLDBACK_TEST_LLM_MODEL=smollm2-135m-instruct
-ran=$(cargo test --locked -p foldback-connectors --test it -- --ignored --exact providers::a_real_model_answers)
+ran=$(cargo test --locked --workspace --test it -- --ignored --exact providers::a_real_model_answers)
 printf '%s\n' "$ran"
 # A test that was renamed is one that no longer runs.
 grep -q '1 passed' <<<"$ran"

@@ -234,7 +234,9 @@ fn what_is_named_is_pruned_whatever_its_age_or_nothing_is() {
     assert_eq!((&dry["pruned"][0]["workflow_id"], &dry["dry_run"]), (&json!("failed"), &json!(true)));
     let told = world.run(&["prune", "failed"]);
     assert!(told.code == 0 && told.err.contains("1 pruned"), "{told:?}");
-    for call in [&["show", "failed"][..], &["resume", "failed"], &["signal", "failed", "x"], &["retry", "failed"]] {
+    for call in
+        [&["show", "failed"][..], &["resume", "failed"], &["signal", "failed", "x"], &["retry", "failed"]]
+    {
         let told = world.run(call);
         assert!(told.code == 2 && told.err.contains("`failed` was pruned"), "{call:?}: {told:?}");
     }

@@ -77,7 +77,10 @@ fn a_run_whose_files_go_away_ends_at_once() {
             let output = child.wait_with_output().unwrap();
             let (now, told) = (ran(folder.path()).len(), told(&output));
             assert_eq!(output.status.code(), Some(3), "{harm}: {told}");
-            assert!(told.contains("was moved, removed, replaced or cut while it was in use"), "{harm}: {told}");
+            assert!(
+                told.contains("was moved, removed, replaced or cut while it was in use"),
+                "{harm}: {told}"
+            );
             assert!(told.contains("hint: "), "{harm}: {told}");
             // One may have been under way.
             assert!(now <= then + 1, "{harm}: {then} had run, then {now} had");

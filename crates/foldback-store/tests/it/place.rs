@@ -107,7 +107,10 @@ fn an_owner_whose_files_went_away_writes_nothing() {
             panic!("{what}: it was written");
         };
         assert_eq!(asked, refused, "{what}");
-        assert!(refused.message.contains("was moved, removed, replaced or cut") && !refused.is_input, "{refused}");
+        assert!(
+            refused.message.contains("was moved, removed, replaced or cut") && !refused.is_input,
+            "{refused}"
+        );
     }
     // Who has let go of a store needs no lock file.
     let dir = tempfile::tempdir().unwrap();
