@@ -229,6 +229,39 @@ fn what_cannot_be_ended_holds_its_workflow_up() {
     assert_eq!(world.run(&["list", "--json"]).document(0)["status"], "unknown");
 }
 
+/// Another strand of its workflow goes on beside it, so that the workflow stays in memory: nothing is said of
+/// the step all the while.
+#[test]
+fn what_cannot_be_ended_is_held_up_beside_another_strand() {
+    let world = World::empty();
+    let definition = "document: { dsl: '1.0.3', namespace: t, name: pay, version: '1.0.0' }
+do:
+  - both:
+      fork:
+        branches:
+          - pay:
+              run:
+                shell:
+                  command: |
+                    echo $$ > begun; until [ -e go ]; do sleep 0.02; done
+                    \"$FOLDBACK\" resume p > inner 2>&1; echo exit $? >> inner
+          - nap: { run: { shell: { command: 'sleep 0.7; echo up >> napped' } }, metadata: { foldback: { effect: read } } }
+";
+    std::fs::write(world.dir.path().join("pay.yaml"), definition).expect("a definition");
+    killed_once(&world, "pay.yaml", "p", "begun");
+    std::fs::write(world.dir.path().join("go"), "").expect("a file");
+    await_file(&world.dir.path().join("inner"));
+    let begun = Instant::now();
+    while !text(&world, "inner").contains("exit") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", text(&world, "inner"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (inner, events) = (text(&world, "inner"), world.run(&["events", "p"]).out);
+    assert!(inner.contains("still runs (pid ") && inner.contains("exit 1"), "{inner}");
+    assert_eq!(text(&world, "napped"), "up\n", "the other strand went on: {inner}");
+    assert!(!events.contains("OutcomeUnknown"), "nobody is asked before: {events}");
+}
+
 /// Its time runs out, and what it started in a session of its own goes on.
 const SLOW: &str = "if [ -e begun ]; then echo paid >> paid; exit; fi; echo $$ > begun; \
                     setsid sh -c 'sleep 2; echo paid >> paid' & wait";
