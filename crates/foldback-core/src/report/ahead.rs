@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::back::Backs;
 use crate::event::{Event, Fact};
 use crate::{Key, Version};
 
@@ -13,17 +14,14 @@ pub const FORKED: &str = "WorkflowForked";
 /// What is said late in a log.
 #[derive(Clone, Debug, Default)]
 pub struct Ahead {
-    /// Reopenings that went back: their version, and the one they went back to.
-    back: Vec<(Version, Version)>,
+    backs: Backs,
     late: HashMap<Key, u32>,
 }
 
 impl Ahead {
     /// Reads an event. Only those of the types [`REOPENED`] and [`FORKED`] matter.
     pub fn read(&mut self, event: &Event) {
-        if let Some(version) = event.fact.goes_back_to() {
-            self.back.push((event.version, version));
-        }
+        self.backs.read(event);
         for key in Ahead::late(&event.fact) {
             *self.late.entry(key.clone()).or_default() += 1;
         }
@@ -31,12 +29,16 @@ impl Ahead {
 
     /// Whether a reopening went back.
     pub fn goes_back(&self) -> bool {
-        !self.back.is_empty()
+        !self.backs.is_empty()
     }
 
-    /// Whether an event still counts: no reopening went back to before it.
+    /// Whether an event still counts: no reopening left it behind, or a later one went back to it.
     pub fn is_kept(&self, version: Version) -> bool {
-        !self.back.iter().any(|(at, back_to)| version < *at && version > *back_to)
+        self.backs.has_taken(Version::MAX, version)
+    }
+
+    pub(super) fn backs(&self) -> Backs {
+        self.backs.clone()
     }
 
     /// The keys of which a fact says something behind their end, each as often as it does.

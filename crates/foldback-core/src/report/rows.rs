@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::back::Backs;
 use super::steps::{AttemptReport, Edited, ReportedStatus, ReusedFrom, StepReport};
 use super::{Ahead, Moment, Tokens, null};
 use crate::change::Changes;
@@ -20,6 +21,7 @@ use crate::value::Slot;
 use crate::{Key, Micros, Version};
 
 /// One row with what only its making needs.
+#[derive(Clone)]
 struct Row {
     report: StepReport,
     started_at: Option<Micros>,
@@ -34,8 +36,12 @@ struct Row {
     is_left: bool,
     /// Whether the end of its task follows the end of the step, and says what was made of the output.
     awaits_shape: bool,
-    /// Whether it came, or a scope around ended without it.
-    is_shaped: bool,
+    /// The version at which it came, or at which a scope around ended without it.
+    shaped: Option<Version>,
+    /// The last version that said something of it.
+    touched: Version,
+    /// The row as it was before each reopening that it lived through.
+    before: Vec<(Version, Row)>,
 }
 
 /// Rows that are being made.
@@ -55,18 +61,22 @@ pub struct Rows {
     /// Inputs of tasks that a `TaskStarted` recorded, until the task's own fact takes them.
     inputs: HashMap<Key, (Slot, Version, Micros)>,
     /// Attempts of rows that were handed out and may be asked for again, with the version of their ask.
-    tried: HashMap<Key, (u32, Version)>,
+    tried: HashMap<Key, Vec<(u32, Version)>>,
     /// Data of signals that nothing has taken yet, or the failure that one reports.
     signals: BTreeMap<Version, (Slot, Option<Failure>)>,
     /// How often something is still said of a key behind its end.
     expected: HashMap<Key, u32>,
+    /// The reopenings of the whole log that go back.
+    backs: Backs,
+    /// The version that was read last.
+    version: Version,
     is_ended: bool,
 }
 
 impl Rows {
     /// Rows of a log of which it is known what is said late.
     pub fn knowing(ahead: &Ahead) -> Rows {
-        Rows { expected: ahead.late_keys(), ..Rows::default() }
+        Rows { expected: ahead.late_keys(), backs: ahead.backs(), ..Rows::default() }
     }
 
     /// The number of rows that are held.
@@ -99,7 +109,46 @@ impl Rows {
         let is_given_up = matches!(row.report.status, ReportedStatus::Cancelled | ReportedStatus::Unknown);
         let may_be_asked_about = row.was_unknown && is_given_up;
         let has_ended = row.report.ended_version.is_some() && !may_be_asked_about;
-        (row.is_left || (has_ended && !row.may_be_shaped())) && !self.expected.contains_key(&row.report.key)
+        let is_over = row.is_left || (has_ended && !row.may_be_shaped());
+        is_over && !self.expected.contains_key(&row.report.key) && !self.may_return(row)
+    }
+
+    /// Whether a later reopening goes back to where a row is there, and is another than it is now.
+    fn may_return(&self, row: &Row) -> bool {
+        self.backs.behind(self.version).any(|state| {
+            self.backs.has_taken(state, row.report.asked_version)
+                && (row.is_left || !self.backs.has_taken(state, row.touched))
+        })
+    }
+
+    /// The rows as the state at an earlier version knows them, right before the reopening that is read.
+    fn go_back(&mut self, state: Version) {
+        let backs = &self.backs;
+        self.of_key.clear();
+        for (&at, row) in &mut self.rows {
+            row.is_left = !backs.has_taken(state, row.report.asked_version);
+            if row.is_left {
+                continue;
+            }
+            while let Some((reopened, _)) = row.before.last()
+                && !backs.has_taken(state, *reopened)
+                && let Some((_, mut was)) = row.before.pop()
+            {
+                was.before = std::mem::take(&mut row.before);
+                *row = was;
+            }
+            if row.shaped.is_some_and(|shaped| !backs.has_taken(state, shaped)) {
+                // It is said once more.
+                row.shaped = None;
+                if row.awaits_shape {
+                    self.awaiting.insert((row.report.key.clone(), at));
+                }
+            }
+            let was = Row { before: Vec::new(), ..row.clone() };
+            row.before.push((self.version, was));
+            row.touched = self.version;
+            self.of_key.insert(row.report.key.clone(), at);
+        }
     }
 
     /// The newest row of a key, by its place.
@@ -124,7 +173,7 @@ impl Rows {
             self.of_key.remove(key);
             if matches!(row.report.status, ReportedStatus::Failed | ReportedStatus::Cancelled) {
                 let attempts = row.attempts_before + row.report.attempts;
-                self.tried.insert(key.clone(), (attempts, row.report.asked_version));
+                self.tried.entry(key.clone()).or_default().push((attempts, row.report.asked_version));
             }
         }
         Some(self.closed(row))
@@ -133,6 +182,8 @@ impl Rows {
     /// Reads the next event.
     pub fn read(&mut self, event: &Event) {
         let (version, at) = (event.version, event.clock());
+        self.version = version;
+        self.backs.read(event);
         match &event.fact {
             Fact::StepAsked(asked) => self.asked(asked, version, at),
             Fact::AttemptStarted { key, attempt, lost } => self.with(key, |row| {
@@ -258,12 +309,7 @@ impl Rows {
                 self.is_ended = false;
                 // What it leaves behind is another story: the step that is asked anew begins its own.
                 if let Some(version) = back_to {
-                    for row in self.rows.values_mut() {
-                        row.is_left |= row.report.asked_version > *version;
-                    }
-                    let rows = &self.rows;
-                    self.of_key.retain(|_, at| rows.get(at).is_some_and(|row| !row.is_left));
-                    self.tried.retain(|_, (_, asked)| *asked <= *version);
+                    self.go_back(*version);
                     again.iter().for_each(|key| self.renew(key));
                 }
                 changes.iter().for_each(|changes| self.given(changes));
@@ -356,7 +402,9 @@ impl Rows {
         };
         let before = self.of_key.get(&asked.key).and_then(|at| self.rows.get(at));
         let before = before.map(|row| row.attempts_before + row.report.attempts);
-        let tried = self.tried.remove(&asked.key).map(|(attempts, _)| attempts);
+        let tried = self.tried.get(&asked.key).into_iter().flatten().rev();
+        let tried = tried.copied().find(|(_, asked)| self.backs.has_taken(version, *asked));
+        let tried = tried.map(|(attempts, _)| attempts);
         let started_at = asked.starts.then_some(at);
         let attempts_before = before.or(tried).unwrap_or(0);
         let awaits_shape = !asked.finishes;
@@ -412,7 +460,7 @@ impl Rows {
         for place in inside {
             self.awaiting.remove(&place);
             if let Some(row) = self.rows.get_mut(&place.1) {
-                row.is_shaped = true;
+                (row.shaped, row.touched) = (Some(self.version), self.version);
             }
         }
     }
@@ -433,7 +481,8 @@ impl Rows {
         self.visited
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, mut row: Row) {
+        row.touched = self.version;
         self.of_key.insert(row.report.key.clone(), self.next);
         if row.awaits_shape {
             self.awaiting.insert((row.report.key.clone(), self.next));
@@ -444,6 +493,7 @@ impl Rows {
 
     fn with(&mut self, key: &Key, change: impl FnOnce(&mut Row)) {
         if let Some(row) = self.of_key.get(key).and_then(|at| self.rows.get_mut(at)) {
+            row.touched = self.version;
             change(row);
         }
     }
@@ -519,7 +569,9 @@ impl Row {
             was_unknown: false,
             is_left: false,
             awaits_shape: false,
-            is_shaped: false,
+            shaped: None,
+            touched: 0,
+            before: Vec::new(),
         }
     }
 
@@ -528,12 +580,12 @@ impl Row {
         let is_wait = &*self.report.kind == "listen";
         let has_answer = matches!(self.report.status, ReportedStatus::Completed | ReportedStatus::Reused);
         let has_failed = self.report.status == ReportedStatus::Failed;
-        self.awaits_shape && !self.is_shaped && !has_failed && (is_wait || has_answer)
+        self.awaits_shape && self.shaped.is_none() && !has_failed && (is_wait || has_answer)
     }
 
     /// The task made something of the output. A wait of which no signal was taken has given its default.
     fn shape(&mut self, output: &Slot, version: Version, at: Micros) {
-        self.is_shaped = true;
+        self.shaped = Some(version);
         if &*self.report.kind != "listen" {
             self.report.shaped = Some(output.get());
             return;
@@ -596,7 +648,7 @@ impl Row {
         (self.started_at, self.attempts_before) = (None, 0);
         (self.is_in_doubt, self.was_unknown) = (false, false);
         // A scope around it that had ended goes on.
-        self.is_shaped = false;
+        self.shaped = None;
     }
 
     fn end(&mut self, status: ReportedStatus, version: Version, at: Micros) {
