@@ -275,7 +275,7 @@ impl Planning {
                 }
                 // A wait passes; what limits a task that runs again is not taken to run out.
                 Owed::Timer(key, due) if !is_limit(state, &key) => {
-                    let ms = u64::try_from((due - state.now) / 1_000).unwrap_or(0);
+                    let ms = u64::try_from(due.saturating_sub(state.now)).unwrap_or(0) / 1_000;
                     self.plan.waits.push(PlannedWait { key: key.clone(), ms });
                     state.now = state.now.max(due);
                     Stimulus::TimerDue { key }

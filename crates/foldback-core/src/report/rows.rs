@@ -40,7 +40,7 @@ struct Row {
     shaped: Option<Version>,
     /// The last version that said something of it.
     touched: Version,
-    /// The row as it was before each reopening that it lived through.
+    /// The row as it was before each reopening behind which something was said of it.
     before: Vec<(Version, Row)>,
 }
 
@@ -70,6 +70,8 @@ pub struct Rows {
     backs: Backs,
     /// The version that was read last.
     version: Version,
+    /// The last reopening that went back.
+    reopened: Version,
     is_ended: bool,
 }
 
@@ -124,6 +126,7 @@ impl Rows {
     /// The rows as the state at an earlier version knows them, right before the reopening that is read.
     fn go_back(&mut self, state: Version) {
         let backs = &self.backs;
+        self.reopened = self.version;
         self.of_key.clear();
         for (&at, row) in &mut self.rows {
             row.is_left = !backs.has_taken(state, row.report.asked_version);
@@ -139,14 +142,12 @@ impl Rows {
             }
             if row.shaped.is_some_and(|shaped| !backs.has_taken(state, shaped)) {
                 // It is said once more.
+                row.touch(self.version, self.version);
                 row.shaped = None;
                 if row.awaits_shape {
                     self.awaiting.insert((row.report.key.clone(), at));
                 }
             }
-            let was = Row { before: Vec::new(), ..row.clone() };
-            row.before.push((self.version, was));
-            row.touched = self.version;
             self.of_key.insert(row.report.key.clone(), at);
         }
     }
@@ -460,7 +461,8 @@ impl Rows {
         for place in inside {
             self.awaiting.remove(&place);
             if let Some(row) = self.rows.get_mut(&place.1) {
-                (row.shaped, row.touched) = (Some(self.version), self.version);
+                row.touch(self.version, self.reopened);
+                row.shaped = Some(self.version);
             }
         }
     }
@@ -493,7 +495,7 @@ impl Rows {
 
     fn with(&mut self, key: &Key, change: impl FnOnce(&mut Row)) {
         if let Some(row) = self.of_key.get(key).and_then(|at| self.rows.get_mut(at)) {
-            row.touched = self.version;
+            row.touch(self.version, self.reopened);
             change(row);
         }
     }
@@ -573,6 +575,15 @@ impl Row {
             touched: 0,
             before: Vec::new(),
         }
+    }
+
+    /// Something is about to be said of it: the first time behind a reopening it is kept as it was.
+    fn touch(&mut self, version: Version, reopened: Version) {
+        if self.touched < reopened {
+            let was = Row { before: Vec::new(), ..self.clone() };
+            self.before.push((reopened, was));
+        }
+        self.touched = version;
     }
 
     /// Whether the end of its task may still say what was made of the output.
