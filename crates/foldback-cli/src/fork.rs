@@ -238,8 +238,12 @@ fn lines(plan: &Plan, what: &str) -> Vec<String> {
     keys("left done", &plan.left_done, "  (writes that nothing asks for any more; they stay as they are)");
     let waits: Vec<Key> = plan.waits.iter().map(|wait| wait.key.clone()).collect();
     let longest = plan.waits.iter().map(|wait| wait.ms).max().unwrap_or(0);
-    keys("waits", &waits, &format!("  (waited anew; the longest takes {})", crate::moment::span(longest)));
-    keys("listens", &plan.listens, "  (for signals anew: what was signalled there is not taken)");
+    keys(
+        "waits",
+        &waits,
+        &format!("  (each starts over; the longest takes {})", crate::moment::span(longest)),
+    );
+    keys("listens", &plan.listens, "  (each waits for a new signal: those received there are not reused)");
     for calls in &plan.calls {
         lines.push(format!("  calls      {:>3}  {}{}", calls.count, calls.to, figures(calls)));
     }

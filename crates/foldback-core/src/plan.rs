@@ -31,7 +31,7 @@ pub struct PlannedWrite {
     pub when: &'static str,
 }
 
-/// A wait that is waited anew.
+/// A wait that starts over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedWait {
     /// The task that waits.
@@ -93,10 +93,10 @@ pub struct Plan {
     /// Steps whose answer is not known, so that nothing can be said of what lies behind them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_behind: Vec<Key>,
-    /// Waits for a moment: each is waited anew.
+    /// Waits for a moment: each starts over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<PlannedWait>,
-    /// Waits for a signal: what was signalled there is not taken, and nothing is said of what lies behind.
+    /// Waits for a signal: each waits for a new one, so the plan cannot tell what follows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listens: Vec<Key>,
     /// Each write, and what becomes of it.

@@ -177,8 +177,8 @@ do:
     // Nobody can say whether the payment is asked for behind an answer that is not there yet.
     assert_eq!((&plan["writes"], plan.get("left_done")), (&json!([]), None), "{plan}");
     let told = world.run(&["fork", "w", "--at", "1", "--dry-run"]).out;
-    assert!(told.contains("pause  (waited anew; the longest takes 20 ms)"), "{told}");
-    assert!(told.contains("approve  (for signals anew"), "{told}");
+    assert!(told.contains("pause  (each starts over; the longest takes 20 ms)"), "{told}");
+    assert!(told.contains("approve  (each waits for a new signal"), "{told}");
 }
 
 #[test]

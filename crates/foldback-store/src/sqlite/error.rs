@@ -24,9 +24,9 @@ pub(crate) fn of_work(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             Some("make the file and its directory writable")
         }
-        Some(ErrorCode::SystemIoFailure) => {
-            Some("the disk or its file system failed, or is full; see the system log")
-        }
+        Some(ErrorCode::SystemIoFailure) => Some(
+            "the disk or its file system failed, or is full, or `ulimit -f` bounds the file; see the system log",
+        ),
         _ => None,
     };
     StoreError {
