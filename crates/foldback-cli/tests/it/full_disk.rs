@@ -40,3 +40,21 @@ fn what_only_reads_reads_on() {
     let refused = full(&world, &["resume", "unknown"]);
     assert!(refused.code >= 2 && refused.err.contains("hint: "), "{refused:?}");
 }
+
+/// A file that may not grow is an error with a word; its signal would end the process without one.
+#[test]
+fn a_file_that_may_not_grow_is_told() {
+    let world = World::empty();
+    let text = "document: { dsl: '1.0.3', namespace: t, name: big, version: '1.0.0' }\ndo:\n- a: { for: { each: i, in: \
+                '[range(200)]' }, do: [ b: { run: { shell: { command: 'head -c 20000 /dev/urandom | base64' } }, \
+                metadata: { foldback: { effect: read } } } ] }\n";
+    std::fs::write(world.dir.path().join("big.yaml"), text).expect("a definition");
+    let told = Command::new("sh")
+        .args(["-c", "ulimit -f 2000; exec \"$0\" run big.yaml --id w", env!("CARGO_BIN_EXE_foldback")])
+        .current_dir(world.dir.path())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(3), "{said}");
+    assert!(said.contains("error: ") && said.contains("`ulimit -f` bounds the file"), "{said}");
+}
